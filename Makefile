@@ -1,0 +1,48 @@
+# Each target sets up what it needs in a virtual environment of its own (.venv) and then does its work.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+# Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
+ARGS ?=
+
+.PHONY: app test train lint browser clean
+
+## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
+app: $(VENV)/serving-installed
+	$(RUN) app.py $(ARGS)
+
+## All tests. Those that need a browser say so and are skipped where none is found; see `make browser`.
+test: $(VENV)/tests-installed
+	$(RUN) -m pytest $(ARGS)
+
+## make train CATALOG=folder BUNDLE=folder
+train: $(VENV)/training-installed
+	@test -n "$(CATALOG)" -a -n "$(BUNDLE)" || { echo 'error: say which catalog and where to: make train CATALOG=folder BUNDLE=folder' >&2; exit 2; }
+	$(RUN) -m training.train --catalog-dir "$(CATALOG)" --output-dir "$(BUNDLE)" $(ARGS)
+
+lint: $(VENV)/tests-installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+## Debian's and Ubuntu's browser, for the tests that need one (as root).
+browser:
+	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'error: Python 3.10 or newer is needed; name one: make PYTHON=python3.11 ...' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serving-installed: requirements.txt | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt
+	@touch $@
+
+$(VENV)/training-installed: requirements.txt training/requirements.txt | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check -q -r training/requirements.txt
+	@touch $@ $(VENV)/serving-installed
+
+$(VENV)/tests-installed: requirements.txt training/requirements.txt tests/requirements.txt | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check -q -r tests/requirements.txt
+	@touch $@ $(VENV)/serving-installed $(VENV)/training-installed

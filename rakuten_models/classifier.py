@@ -1,0 +1,379 @@
+"""ProductClassifier: loads a bundle from a folder or a hub and gives products their categories."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy
+
+from rakuten_models import hub
+from rakuten_models.bundle import (
+    ALL_FILES,
+    DEFAULT_PRECISION,
+    KERAS_FILES,
+    SERVING_FILES,
+    SERVING_MODEL_FILES,
+    TOKENIZER_FILE,
+    BundleConfig,
+    BundleError,
+    bundle_files,
+    replace_folder,
+    validate_bundle,
+)
+from rakuten_models.preprocessing import has_text, load_tokenizer
+from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product, ProductError
+from rakuten_models.runtime import FUSION_INPUTS, CompiledModel, ImageSide, TextSide, calibrate
+
+STARTER_FOLDER = Path(__file__).parent / "starter"
+# Products that are in memory as arrays at a time; large enough to keep all cores busy, small enough for any laptop.
+CHUNK = 256
+# Other processors round differently; a model that was swapped or damaged is off by far more.
+SELF_CHECK_TOLERANCE = 1e-3
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_logger = logging.getLogger(__name__)
+
+
+class ProductClassifier:
+    """The three models of one bundle, ready to answer. Safe to use from several threads.
+
+    Made by `from_pretrained`.
+
+    Attributes:
+        folder: Where the bundle's files are.
+        config: The bundle's settings.
+        revision: The hub commit (40 hex digits) it was loaded from; None for a folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], revision: str | None = None) -> None:
+        """Load the bundle in a folder.
+
+        Raises:
+            BundleError: The bundle is incomplete, altered, or contradicts itself.
+        """
+        self.folder = Path(folder)
+        self.revision = revision
+        self.config: BundleConfig = validate_bundle(self.folder)
+        try:
+            tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
+        # The tokenizers library raises plain Exception.
+        except Exception as error:
+            raise BundleError(
+                f"{self.folder / TOKENIZER_FILE} cannot be read ({error}); download or train the bundle again."
+            ) from error
+        text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
+        self._text = TextSide(text_file, tokenizer, self.config.text)
+        self._image = ImageSide(image_file, self.config.image)
+        self._fusion = CompiledModel(fusion_file)
+        self._fusion.check_signature(FUSION_INPUTS, {"logits", "image_weight"})
+        self._check_categories()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> ProductClassifier:
+        """Load a bundle.
+
+        Args:
+            source: A hub id ("user/name"), a folder, or None for the starter bundle that ships with the package.
+            revision: For a hub id: a branch, a tag, or a commit's 40 hex digits. All files come from one commit.
+            token: For a private repository; None takes the one stored by `hf auth login`.
+            cache_dir: Where downloads are kept; None takes the hub client's own cache.
+            local_files_only: Use what is in the cache and ask no server.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            BundleError: The bundle is incomplete, altered, or of another format.
+            HubError: The repository or revision cannot be had.
+        """
+        if source is None:
+            source = STARTER_FOLDER
+        if os.path.isdir(source):
+            if revision is not None:
+                raise BundleError(
+                    f"A revision ({revision!r}) was given for the folder {os.fspath(source)!r}; revisions belong to "
+                    "hub repositories: leave it out, or give a hub id such as 'user/name'."
+                )
+            return cls(source)
+        if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
+            raise BundleError(
+                f"{os.fspath(source)!r} is neither a folder nor a hub id; give a bundle's folder, or an id such as "
+                "'user/name'."
+            )
+        folder, sha = hub.download_folder(
+            source,
+            revision=revision,
+            files=SERVING_FILES,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return cls(folder, sha)
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Every category the models know, in the order of the probability arrays."""
+        return self.config.categories
+
+    @overload
+    def predict(self, products: Product) -> Prediction: ...
+
+    @overload
+    def predict(self, products: Sequence[Product]) -> list[Prediction]: ...
+
+    def predict(self, products: Product | Sequence[Product]) -> Prediction | list[Prediction]:
+        """Classify products with a text, a picture, or both.
+
+        A product with both is answered by the fusion model, one with a single side by that side's model.
+
+        Args:
+            products: One product, or a sequence in any mix.
+
+        Returns:
+            One prediction for one product; for a sequence a list in the same order, in which a product whose
+            picture cannot be read is answered from its text, with the reason in `.error`, and one that cannot be
+            scored at all has only `.error`.
+
+        Raises:
+            ProductError: For one product (not in a sequence): its picture cannot be read, or it is empty.
+        """
+        if isinstance(products, Product):
+            prediction = self._predict_chunk([products])[0]
+            if prediction.error is not None:
+                raise ProductError(prediction.error)
+            return prediction
+        return [
+            prediction
+            for start in range(0, len(products), CHUNK)
+            for prediction in self._predict_chunk(products[start : start + CHUNK])
+        ]
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Copy the bundle to a folder, which is whole at every moment.
+
+        What was loaded is written: from a serving part (a hub download, the starter bundle) that is the serving
+        part, without `.keras` files, and a warning says so.
+
+        Returns:
+            The folder.
+
+        Raises:
+            BundleError: The folder holds something else than a bundle.
+        """
+        self._say_what_is_written()
+        with replace_folder(folder) as staging:
+            for name in bundle_files(self.folder):
+                shutil.copyfile(self.folder / name, staging / name)
+            validate_bundle(staging)
+        return Path(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+        commit_message: str = "Upload a product classification bundle",
+    ) -> str:
+        """Publish the bundle's files in one commit; see `save_pretrained` for which files.
+
+        Args:
+            repo_id: "user/name"; made if it does not exist.
+            private: Only for a repository that is made now.
+            token: None takes the one stored by `hf auth login`.
+            branch: None for the main branch; made if it does not exist.
+            tag: A name for the new commit.
+            commit_message: The commit's title.
+
+        Returns:
+            The revision: the new commit's 40 hex digits.
+
+        Raises:
+            BundleError: The card or the figures are missing, without which nobody can load it from a hub.
+            HubError: The repository cannot be written; nothing was changed.
+        """
+        for name in SERVING_FILES:
+            if not (self.folder / name).is_file():
+                raise BundleError(
+                    f"The bundle {str(self.folder)!r} lacks {name}; run `python -m training.evaluate --bundle BUNDLE "
+                    "--catalog-dir CATALOG --update-bundle` first."
+                )
+        self._say_what_is_written()
+        return hub.upload_folder(
+            self.folder,
+            repo_id,
+            files=bundle_files(self.folder),
+            commit_message=commit_message,
+            private=private,
+            branch=branch,
+            tag=tag,
+            token=token,
+            # What an earlier, fuller bundle left there would not belong to these files.
+            delete_others=ALL_FILES,
+        )
+
+    def reproduce_self_check(self) -> float:
+        """Classify the products in config.json again and compare with the probabilities noted there.
+
+        Returns:
+            The largest difference of any probability, 0 to 1.
+
+        Raises:
+            BundleError: A difference over 1e-3: the files are not those that were trained together.
+        """
+        products = [self_check_product(entry) for entry in self.config.self_check["products"]]
+        expected = numpy.asarray(self.config.self_check["probabilities"], numpy.float32)
+        predictions = self.predict(products)
+        if any(prediction.probabilities is None for prediction in predictions) or expected.shape != (
+            len(products),
+            len(self.categories),
+        ):
+            raise BundleError(
+                f"The self-check in {self.folder} cannot be run; download or train the bundle again."
+            )
+        difference = float(numpy.abs(numpy.stack([p.probabilities for p in predictions]) - expected).max())
+        if not difference <= SELF_CHECK_TOLERANCE:
+            raise BundleError(
+                f"The bundle {str(self.folder)!r} answers its own self-check otherwise than when it was trained "
+                f"(a probability differs by {difference:.4f}); download or train the bundle again."
+            )
+        return difference
+
+    def _say_what_is_written(self) -> None:
+        if not all((self.folder / name).is_file() for name in KERAS_FILES):
+            _logger.warning("Only the serving part is written: %s holds no .keras files.", self.folder)
+
+    def _check_categories(self) -> None:
+        for model in (self._text.model, self._image.model, self._fusion):
+            columns = int(model.outputs["logits"]["shape"][-1])
+            if columns != len(self.categories):
+                raise BundleError(
+                    f"{model.path} has {columns} outputs for {len(self.categories)} categories; download or train the "
+                    "bundle again."
+                )
+
+    def _predict_chunk(self, products: Sequence[Product]) -> list[Prediction]:
+        errors: list[str | None] = [_wrong_type(product) for product in products]
+        with_text = [row for row, product in enumerate(products) if errors[row] is None and has_text(product)]
+        with_image = [
+            row for row, product in enumerate(products) if errors[row] is None and product.image is not None
+        ]
+        text = image = None
+        if with_text:
+            text = self._text([products[row] for row in with_text])
+        if with_image:
+            answers = self._image([products[row].image for row in with_image])
+            for row, answer in zip(with_image, answers, strict=True):
+                if isinstance(answer, ProductError):
+                    errors[row] = str(answer)
+            readable = [
+                (row, answer)
+                for row, answer in zip(with_image, answers, strict=True)
+                if not isinstance(answer, ProductError)
+            ]
+            with_image = [row for row, _ in readable]
+            if readable:
+                image = {
+                    name: numpy.concatenate([answer[name] for _, answer in readable])
+                    for name in ("logits", "features")
+                }
+        return self._combine(products, errors, with_text, text, with_image, image)
+
+    def _combine(
+        self,
+        products: Sequence[Product],
+        errors: list[str | None],
+        with_text: list[int],
+        text: dict[str, numpy.ndarray] | None,
+        with_image: list[int],
+        image: dict[str, numpy.ndarray] | None,
+    ) -> list[Prediction]:
+        """Each product's answer: fusion where both sides are there, else the side that is."""
+        temperatures = self.config.temperatures
+        text_probabilities = (
+            dict(zip(with_text, calibrate(text["logits"], temperatures["text"]), strict=True)) if text else {}
+        )
+        image_probabilities = (
+            dict(zip(with_image, calibrate(image["logits"], temperatures["image"]), strict=True))
+            if image
+            else {}
+        )
+        answers = {row: (values, 1.0) for row, values in image_probabilities.items()}
+        answers.update({row: (values, 0.0) for row, values in text_probabilities.items()})
+        both = sorted(text_probabilities.keys() & image_probabilities.keys())
+        if both:
+            text_rows = numpy.searchsorted(with_text, both)
+            image_rows = numpy.searchsorted(with_image, both)
+            present = numpy.ones((len(both), 1), numpy.float32)
+            fused = self._fusion(
+                text_features=text["features"][text_rows],
+                text_logits=text["logits"][text_rows],
+                image_features=image["features"][image_rows],
+                image_logits=image["logits"][image_rows],
+                text_present=present,
+                image_present=present,
+            )
+            fused_probabilities = calibrate(fused["logits"], temperatures["fusion"])
+            for position, row in enumerate(both):
+                answers[row] = (fused_probabilities[position], float(fused["image_weight"][position, 0]))
+        threshold = self.config.thresholds[DEFAULT_PRECISION]["probability"]
+        predictions = []
+        for row in range(len(products)):
+            if row not in answers:
+                error = (
+                    errors[row]
+                    or "The product holds no text and no picture; give a designation or a picture."
+                )
+                predictions.append(Prediction(categories=self.categories, error=error))
+                continue
+            probabilities, image_weight = answers[row]
+            best = int(probabilities.argmax())
+            accepted = threshold is not None and probabilities[best] >= threshold
+            predictions.append(
+                Prediction(
+                    categories=self.categories,
+                    category=self.categories[best],
+                    probability=float(probabilities[best]),
+                    probabilities=probabilities,
+                    text_probabilities=text_probabilities.get(row),
+                    image_probabilities=image_probabilities.get(row),
+                    image_weight=image_weight,
+                    decision=ACCEPT if accepted else REVIEW,
+                    error=errors[row],
+                )
+            )
+        return predictions
+
+
+def _wrong_type(product: Any) -> str | None:
+    """Why this is not a product that can be read at all, or None."""
+    if not isinstance(product, Product):
+        return f"A {type(product).__name__} was given where a Product is expected; wrap it: Product(designation=...)."
+    for name in ("designation", "description"):
+        if not isinstance(getattr(product, name), str):
+            kind = type(getattr(product, name)).__name__
+            return f"The {name} is a {kind}; give a string, '' if there is none."
+    return None
+
+
+def self_check_product(entry: dict[str, Any]) -> Product:
+    """A product from its form in config.json, where the picture is base64 of a file or None."""
+    image = entry["image"]
+    return Product(entry["designation"], entry["description"], base64.b64decode(image) if image else None)

@@ -1,0 +1,166 @@
+"""Runs the compiled models on LiteRT: named arrays in, named arrays out, and logits to calibrated probabilities."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy
+from ai_edge_litert.interpreter import Interpreter
+from tokenizers import Tokenizer
+
+from rakuten_models.bundle import BundleError
+from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_texts, read_image
+from rakuten_models.product import Product, ProductError
+
+FUSION_INPUTS = frozenset(
+    ("text_features", "text_logits", "image_features", "image_logits", "text_present", "image_present")
+)
+
+# The embedded n-grams of one long text take about 1 MB while the model runs.
+_TEXTS_AT_ONCE = 32
+
+
+def usable_cores() -> int:
+    """Processors this process may use, at least 1 (a container's limit may be below the machine's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def calibrate(logits: numpy.ndarray, temperature: float) -> numpy.ndarray:
+    """Softmax of logits / temperature, the one place where calibration is applied.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017 (temperature scaling).
+
+    Args:
+        logits: float32 (n, categories), as a model gives them.
+        temperature: Above 1 softens, below 1 sharpens.
+
+    Returns:
+        float32 (n, categories), rows sum to 1.
+    """
+    scaled = logits.astype(numpy.float64) / temperature
+    exponentials = numpy.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(numpy.float32)
+
+
+class CompiledModel:
+    """One `.tflite` file, run by one interpreter; calls from several threads wait for each other.
+
+    Args:
+        path: The file. Its sha256 must have been checked: a malformed file can crash the process.
+        threads: Processors that one call may use.
+
+    Raises:
+        BundleError: The file cannot be read as a compiled model.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
+        """Map the file and prepare its signature."""
+        try:
+            self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
+            self._run = self._interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(
+                f"{path} cannot be read as a compiled model ({error}); download or train the bundle again."
+            ) from error
+        self._lock = threading.Lock()
+        self.path = Path(path)
+        self.inputs: Mapping[str, dict] = self._run.get_input_details()
+        self.outputs: Mapping[str, dict] = self._run.get_output_details()
+
+    def __call__(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
+        """Run once; arrays by the names in DESIGN of the bundle, first axis n."""
+        with self._lock:
+            return self._run(**inputs)
+
+    def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
+        """Refuse a model whose inputs and outputs are not those of its place in the bundle.
+
+        Raises:
+            BundleError: Names what was found and what was expected.
+        """
+        if set(self.inputs) != inputs or not outputs <= set(self.outputs):
+            raise BundleError(
+                f"{self.path} takes {sorted(self.inputs)} and gives {sorted(self.outputs)}, expected {sorted(inputs)} "
+                f"and {sorted(outputs)}; download or train the bundle again."
+            )
+
+
+class TextSide:
+    """The text model with all that it needs to read products.
+
+    Args:
+        path: The compiled model.
+        tokenizer: The bundle's.
+        settings: The bundle's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], tokenizer: Tokenizer, settings: TextSettings) -> None:
+        """Load the model and check that it takes what preprocessing makes."""
+        self.model = CompiledModel(path)
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self.model.check_signature(set(self._encode([Product(designation="a")])), {"logits", "features"})
+
+    def __call__(self, products: Sequence[Product]) -> dict[str, numpy.ndarray]:
+        """{"logits": float32 (n, categories), "features": float32 (n, text features)} of n >= 1 products."""
+        parts = [
+            self.model(**self._encode(products[start : start + _TEXTS_AT_ONCE]))
+            for start in range(0, len(products), _TEXTS_AT_ONCE)
+        ]
+        return {name: numpy.concatenate([part[name] for part in parts]) for name in ("logits", "features")}
+
+    def _encode(self, products: Sequence[Product]) -> dict[str, numpy.ndarray]:
+        return encode_texts(products, self._tokenizer, self._settings)
+
+
+class ImageSide:
+    """The image model with all that it needs to read pictures, on every core.
+
+    One picture is answered soonest by one interpreter on all cores; many by one interpreter a core, each with one
+    picture at a time, which was measured to beat batches.
+
+    Args:
+        path: The compiled model.
+        settings: The bundle's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: ImageSettings) -> None:
+        """Load the model and check its signature; the other interpreters are made when they are first needed."""
+        self.model = CompiledModel(path, threads=usable_cores())
+        self.model.check_signature({"pixels"}, {"logits", "features", "category_maps"})
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="picture")
+        self._own = threading.local()
+
+    def __call__(self, images: Sequence[Any]) -> list[dict[str, numpy.ndarray] | ProductError]:
+        """Run on pictures of any kind that `read_image` takes.
+
+        Returns:
+            For each, in order, {"logits": float32 (1, categories), "features": float32 (1, image features),
+            "category_maps": float32 (1, rows, columns, categories)}, or the error that says why it cannot be read.
+        """
+        if len(images) == 1:
+            return [self._answer(images[0], self.model)]
+        return list(self._pool.map(self._answer, images))
+
+    def _answer(
+        self, image: Any, model: CompiledModel | None = None
+    ) -> dict[str, numpy.ndarray] | ProductError:
+        try:
+            pixels = read_image(image, self._settings)
+        except ProductError as error:
+            return error
+        return (model or self._worker_model())(pixels=pixels[numpy.newaxis])
+
+    def _worker_model(self) -> CompiledModel:
+        """This thread's own interpreter."""
+        if not hasattr(self._own, "model"):
+            self._own.model = CompiledModel(self.model.path)
+        return self._own.model
