@@ -1,0 +1,349 @@
+"""How good is a bundle on a catalog? Prints a table, writes metrics.json and three plots.
+
+    python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --output metrics.json
+    python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --update-bundle
+
+Two cores score one to three hundred products with a picture in a second, and far more without. The products
+go through `ProductClassifier`, as in the app: what is measured is what is served, calibration and all.
+
+Text is judged on the rows with a text, image on those with a readable picture, fusion on those with both, and
+"served" on every row, also on those that nothing can be said about: they count as wrong. Rows whose label
+is not the catalog's own are left out: a label that a model made judges nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from rakuten_models import ProductClassifier
+from rakuten_models.bundle import SERVING_MODEL_FILES, BundleConfig
+from rakuten_models.classifier import CHUNK
+from rakuten_models.command_line import run_command
+from rakuten_models.product import ACCEPT, Category, Prediction, Product, RakutenModelsError
+from training.catalog import Catalog, read_catalog
+from training.measures import Measures, measure, paired_difference, predicted_category_index, weighted_f1
+from training.report import format_table, update_bundle, write_evaluation
+from training.split import SplitSettings, split_catalog
+
+SEPARATE_CATALOG = "separate catalog"
+
+
+class EvaluationError(RakutenModelsError):
+    """A catalog that this bundle cannot be judged on, or a place where the result cannot be written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; see the module's text.
+
+    Args:
+        arguments: those of the command line if None.
+
+    Raises:
+        RakutenModelsError: with the sentence to show.
+    """
+    options = _parse(arguments)
+    classifier = ProductClassifier.from_pretrained(options.bundle)
+    _check_places(options)
+    config, categories = classifier.config, classifier.categories
+    catalog, positions, split = select_rows(config, options.catalog_dir, options.part, options.limit)
+    if options.update_bundle and split.startswith("training catalog"):
+        raise EvaluationError(
+            f"--part {options.part} takes rows that the bundle was made from, and the figures in a bundle "
+            "must come from rows it has not seen; leave out --part or --update-bundle."
+        )
+    category_index = _category_index(catalog, positions, categories)
+    show = not options.quiet
+    if show:
+        print(f"{catalog.summary()}\nscoring {len(positions):,} rows ({split})", flush=True)
+    every_product = catalog.products()
+    products = [every_product[position] for position in positions]
+    started = time.perf_counter()
+    predictions = score_catalog(classifier, products, progress=show)
+    seconds = time.perf_counter() - started
+    metrics: dict[str, object] = {}
+    metrics |= evaluate_predictions(predictions, category_index, categories, config.thresholds)
+    metrics |= {
+        "split": split,
+        "catalog": options.catalog_name or _catalog_name(options.catalog_dir, config, split),
+        "rows_in_catalog": len(catalog),
+        "rows_without_own_label": int((~catalog.table["own_label"]).sum()),
+        "unreadable_images": len(catalog.unreadable_images) + _unreadable(products, predictions),
+        # so that figures are never taken for those of other models
+        "models": {
+            name: facts["sha256"] for name, facts in config.files.items() if name in SERVING_MODEL_FILES
+        },
+    }
+    lines = ["", format_table(metrics), "", f"{len(positions):,} rows in {seconds:.0f} s"]
+    if options.output:
+        write_evaluation(metrics, categories, options.output)
+        lines.append(f"written: {options.output} and three plots beside it")
+    if options.update_bundle:
+        update_bundle(Path(options.bundle), metrics, config)
+        lines.append(f"updated: {options.bundle} (figures, card and plots)")
+    if show:
+        print("\n".join(lines))
+    return 0
+
+
+def score_catalog(
+    classifier: ProductClassifier, products: Sequence[Product], progress: bool = False
+) -> list[Prediction]:
+    """Classifies products in portions, so that a bar can move.
+
+    Args:
+        classifier: a loaded bundle.
+        products: any mix of texts and pictures.
+        progress: whether to show a bar with rate and time left on standard error.
+
+    Returns:
+        One prediction for each product, in the same order.
+    """
+    predictions: list[Prediction] = []
+    with tqdm.tqdm(total=len(products), unit=" products", disable=not progress) as bar:
+        for start in range(0, len(products), CHUNK):
+            predictions += classifier.predict(products[start : start + CHUNK])
+            bar.update(len(predictions) - bar.n)
+    return predictions
+
+
+def evaluate_predictions(
+    predictions: Sequence[Prediction],
+    category_index: np.ndarray,
+    categories: Sequence[Category],
+    thresholds: Mapping[str, Mapping[str, float | None]],
+) -> dict[str, Measures]:
+    """Measures predictions against the truth, for each model on the rows that have what it needs.
+
+    Args:
+        predictions: one a row.
+        category_index: int (rows,), the true columns.
+        categories: in the order of the probability arrays.
+        thresholds: the bundle's, by wanted precision.
+
+    Returns:
+        {"text", "image", "fusion", "served"}: what `measures.measure` returns. "fusion" also has
+        "text_on_same_rows" and "image_on_same_rows", each with weighted_f1 and how far fusion is above it
+        (with its 95 % interval); "served" also has "decision": the rows the app would accept and how many
+        of them are right.
+    """
+    category_index = np.asarray(category_index, dtype=np.int64)
+    codes = [category.prdtypecode for category in categories]
+
+    def stacked(attribute: str, rows: np.ndarray) -> np.ndarray:
+        nothing = np.full(len(codes), np.nan)
+        values = [getattr(predictions[row], attribute) for row in rows]
+        filled = [nothing if value is None else value for value in values]
+        return np.array(filled, dtype=np.float64).reshape(len(rows), len(codes))
+
+    has_text = np.array([item.text_probabilities is not None for item in predictions], dtype=bool)
+    has_image = np.array([item.image_probabilities is not None for item in predictions], dtype=bool)
+    everything = np.arange(len(predictions))
+    of_section = {
+        "text": ("text_probabilities", np.flatnonzero(has_text)),
+        "image": ("image_probabilities", np.flatnonzero(has_image)),
+        "fusion": ("probabilities", np.flatnonzero(has_text & has_image)),
+        "served": ("probabilities", everything),
+    }
+    found = {
+        name: measure(
+            stacked(attribute, rows),
+            category_index[rows],
+            codes,
+            thresholds=thresholds,
+            answered=(has_text | has_image)[rows],
+        )
+        for name, (attribute, rows) in of_section.items()
+    }
+    both = of_section["fusion"][1]
+    fusion = predicted_category_index(stacked("probabilities", both))
+    for name in ("text", "image"):
+        alone = predicted_category_index(stacked(f"{name}_probabilities", both))
+        found["fusion"][f"{name}_on_same_rows"] = _compared(category_index[both], fusion, alone, len(codes))
+    found["served"]["decision"] = _decided(predictions, category_index)
+    return found
+
+
+def select_rows(
+    config: BundleConfig, catalog_dir: str | Path, part: str = "auto", limit: int | None = None
+) -> tuple[Catalog, np.ndarray, str]:
+    """Reads a catalog and finds the rows to judge on: own labels, and nothing the bundle was made from.
+
+    Args:
+        config: the bundle's; its training facts say which catalog it was trained on and how that was split.
+        catalog_dir: the catalog's folder or file.
+        part: "auto" (the test part if the bundle was trained on this catalog, else all rows), "all", "test"
+            or "validation".
+        limit: so many of those rows, drawn with a fixed seed.
+
+    Returns:
+        The catalog, int (rows,) positions in it, growing, and what they are called: "grouped split, test
+        part", "separate catalog" and so on.
+
+    Raises:
+        RakutenModelsError: the catalog cannot be read, or holds nothing to judge on.
+    """
+    catalog, trained_on = _read_as_trained(config, catalog_dir)
+    if not catalog.table["prdtypecode"].notna().any():
+        raise EvaluationError(
+            f"{catalog.source} has no labels, so there is nothing to compare with; add the column "
+            "prdtypecode, or the file Y_train_CVw08PX.csv beside X_train_update.csv."
+        )
+    if part in ("test", "validation") and not trained_on:
+        raise EvaluationError(
+            f"--part {part} is a part of the catalog that the bundle was trained on, and {catalog.source} is "
+            "another one; leave out --part to judge on all its rows."
+        )
+    positions = np.arange(len(catalog))
+    name = SEPARATE_CATALOG
+    if trained_on and part == "all":
+        name = "training catalog, all rows, also those it was trained on"
+    elif trained_on:
+        part = "test" if part == "auto" else part
+        known = {field.name for field in dataclasses.fields(SplitSettings)}
+        chosen = {key: value for key, value in config.training["split"].items() if key in known}
+        settings = SplitSettings(**chosen)
+        positions = np.sort(getattr(split_catalog(catalog, settings), part))
+        if not len(positions):
+            raise EvaluationError(
+                f"{catalog.source} is the catalog that the bundle was trained on, without a {part} part; "
+                "give another catalog, or train with a part left aside."
+            )
+        name = f"{settings.kind} split, test part"
+        if part == "validation":
+            name = f"training catalog, {settings.kind} split, validation part"
+    positions = positions[catalog.table["own_label"].to_numpy(dtype=bool)[positions]]
+    if limit is not None and limit < len(positions):
+        positions = np.sort(np.random.default_rng(0).choice(positions, limit, replace=False))
+        name += f", {limit:,} rows of it"
+    if not len(positions):
+        raise EvaluationError(
+            f"{catalog.source} has no row to judge on: each label is either missing or not the catalog's "
+            "own; give a catalog with labels of its own."
+        )
+    return catalog, positions, name
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description="Measures a bundle on the labelled rows of a catalog."
+    )
+    parser.add_argument("--bundle", required=True, help="the bundle's folder, or a hub id such as user/name")
+    parser.add_argument("--catalog-dir", required=True, help="the catalog's folder, CSV or Parquet file")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures; the plots go beside it")
+    parser.add_argument("--update-bundle", action="store_true", help="put figures, card and plots into it")
+    parser.add_argument(
+        "--part", choices=("auto", "all", "test", "validation"), default="auto",
+        help="rows to judge on; auto: the test part of the catalog it was trained on, all rows of another",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=int, metavar="N", help="only N of those rows, for a quick look")
+    parser.add_argument("--catalog-name", help="its name in figures and card (default: the folder's name)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    options = parser.parse_args(arguments)
+    if options.limit is not None and options.limit < 1:
+        raise EvaluationError(f"--limit is {options.limit}; give a number of rows, 1 or more.")
+    return options
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Says before the long scoring, not after it, that a result cannot be written."""
+    places = []
+    if options.output:
+        if options.output.is_dir():
+            raise EvaluationError(f"--output {options.output} is a folder; give a file name in it.")
+        # folders on the way are made when there is something to write
+        ancestors = options.output.absolute().parents
+        places.append(next(folder for folder in ancestors if folder.exists()))
+    if options.update_bundle:
+        if not Path(options.bundle).is_dir():
+            raise EvaluationError(
+                f"--update-bundle needs the bundle in a folder, and {options.bundle} is on the hub; "
+                "download it first."
+            )
+        places.append(Path(options.bundle).resolve().parent)
+    for place in places:
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise EvaluationError(
+                f"{place} cannot be written to ({error.strerror}); choose another place or change its "
+                "permissions."
+            ) from error
+
+
+def _read_as_trained(config: BundleConfig, catalog_dir: str | Path) -> tuple[Catalog, bool]:
+    """Returns the catalog, cut to a subset if training was, and whether the bundle was trained on it."""
+    fingerprint = config.training.get("catalog_fingerprint")
+    catalog = read_catalog(catalog_dir)
+    if fingerprint is None or catalog.fingerprint() == fingerprint:
+        return catalog, fingerprint is not None
+    limit = config.training.get("limit")
+    if limit is not None:
+        limited = read_catalog(catalog_dir, limit=limit, seed=config.training.get("seed", 0))
+        if limited.fingerprint() == fingerprint:
+            return limited, True
+    return catalog, False
+
+
+def _category_index(catalog: Catalog, positions: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
+    codes = catalog.table["prdtypecode"].iloc[positions]
+    column = {category.prdtypecode: category.index for category in categories}
+    unknown = codes[~codes.isin(column)].value_counts().sort_index()
+    if len(unknown):
+        shown = unknown.head(10).items()
+        listed = ", ".join(f"{code} ({count:,} row{'s' if count > 1 else ''})" for code, count in shown)
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        raise EvaluationError(
+            f"{catalog.source} has categories that the bundle does not know: {listed}{more}; judge it on a "
+            f"catalog of its own {len(categories)} categories, or train a bundle on this one."
+        )
+    return codes.map(column).to_numpy(dtype=np.int64)
+
+
+def _catalog_name(catalog_dir: str | Path, config: BundleConfig, split: str) -> str:
+    """Returns what training called this catalog, else the last two parts of its path."""
+    named = None if split.startswith(SEPARATE_CATALOG) else config.training.get("data", {}).get("name")
+    return named or "/".join(Path(catalog_dir).resolve().parts[-2:])
+
+
+def _compared(truth: np.ndarray, fusion: np.ndarray, alone: np.ndarray, categories: int) -> Measures | None:
+    if not len(truth):
+        return None
+    return {
+        "weighted_f1": weighted_f1(truth, alone, categories),
+        "accuracy": float(np.mean(truth == alone)),
+        **paired_difference(truth, fusion, alone, categories),
+    }
+
+
+def _decided(predictions: Sequence[Prediction], category_index: np.ndarray) -> Measures:
+    accepted = [
+        prediction.category.index == truth
+        for prediction, truth in zip(predictions, category_index, strict=True)
+        if prediction.decision == ACCEPT
+    ]
+    return {
+        "rows": len(accepted),
+        "share_accepted": len(accepted) / len(predictions) if predictions else None,
+        "precision": float(np.mean(accepted)) if accepted else None,
+    }
+
+
+def _unreadable(products: Sequence[Product], predictions: Sequence[Prediction]) -> int:
+    return sum(
+        product.image is not None and prediction.image_probabilities is None
+        for product, prediction in zip(products, predictions, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

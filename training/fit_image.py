@@ -1,0 +1,303 @@
+"""Fits the image model: a linear head on frozen features, then fine-tuning of the blocks above the cut.
+
+The pictures go through the frozen lower part once (`training.picture_features`); every epoch afterwards only costs
+the upper third of the network. Augmentation is a choice among the views kept there, and mixing pairs at the cut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from rakuten_models.preprocessing import ImageSettings
+from rakuten_models.product import RakutenModelsError
+from training.backbone import CUT_LAYER, LAST_LAYER
+from training.epoch_checkpoint import EpochCheckpoint, StepProgress
+from training.linear_head import balanced_weights, fit_linear_head
+from training.models import build_image_model
+from training.picture_features import VIEWS, PictureFeatures, Progress, extract_features
+
+
+class ImageTrainingError(RakutenModelsError):
+    """The pictures cannot train an image model."""
+
+
+@dataclass(frozen=True)
+class ImageTrainingSettings:
+    """How the image model is trained; the defaults are the best recipe found.
+
+    Attributes:
+        alpha: width of MobileNetV2.
+        epochs: passes of fine-tuning over the training pictures; 0 stops at the linear head.
+        batch_size: pictures a step.
+        learning_rate: highest rate of AdamW; reached after a twentieth of the steps, then down to 0 along a cosine.
+        weight_decay: of AdamW.
+        label_smoothing: share of each label spread over all categories.
+        mixup: parameter of the beta distribution that mixes pairs of pictures (0: no mixing).
+        dropout: share of the last features dropped in training.
+        average_momentum: momentum of the averaged weights, which are what is kept.
+        views: what is shown of a picture, of `picture_features.VIEWS`.
+        balance_rows: pseudo-count that pulls the targeted shares of the categories toward those of the training rows.
+        head_penalties: L2 penalties tried for the linear head; validation log loss chooses.
+    """
+
+    alpha: float = 1.0
+    epochs: int = 8
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    mixup: float = 0.2
+    dropout: float = 0.2
+    average_momentum: float = 0.995
+    views: tuple[str, ...] = VIEWS
+    balance_rows: float = 50.0
+    head_penalties: tuple[float, ...] = (0.1, 0.03, 0.01)
+
+    def fast(self) -> ImageTrainingSettings:
+        """The same without fine-tuning: each picture is seen once."""
+        return dataclasses.replace(self, epochs=0, views=VIEWS[:1])
+
+
+def fit_image_model(
+    train_images: Sequence[str],
+    train_category_index: np.ndarray,
+    train_weights: np.ndarray,
+    validation_images: Sequence[str],
+    validation_category_index: np.ndarray,
+    image_settings: ImageSettings,
+    settings: ImageTrainingSettings,
+    *,
+    categories: int,
+    backbone_weights: str | Path | None,
+    cache_dir: str | os.PathLike,
+    seed: int = 0,
+    progress: Progress | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint_dir: str | os.PathLike | None = None,
+    report: dict | None = None,
+) -> keras.Model:
+    """Trains an image model.
+
+    Args:
+        train_images: paths of n pictures; unreadable ones are left out.
+        train_category_index: int (n,).
+        train_weights: float (n,), at least 0; 1 for a catalog's own label, less for a doubtful one.
+        validation_images: paths of m pictures with own labels; may be none.
+        validation_category_index: int (m,).
+        image_settings: how a picture becomes pixels.
+        settings: the recipe.
+        categories: number of categories.
+        backbone_weights: "imagenet", a weights file, or None for random weights.
+        cache_dir: folder for features that a later run on the same pictures takes over.
+        seed: of every random choice.
+        progress: called as progress(stage, done, total), stage "pictures" or "image model".
+        callbacks: more Keras callbacks for the fine-tuning (TensorBoard).
+        checkpoint_dir: where the state after each epoch is kept; a run that finds one goes on from it.
+        report: filled with facts of the run: unreadable pictures, chosen penalty, losses.
+
+    Returns:
+        The model of `build_image_model`, trained.
+
+    Raises:
+        BackboneError: the pretrained weights cannot be had.
+        ImageTrainingError: fewer than 2 pictures can be read.
+    """
+    report = {} if report is None else report
+    keras.utils.set_random_seed(seed)
+    model = build_image_model(
+        categories, size=image_settings.size, alpha=settings.alpha, backbone_weights=backbone_weights
+    )
+    tuning = settings.epochs > 0
+    train, validation = (
+        extract_features(
+            images, model, image_settings, cache_dir, views=views, keep_cut=tuning, progress=progress
+        )
+        for images, views in ((train_images, settings.views), (validation_images, settings.views[:1]))
+    )
+    report["unreadable_pictures"] = [*train.problems, *validation.problems]
+    rows, validation_rows = np.flatnonzero(train.readable), np.flatnonzero(validation.readable)
+    if len(rows) < 2:
+        raise ImageTrainingError(
+            f"{len(rows)} of {len(train_images)} training pictures can be read; the image model needs at least 2. "
+            "Check that the catalog's image paths are right."
+        )
+    category_index = np.asarray(train_category_index, np.int64)
+    validation_category_index = np.asarray(validation_category_index, np.int64)
+    weights = np.zeros(len(train_images), np.float32)
+    weights[rows] = balanced_weights(
+        category_index[rows],
+        np.asarray(train_weights, np.float64)[rows],
+        validation_category_index[validation_rows],
+        categories,
+        settings.balance_rows,
+    )
+    kernel, bias, penalty, loss = fit_linear_head(
+        train.pooled[rows, 0],
+        category_index[rows],
+        weights[rows],
+        validation.pooled[validation_rows, 0],
+        validation_category_index[validation_rows],
+        categories,
+        settings.head_penalties,
+    )
+    report |= {"head_penalty": penalty, "head_validation_log_loss": loss}
+    model.get_layer("category_maps").set_weights([kernel[None, None], bias])
+    if tuning:
+        batches = _Batches(train, rows, category_index, weights, categories, settings, seed)
+        history = _fine_tune(
+            model,
+            batches,
+            (validation, validation_rows, validation_category_index),
+            settings,
+            seed,
+            progress,
+            list(callbacks),
+            checkpoint_dir,
+        )
+        report["fine_tuning"] = history
+    return model
+
+
+class _Batches:
+    """Batches of activations at the cut; each epoch has its own order, views and mixing, fixed by seed and epoch."""
+
+    def __init__(
+        self,
+        features: PictureFeatures,
+        rows: np.ndarray,
+        category_index: np.ndarray,
+        weights: np.ndarray,
+        categories: int,
+        settings: ImageTrainingSettings,
+        seed: int,
+    ):
+        self._features, self._rows, self._weights = features, rows, weights
+        self._category_index, self._categories = category_index, categories
+        self._settings, self._seed = settings, seed
+        self.steps = -(-len(rows) // settings.batch_size)
+        digest = hashlib.sha256(category_index.tobytes() + weights.tobytes())
+        digest.update(np.ascontiguousarray(features.pooled[:, 0]).tobytes())
+        self.key = digest.hexdigest()
+
+    def from_epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (cut float32 (b, rows, columns, channels), targets float32 (b, categories), weights (b,)) for ever."""
+        cut, size = self._features.cut, self._settings.batch_size
+        smoothing, mixup = self._settings.label_smoothing, self._settings.mixup
+        while True:
+            generator = np.random.default_rng([self._seed, epoch])
+            order = generator.permutation(self._rows)
+            for start in range(0, len(order), size):
+                rows = order[start : start + size]
+                views = generator.integers(0, cut.shape[1], len(rows))
+                values = np.stack([cut[row, view] for row, view in zip(rows, views, strict=True)]).astype(
+                    np.float32
+                )
+                targets = np.full((len(rows), self._categories), smoothing / self._categories, np.float32)
+                targets[np.arange(len(rows)), self._category_index[rows]] += 1.0 - smoothing
+                weights = self._weights[rows]
+                if mixup > 0:
+                    share = generator.beta(mixup, mixup, len(rows)).astype(np.float32)
+                    share = np.maximum(share, 1.0 - share)
+                    other = generator.permutation(len(rows))
+                    values = _mix(values, values[other], share)
+                    targets = _mix(targets, targets[other], share)
+                    weights = _mix(weights, weights[other], share)
+                yield values, targets, weights
+            epoch += 1
+
+
+def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    share = share.reshape(-1, *[1] * (one.ndim - 1))
+    return one * share + other * (1.0 - share)
+
+
+def _upper_model(model: keras.Model, dropout: float) -> keras.Model:
+    """The layers above the cut, sharing their weights with `model`; dropout exists only here."""
+    # Dropping whole channels before the 1 x 1 head is the same as dropping pooled features.
+    last = keras.layers.SpatialDropout2D(dropout, seed=0)(model.get_layer(LAST_LAYER).output)
+    logits = keras.layers.GlobalAveragePooling2D()(model.get_layer("category_maps")(last))
+    return keras.Model(model.get_layer(CUT_LAYER).output, logits)
+
+
+def _fine_tune(
+    model: keras.Model,
+    batches: _Batches,
+    validation: tuple[PictureFeatures, np.ndarray, np.ndarray],
+    settings: ImageTrainingSettings,
+    seed: int,
+    progress: Progress | None,
+    callbacks: list[keras.callbacks.Callback],
+    checkpoint_dir: str | os.PathLike | None,
+) -> dict[str, list[float]]:
+    upper = _upper_model(model, settings.dropout)
+    total = batches.steps * settings.epochs
+    warm_up = max(1, total // 20)
+    upper.compile(
+        optimizer=keras.optimizers.AdamW(
+            keras.optimizers.schedules.CosineDecay(
+                settings.learning_rate / 20,
+                total - warm_up,
+                warmup_target=settings.learning_rate,
+                warmup_steps=warm_up,
+            ),
+            weight_decay=settings.weight_decay,
+            global_clipnorm=5.0,
+            use_ema=True,
+            # With few steps a slow average would still hold the starting weights.
+            ema_momentum=min(settings.average_momentum, 1.0 - 10.0 / (10.0 + total)),
+        ),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        weighted_metrics=["accuracy"],
+        jit_compile=False,
+    )
+    features, rows, category_index = validation
+    checked = {}
+    if len(rows):
+        targets = keras.utils.to_categorical(category_index[rows], model.output["logits"].shape[-1])
+        checked = {"validation_data": _CutRows(features, rows, targets, settings.batch_size)}
+        callbacks = [keras.callbacks.SwapEMAWeights(), *callbacks]
+    if progress:
+        callbacks = [*callbacks, StepProgress(progress, batches.steps, total)]
+    first_epoch = 0
+    if checkpoint_dir is not None:
+        checkpoint = EpochCheckpoint(
+            Path(checkpoint_dir), json.dumps([dataclasses.asdict(settings), seed, batches.key])
+        )
+        first_epoch = checkpoint.restore(upper)
+        # First, so that it keeps the state that the epoch really ended with.
+        callbacks = [checkpoint, *callbacks]
+    history = upper.fit(
+        batches.from_epoch(first_epoch),
+        steps_per_epoch=batches.steps,
+        initial_epoch=first_epoch,
+        epochs=settings.epochs,
+        callbacks=callbacks,
+        verbose=0,
+        shuffle=False,
+        **checked,
+    )
+    return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+class _CutRows(keras.utils.PyDataset):
+    """The plain view of some rows, a batch at a time."""
+
+    def __init__(self, features: PictureFeatures, rows: np.ndarray, targets: np.ndarray, batch_size: int):
+        super().__init__()
+        self._features, self._rows, self._targets, self._batch_size = features, rows, targets, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
+        return self._features.cut[self._rows[part], 0].astype(np.float32), self._targets[part]

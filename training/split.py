@@ -1,0 +1,275 @@
+"""Splits a catalog into train, validation and test so that no product is on both sides.
+
+Rows are grouped by near-identical texts and pictures (training/duplicates.py) and a group is never divided.
+Groups go where the parts lack most, for every category and, within it, for rows with text, with a picture and
+with both (a grouped form of the stratification of Sechidis, Tsoumakas and Vlahavas 2011, "On the
+stratification of multi-label data"). Only rows with the catalog's own label are ever judged on; the others
+train, unless their group is judged on: then they are dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy
+
+from training.catalog import Catalog, CatalogError
+from training.duplicates import group_numbers, picture_links, text_links
+
+TRAIN, VALIDATION, TEST = range(3)
+KINDS = ("grouped", "plain")
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How a catalog is split.
+
+    Attributes:
+        kind: "grouped" keeps near-duplicates on one side; "plain" looks at each row alone.
+        validation_fraction: Share of the own-label rows for validation, 0 to 1.
+        test_fraction: The same for test; 0 where another catalog is the test.
+        seed: Another seed gives another split.
+        minimum_pairs: Validation takes own-label rows with both text and picture until it has so many, even
+            beyond its share, as long as half of each of their categories' rows stay in train: fusion,
+            temperatures and thresholds are fitted on them.
+    """
+
+    kind: str = "grouped"
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+    minimum_pairs: int = 300
+
+    def __post_init__(self) -> None:
+        """Refuses settings that make no split."""
+        if self.kind not in KINDS:
+            raise CatalogError(f"the split {self.kind!r} is unknown; expected one of: {', '.join(KINDS)}.")
+        fractions = (self.validation_fraction, self.test_fraction)
+        if not all(0 <= fraction < 1 for fraction in fractions) or not 0 < sum(fractions) < 1:
+            raise CatalogError(
+                f"validation and test cannot take the fractions {fractions[0]} and {fractions[1]} of a "
+                "catalog; "
+                "expected two numbers from 0 to 1 whose sum lies between 0 and 1."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which row of a catalog goes where. All arrays hold ascending row positions, int64.
+
+    Attributes:
+        train: Rows to fit on, whatever their label's origin.
+        validation: Own-label rows to choose settings, temperatures and thresholds on.
+        test: Own-label rows to report on.
+        dropped: Rows with another origin's label that are near-duplicates of a validation or test row.
+        unused: Rows without a label, or with neither text nor picture.
+        groups: int32 (rows,), the group of each row of the catalog.
+        settings: What it was made with.
+        validation_pairs: Rows of validation with both text and picture.
+    """
+
+    train: numpy.ndarray
+    validation: numpy.ndarray
+    test: numpy.ndarray
+    dropped: numpy.ndarray
+    unused: numpy.ndarray
+    groups: numpy.ndarray
+    settings: SplitSettings
+    validation_pairs: int
+
+    def summary(self) -> str:
+        """Two or three lines for a person."""
+        sizes = numpy.bincount(self.groups)
+        pairs = f"{self.validation_pairs:,} with text and picture"
+        lines = [
+            f"{self.settings.kind} split, seed {self.settings.seed}: train {len(self.train):,}, "
+            f"validation {len(self.validation):,} ({pairs}), test {len(self.test):,} rows"
+        ]
+        if self.settings.kind == "grouped":
+            lines.append(
+                f"  {(sizes > 1).sum():,} groups of near-duplicates hold {sizes[sizes > 1].sum():,} rows, "
+                f"the largest {sizes.max():,}"
+            )
+        lines.append(
+            f"  left out: {len(self.dropped):,} near-duplicates of judged rows whose label is not the "
+            "catalog's own, "
+            f"{len(self.unused):,} rows without a label or with nothing to classify"
+        )
+        return "\n".join(lines)
+
+    def to_json(self) -> dict:
+        """The settings and counts, for the bundle's config.json."""
+        sizes = numpy.bincount(self.groups)
+        counts = {
+            name: len(getattr(self, name)) for name in ("train", "validation", "test", "dropped", "unused")
+        }
+        return {
+            **asdict(self.settings),
+            **counts,
+            "validation_pairs": self.validation_pairs,
+            "near_duplicate_groups": int((sizes > 1).sum()),
+            "rows_in_near_duplicate_groups": int(sizes[sizes > 1].sum()),
+        }
+
+
+def split_catalog(catalog: Catalog, settings: SplitSettings | None = None) -> Split:
+    """Splits a catalog; the same catalog and settings give the same split.
+
+    Every category with own labels in at least three groups gets at least one validation row where the catalog
+    allows it.
+
+    Raises:
+        CatalogError: A category has no row left to train on, or no row is left to validate on.
+    """
+    settings = settings or SplitSettings()
+    table, text, image = catalog.table, catalog.has_text, catalog.has_image
+    labelled = table["prdtypecode"].notna().to_numpy() & (text | image)
+    own = labelled & table["own_label"].to_numpy()
+    codes = table["prdtypecode"].fillna(-1).to_numpy(dtype=numpy.int64)
+    groups = _groups(catalog, settings)
+    assignment = _Assignment(groups, codes, labelled, own, text, image, settings)
+    assignment.stratify()
+    if settings.validation_fraction:
+        assignment.cover_categories()
+        assignment.add_pairs()
+    part = assignment.part[groups]
+    split = Split(
+        train=numpy.flatnonzero(labelled & (part == TRAIN)),
+        validation=numpy.flatnonzero(own & (part == VALIDATION)),
+        test=numpy.flatnonzero(own & (part == TEST)),
+        dropped=numpy.flatnonzero(labelled & ~own & (part != TRAIN)),
+        unused=numpy.flatnonzero(~labelled),
+        groups=groups,
+        settings=settings,
+        validation_pairs=int((own & text & image & (part == VALIDATION)).sum()),
+    )
+    _check(split, catalog, codes)
+    return split
+
+
+def _groups(catalog: Catalog, settings: SplitSettings) -> numpy.ndarray:
+    table = catalog.table
+    if settings.kind == "plain":
+        return numpy.arange(len(table), dtype=numpy.int32)
+    texts = [
+        f"{designation} {description}"
+        for designation, description in zip(table["designation"], table["description"], strict=True)
+    ]
+    # The permutations behind the text comparison stay the same for every seed: what is a near-duplicate is no
+    # matter of chance.
+    return group_numbers(
+        numpy.concatenate([text_links(texts), picture_links(table["image"].tolist())]), len(table)
+    )
+
+
+class _Assignment:
+    """The part of each group, and what the three parts hold by now."""
+
+    def __init__(
+        self,
+        groups: numpy.ndarray,
+        codes: numpy.ndarray,
+        labelled: numpy.ndarray,
+        own: numpy.ndarray,
+        text: numpy.ndarray,
+        image: numpy.ndarray,
+        settings: SplitSettings,
+    ) -> None:
+        self.settings = settings
+        self.generator = numpy.random.default_rng(settings.seed)
+        count = int(groups.max()) + 1
+        self.part = numpy.full(count, TRAIN, dtype=numpy.int8)
+        # What a group holds: own rows by stratum (category; category and kind of row; kind of row), labelled
+        # rows by category.
+        self.strata: list[Counter] = [Counter() for _ in range(count)]
+        self.rows: list[Counter] = [Counter() for _ in range(count)]
+        self.pairs = numpy.bincount(groups[own & text & image], minlength=count)
+        kinds = text + 2 * image.astype(int)
+        for row in numpy.flatnonzero(labelled).tolist():
+            group, code = groups[row], int(codes[row])
+            self.rows[group][code] += 1
+            if own[row]:
+                self.strata[group].update((code, (code, int(kinds[row])), (None, int(kinds[row]))))
+        self.judgeable = numpy.array(
+            [group for group in range(count) if self.strata[group]], dtype=numpy.int64
+        )
+
+    def stratify(self) -> None:
+        """Gives each group to the part where it lowers the sum of (held - wanted)^2 / (wanted + 1) most."""
+        total: Counter = _sum_counters(self.strata)
+        shares = {VALIDATION: self.settings.validation_fraction, TEST: self.settings.test_fraction}
+        shares = {TRAIN: 1 - sum(shares.values())} | {part: share for part, share in shares.items() if share}
+        held = {part: Counter() for part in shares}
+        order = self.generator.permutation(self.judgeable)
+        sizes = numpy.array([sum(self.rows[group].values()) for group in order.tolist()])
+        for group in order[numpy.argsort(-sizes, kind="stable")].tolist():
+            costs = {}
+            for part, share in shares.items():
+                costs[part] = sum(
+                    count
+                    * (2 * (held[part][stratum] - share * total[stratum]) + count)
+                    / (share * total[stratum] + 1)
+                    for stratum, count in self.strata[group].items()
+                )
+            best = min(costs, key=costs.__getitem__)
+            self.part[group] = best
+            held[best].update(self.strata[group])
+
+    def cover_categories(self) -> None:
+        """Moves a category's smallest group to validation where that has none and others can spare it."""
+        groups_of: dict[int, list[int]] = {}
+        for group in self.generator.permutation(self.judgeable).tolist():
+            for stratum in self.strata[group]:
+                if isinstance(stratum, int):
+                    groups_of.setdefault(stratum, []).append(group)
+        for code in sorted(groups_of):
+            parts = self.part[groups_of[code]]
+            if len(parts) < 3 or (parts == VALIDATION).any():
+                continue
+            source = TRAIN if (parts == TRAIN).sum() > 1 else TEST
+            candidates = [group for group in groups_of[code] if self.part[group] == source]
+            self.part[min(candidates, key=lambda group: sum(self.rows[group].values()))] = VALIDATION
+
+    def add_pairs(self) -> None:
+        """Moves groups with own pairs to validation until it has enough, or categories run short."""
+        total = _sum_counters(self.rows)
+        judged = _sum_counters(
+            self.rows[group] for group in self.judgeable.tolist() if self.part[group] != TRAIN
+        )
+        pairs = int(self.pairs[self.part == VALIDATION].sum())
+        candidates = numpy.flatnonzero((self.part == TRAIN) & (self.pairs > 0))
+        for group in self.generator.permutation(candidates).tolist():
+            if pairs >= self.settings.minimum_pairs:
+                return
+            if all(2 * (judged[code] + count) <= total[code] for code, count in self.rows[group].items()):
+                self.part[group] = VALIDATION
+                judged.update(self.rows[group])
+                pairs += int(self.pairs[group])
+
+
+def _sum_counters(counters: Iterable[Counter]) -> Counter:
+    """The counts of many counters together."""
+    total: Counter = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def _check(split: Split, catalog: Catalog, codes: numpy.ndarray) -> None:
+    without = sorted(set(codes[codes >= 0].tolist()) - set(codes[split.train].tolist()))
+    if without:
+        named = ", ".join(map(str, without[:5])) + (
+            f" and {len(without) - 5} more" if len(without) > 5 else ""
+        )
+        raise CatalogError(
+            f"{catalog.source}: no row to train on is left for the categories {named}; add products to them, "
+            "take them out, or choose smaller fractions for validation and test."
+        )
+    if split.settings.validation_fraction and not len(split.validation):
+        raise CatalogError(
+            f"{catalog.source}: no row is left for validation; a catalog needs more products with labels of "
+            "its own "
+            f"(it has {int(catalog.table['own_label'].sum())})."
+        )

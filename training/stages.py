@@ -1,0 +1,328 @@
+"""The stages of a training run, each of which can be taken over by a later run with `--resume`.
+
+Catalog and split are made again each time (they take seconds and are fixed by the seed). The text model, the image
+model and what the image model needs of the pictures are kept in a working folder beside the bundle until the bundle
+is whole. A stage counts as finished once its facts are in state.json, which is written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy
+
+from rakuten_models.bundle import (
+    KERAS_FILES,
+    SERVING_MODEL_FILES,
+    TOKENIZER_FILE,
+    BundleConfig,
+    write_atomically,
+)
+from rakuten_models.classifier import self_check_product
+from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_texts, load_tokenizer, read_image
+from rakuten_models.product import Category, Product, ProductError, RakutenModelsError
+from training.assemble import SELF_CHECK_TEXTS, self_check_products
+from training.catalog import Catalog
+from training.convert import save_and_compile
+from training.fit_fusion import FusionSettings
+from training.fit_image import ImageTrainingSettings, fit_image_model
+from training.fit_text import TextTrainingSettings, fit_text_model, train_tokenizer
+from training.progress import Progress
+from training.split import Split, SplitSettings
+from training.validation import Validation
+
+STATE_FILE = "state.json"
+TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0])
+IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1])
+
+
+class TrainingError(RakutenModelsError):
+    """A run that cannot begin or go on."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Every choice of a training run.
+
+    Attributes:
+        text: How the text model is fitted.
+        image: How the image model is fitted.
+        fusion: How the fusion model is fitted.
+        text_input: How texts become ids.
+        image_input: How pictures become pixels.
+        split: How the catalog is split.
+        other_label_weight: How much a row counts whose label is not the catalog's own, 0 to 1.
+        seed: Of everything random. The same seed on the same machine gives the same bundle.
+    """
+
+    text: TextTrainingSettings = field(default_factory=TextTrainingSettings)
+    image: ImageTrainingSettings = field(default_factory=ImageTrainingSettings)
+    fusion: FusionSettings = field(default_factory=FusionSettings)
+    text_input: TextSettings = field(default_factory=TextSettings)
+    image_input: ImageSettings = field(default_factory=ImageSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    other_label_weight: float = 0.5
+    seed: int = 0
+
+    def fast(self) -> TrainingSettings:
+        """The same with a shorter text training and no fine-tuning of the image model."""
+        return dataclasses.replace(self, text=self.text.fast(), image=self.image.fast())
+
+
+class TrainingRun:
+    """One run over one catalog, in one working folder.
+
+    Args:
+        catalog: The rows.
+        split: Which of them train, validate and test.
+        categories: In the order of the outputs.
+        settings: The choices.
+        folder: The working folder.
+        backbone_weights: "imagenet", a weights file, or None for random weights.
+        progress: Shows how far the run is.
+        resume: Take over finished stages that the folder holds; otherwise start afresh.
+
+    Raises:
+        TrainingError: The folder holds a run over another catalog or with other settings.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        split: Split,
+        categories: tuple[Category, ...],
+        settings: TrainingSettings,
+        folder: Path,
+        *,
+        backbone_weights: str | None,
+        progress: Progress,
+        resume: bool = False,
+    ) -> None:
+        """Prepare the folder and read what an earlier run left there."""
+        self.settings, self.folder, self._progress = settings, folder, progress
+        self._catalog, self._split, self._categories = catalog, split, categories
+        self._backbone_weights = backbone_weights
+        self._products = catalog.products()
+        codes = catalog.table["prdtypecode"].fillna(-1).to_numpy(dtype=numpy.int64)
+        self._category_index = numpy.searchsorted([category.prdtypecode for category in categories], codes)
+        self._weights = numpy.where(catalog.table["own_label"], 1.0, settings.other_label_weight)
+        self._identity = json.loads(
+            json.dumps(
+                {
+                    "catalog_fingerprint": catalog.fingerprint(),
+                    "settings": asdict(settings),
+                    "backbone_weights": Path(backbone_weights).name if backbone_weights else None,
+                }
+            )
+        )
+        for side, rows in (
+            ("text", self._rows("train", catalog.has_text)),
+            ("picture", self._rows("train", catalog.has_image)),
+        ):
+            if len(rows) < 2:
+                raise TrainingError(
+                    f"{len(rows)} training rows have a {side}, at least 2 are needed for its model; give a "
+                    "catalog with texts and pictures."
+                )
+        self._validation = Validation(
+            folder,
+            self._products,
+            self._category_index,
+            self._rows("validation", catalog.has_text),
+            self._rows("validation", catalog.has_image),
+            len(categories),
+            settings.text_input,
+            settings.image_input,
+        )
+        self._state = self._open(resume)
+
+    def fit(self) -> BundleConfig:
+        """Go through all stages that are not finished.
+
+        Returns:
+            The bundle's config without its file hashes and self-check (the models and the tokenizer are in the
+            folder); what was reached on validation is under training["validation_weighted_f1"].
+        """
+        text_facts = self._stage("text", TEXT_FILES, self._fit_text)
+        image_facts = self._stage("image", IMAGE_FILES, self._fit_image)
+        started = time.perf_counter()
+        answers = self._validation.fit_answers(self.settings.fusion, self.settings.seed)
+        if answers.fusion.note:
+            self._progress.say(answers.fusion.note)
+        training = {
+            **self._identity,
+            "seed": self.settings.seed,
+            "split": self._split.to_json(),
+            "validation_weighted_f1": answers.weighted_f1,
+            "text": text_facts,
+            "image": image_facts,
+            "fusion": {**asdict(answers.fusion), "seconds": round(time.perf_counter() - started, 1)},
+        }
+        config = BundleConfig(
+            categories=self._categories,
+            text=self.settings.text_input,
+            image=self.settings.image_input,
+            temperatures=answers.temperatures,
+            thresholds=answers.thresholds,
+            training=training,
+        )
+        return config
+
+    def _open(self, resume: bool) -> dict[str, Any]:
+        path = self.folder / STATE_FILE
+        if resume and path.is_file():
+            state = json.loads(path.read_text(encoding="utf-8"))
+            different = [
+                name for name in self._identity if state["identity"].get(name) != self._identity[name]
+            ]
+            if different:
+                raise TrainingError(
+                    f"The unfinished run in {self.folder} differs in {', '.join(different)}; run without --resume to "
+                    "start afresh, or with the options of that run."
+                )
+            return state
+        for name in (STATE_FILE, *TEXT_FILES, *IMAGE_FILES):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {"identity": self._identity, "finished": {}}
+        write_atomically(path, json.dumps(state))
+        return state
+
+    def _stage(self, name: str, files: Sequence[str], fit: Any) -> dict[str, Any]:
+        finished = self._state["finished"]
+        if name in finished and all((self.folder / file).is_file() for file in files):
+            self._progress.say(f"{name} model: taken over from the unfinished run")
+            return finished[name]
+        started = time.perf_counter()
+        facts = fit()
+        facts["seconds"] = round(time.perf_counter() - started, 1)
+        finished[name] = facts
+        write_atomically(self.folder / STATE_FILE, json.dumps(self._state))
+        self._progress.say(f"{name} model: {facts['seconds']:.0f} s, {_figures(facts)}")
+        return facts
+
+    def _rows(self, part: str, having: numpy.ndarray) -> numpy.ndarray:
+        """Rows of a part of the split that have a text, or a picture."""
+        positions = getattr(self._split, part)
+        return positions[having[positions]]
+
+    def _some(self, rows: Sequence[int]) -> list[Product]:
+        return [self._products[row] for row in rows]
+
+    def _fit_text(self) -> dict[str, Any]:
+        settings = self.settings
+        train = self._rows("train", self._catalog.has_text)
+        validation = self._validation.text_rows
+        texts = [
+            text
+            for row in train
+            for text in (self._products[row].designation, self._products[row].description)
+            if text
+        ]
+        train_tokenizer(texts, settings.text).save(str(self.folder / TOKENIZER_FILE))
+        tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
+        last = {}
+
+        def show(epoch: Any) -> None:
+            last["epoch"] = epoch
+            self._progress.step("text model", epoch.epoch, epoch.epochs)
+            values = {"loss": epoch.loss, "validation weighted F1": epoch.validation_f1}
+            self._progress.log("text", epoch.epoch, values)
+
+        model = fit_text_model(
+            self._some(train),
+            self._category_index[train],
+            self._weights[train],
+            self._some(validation),
+            self._category_index[validation],
+            tokenizer,
+            settings.text_input,
+            settings.text,
+            categories=len(self._categories),
+            seed=settings.seed,
+            progress=show,
+        )
+        checked = [Product(*texts) for texts in SELF_CHECK_TEXTS if any(texts)] + self._some(validation[:8])
+        agreement = save_and_compile(
+            model, self.folder, "text", encode_texts(checked, tokenizer, settings.text_input)
+        )
+        served = self._validation.text_outputs()["logits"].argmax(axis=1)
+        return {
+            "training_rows": len(train),
+            "validation_rows": len(validation),
+            "validation_weighted_f1": self._validation.f1(validation, served),
+            "validation_weighted_f1_before_rounding": last["epoch"].validation_f1,
+            "agreement": agreement,
+        }
+
+    def _fit_image(self) -> dict[str, Any]:
+        settings = self.settings
+        train = self._rows("train", self._catalog.has_image)
+        validation = self._validation.image_rows
+        report: dict[str, Any] = {}
+        model = fit_image_model(
+            [self._products[row].image for row in train],
+            self._category_index[train],
+            self._weights[train],
+            [self._products[row].image for row in validation],
+            self._category_index[validation],
+            settings.image_input,
+            settings.image,
+            categories=len(self._categories),
+            backbone_weights=self._backbone_weights,
+            cache_dir=self.folder / "features",
+            seed=settings.seed,
+            progress=self._progress.step,
+            callbacks=self._progress.keras_callbacks("image"),
+            checkpoint_dir=self.folder / "checkpoint",
+            report=report,
+        )
+        before = self._f1_of_keras(model, validation)
+        checked = [self_check_product(entry).image for entry in self_check_products()]
+        pixels = [read_image(image, settings.image_input) for image in checked if image]
+        agreement = save_and_compile(model, self.folder, "image", {"pixels": numpy.stack(pixels)})
+        readable, outputs = self._validation.image_outputs()
+        served = outputs["logits"].argmax(axis=1)
+        return {
+            "training_rows": len(train),
+            "unreadable_pictures": len(report["unreadable_pictures"]),
+            "validation_rows": len(readable),
+            "validation_weighted_f1": self._validation.f1(readable, served),
+            "validation_weighted_f1_before_rounding": before,
+            "agreement": agreement,
+        }
+
+    def _f1_of_keras(self, model: keras.Model, rows: numpy.ndarray) -> float | None:
+        """Weighted F1 of the image model as trained, before its weights are rounded."""
+        pixels, readable = [], []
+        for row in rows:
+            try:
+                pixels.append(read_image(self._products[row].image, self.settings.image_input))
+            except ProductError:
+                continue
+            readable.append(row)
+        answers = [
+            numpy.asarray(
+                model({"pixels": numpy.stack(pixels[start : start + 32])}, training=False)["logits"]
+            )
+            for start in range(0, len(pixels), 32)
+        ]
+        found = numpy.concatenate(answers).argmax(axis=1) if answers else numpy.zeros(0, numpy.int64)
+        return self._validation.f1(numpy.array(readable, numpy.int64), found)
+
+
+def _figures(facts: Mapping[str, Any]) -> str:
+    after, before = facts["validation_weighted_f1"], facts["validation_weighted_f1_before_rounding"]
+    if after is None:
+        return "no validation rows"
+    rounding = "" if before is None else f" (before rounding to what is stored {before:.4f})"
+    return f"weighted F1 on {facts['validation_rows']:,} validation rows {after:.4f}{rounding}"

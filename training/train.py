@@ -1,0 +1,233 @@
+"""Train the text, image and fusion models on a catalog and write them as one bundle.
+
+    python -m training.train --catalog-dir CATALOG --output-dir BUNDLE
+    python -m training.train --catalog-dir CATALOG --output-dir BUNDLE --fast
+
+The stages: read and split the catalog; text model; image model (frozen features, then fine-tuning of the upper
+blocks unless --fast); fusion, temperatures and thresholds on validation rows; the bundle, checked by loading it;
+its figures on the test part. README.md says how long that takes and what it reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before TensorFlow is imported: its notices about processor features help nobody here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from rakuten_models.bundle import MODEL_NAMES, check_target
+from rakuten_models.command_line import run_command
+from training import evaluate
+from training.assemble import assemble_bundle
+from training.catalog import category_list, read_catalog
+from training.progress import Progress
+from training.split import KINDS, SplitSettings, split_catalog
+from training.stages import TrainingRun, TrainingSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; see the module's text.
+
+    Args:
+        arguments: Those of the command line if None.
+
+    Raises:
+        RakutenModelsError: With the sentence to show.
+    """
+    options = _parse(arguments)
+    settings = TrainingSettings(
+        split=SplitSettings(options.split, options.validation_fraction, options.test_fraction, options.seed),
+        seed=options.seed,
+    )
+    if options.other_label_weight is not None:
+        settings = dataclasses.replace(settings, other_label_weight=options.other_label_weight)
+    if options.fast:
+        settings = settings.fast()
+    data = {
+        key: value
+        for key, value in (
+            ("name", options.data_name or "/".join(Path(options.catalog_dir).resolve().parts[-2:])),
+            ("terms", options.data_terms),
+            ("license", options.data_license),
+            ("link", options.data_link),
+        )
+        if value
+    }
+    try:
+        train_bundle(
+            options.catalog_dir,
+            options.output_dir,
+            settings,
+            backbone_weights=options.backbone_weights,
+            limit=options.limit,
+            data=data,
+            log_dir=options.log_dir,
+            resume=options.resume,
+        )
+    except KeyboardInterrupt:
+        print(
+            "\nThe finished stages are kept: the same command with --resume goes on from there.",
+            file=sys.stderr,
+        )
+        raise
+    return 0
+
+
+def train_bundle(
+    catalog_dir: str | Path,
+    output_dir: str | Path,
+    settings: TrainingSettings,
+    *,
+    backbone_weights: str | None = "imagenet",
+    limit: int | None = None,
+    data: dict[str, str] | None = None,
+    log_dir: Path | None = None,
+    resume: bool = False,
+    show: bool = True,
+) -> Path:
+    """Train on a catalog and write the bundle.
+
+    Args:
+        catalog_dir: What `read_catalog` takes.
+        output_dir: The bundle's folder; one that is there is replaced when the new one is whole.
+        settings: The choices.
+        backbone_weights: "imagenet", a weights file, or None for random weights (tests).
+        limit: Only so many rows.
+        data: What the card says of the catalog; see `training.card`.
+        log_dir: For TensorBoard.
+        resume: Go on with an unfinished run.
+        show: Lines and bars on the screen.
+
+    Returns:
+        The bundle's folder. It carries figures if the split has a test part.
+
+    Raises:
+        RakutenModelsError: With the sentence to show; the output folder is as it was.
+    """
+    started = time.perf_counter()
+    output = Path(output_dir).resolve()
+    check_target(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    progress = Progress(log_dir, show)
+    catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed)
+    progress.say(catalog.summary())
+    categories = category_list(catalog)
+    split = split_catalog(catalog, settings.split)
+    progress.say(split.summary())
+    progress.say(
+        _estimate(
+            settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum())
+        )
+    )
+    folder = output.with_name(f".{output.name}.training")
+    run = TrainingRun(
+        catalog,
+        split,
+        categories,
+        settings,
+        folder,
+        backbone_weights=backbone_weights,
+        progress=progress,
+        resume=resume,
+    )
+    config = run.fit()
+    training = {
+        "data": data or {},
+        "limit": limit,
+        "rows": len(catalog),
+        "minutes": round((time.perf_counter() - started) / 60, 1),
+        **config.training,
+    }
+    config = assemble_bundle(folder, output, dataclasses.replace(config, training=training))
+    size = sum(facts["size"] for name, facts in config.files.items() if not name.endswith(".keras"))
+    validation = config.training["validation_weighted_f1"]
+    figures = ", ".join(
+        f"{name} {validation[name]:.4f}" for name in (*MODEL_NAMES, "served") if validation[name] is not None
+    )
+    progress.say(f"weighted F1 on validation: {figures}")
+    progress.say(
+        f"bundle: {output_dir} (serving part {size / 1e6:.1f} MB), "
+        f"{(time.perf_counter() - started) / 60:.1f} minutes in all"
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    if len(split.test):
+        quiet = [] if show else ["--quiet"]
+        evaluate.main(["--bundle", str(output), "--catalog-dir", str(catalog_dir), "--update-bundle", *quiet])
+    else:
+        progress.say(
+            "The split has no test part, so the bundle has no figures yet: python -m training.evaluate --bundle "
+            f"{output_dir} --catalog-dir ANOTHER_CATALOG --update-bundle"
+        )
+    return output
+
+
+def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
+    """How long the run will take on two cores, by rates that were measured there."""
+    text = texts * (_SECONDS_A_TEXT + settings.text.epochs * _SECONDS_A_TEXT_AND_EPOCH)
+    features = pictures * len(settings.image.views) * _SECONDS_A_VIEW
+    tuning = pictures * settings.image.epochs * _SECONDS_A_PICTURE_AND_EPOCH
+    minutes = [seconds / 60 for seconds in (text, features, tuning)]
+    return (
+        f"estimate on two cores: text model {minutes[0]:.0f} min, pictures {minutes[1]:.0f} min, fine-tuning "
+        f"{minutes[2]:.0f} min; the bars below know better"
+    )
+
+
+_SECONDS_A_TEXT = 0.002
+_SECONDS_A_TEXT_AND_EPOCH = 0.0006
+_SECONDS_A_VIEW = 0.008
+_SECONDS_A_PICTURE_AND_EPOCH = 0.012
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--catalog-dir", required=True, help="the challenge's folder, or a CSV or Parquet file"
+    )
+    parser.add_argument("--output-dir", required=True, help="the bundle's folder")
+    parser.add_argument(
+        "--fast", action="store_true", help="no fine-tuning of the image model, fewer passes over the texts"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument(
+        "--log-dir", type=Path, help="write TensorBoard curves there: tensorboard --logdir DIR"
+    )
+    parser.add_argument(
+        "--backbone-weights", default="imagenet", metavar="FILE",
+        help="MobileNetV2 weights without top, where the official ones cannot be downloaded",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", choices=KINDS, default="grouped", help="grouped keeps near-duplicates on one side"
+    )
+    parser.add_argument("--validation-fraction", type=float, default=0.1, metavar="SHARE")
+    parser.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="0 where another catalog is the test",
+    )
+    parser.add_argument(
+        "--other-label-weight", type=float, metavar="WEIGHT",
+        help="how much rows count whose label is not the catalog's own, 0 to 1",
+    )  # fmt: skip
+    parser.add_argument("--data-name", help="what the model card calls the catalog")
+    parser.add_argument("--data-terms", help="a sentence for the card on what the catalog's terms allow")
+    parser.add_argument(
+        "--data-license", help="the weights' licence by its short name (default research-use)"
+    )
+    parser.add_argument("--data-link", help="where the catalog and its terms are found")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

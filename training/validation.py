@@ -1,0 +1,169 @@
+"""What the compiled models say of the validation rows, and what is fitted on it: fusion, temperatures, thresholds.
+
+No model was trained on these rows, and the models are the very files that will serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+
+from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE
+from rakuten_models.preprocessing import ImageSettings, TextSettings, load_tokenizer
+from rakuten_models.product import Product, ProductError
+from rakuten_models.runtime import CompiledModel, ImageSide, TextSide, calibrate
+from training.calibration import find_thresholds, fit_temperature
+from training.convert import save_and_compile
+from training.fit_fusion import FusionReport, FusionSettings, fit_fusion
+from training.measures import weighted_f1
+
+Outputs = dict[str, numpy.ndarray]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How the three models' outputs become answers.
+
+    Attributes:
+        temperatures: By model.
+        thresholds: By wanted precision; see `find_thresholds`.
+        weighted_f1: On the validation rows, by model and for "served"; where fusion takes part, from folds in which
+            it was not fitted on the row it answers.
+        fusion: How the fusion was fitted.
+    """
+
+    temperatures: Mapping[str, float]
+    thresholds: Mapping[str, Mapping[str, float | None]]
+    weighted_f1: Mapping[str, float | None]
+    fusion: FusionReport
+
+
+class Validation:
+    """The validation rows, as the compiled models in a folder see them.
+
+    Args:
+        folder: Holds the tokenizer and the compiled models.
+        products: All rows of the catalog.
+        category_index: int (rows of the catalog,), the true output columns.
+        text_rows: int, growing: the validation rows that have a text.
+        image_rows: int, growing: the validation rows that have a picture.
+        categories: Number of categories.
+        text_input: How texts become ids.
+        image_input: How pictures become pixels.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        products: Sequence[Product],
+        category_index: numpy.ndarray,
+        text_rows: numpy.ndarray,
+        image_rows: numpy.ndarray,
+        categories: int,
+        text_input: TextSettings,
+        image_input: ImageSettings,
+    ) -> None:
+        """Run nothing yet."""
+        self._folder, self._products, self._category_index = folder, products, category_index
+        self.text_rows, self.image_rows, self._categories = text_rows, image_rows, categories
+        self._text_input, self._image_input = text_input, image_input
+
+    def text_outputs(self) -> Outputs:
+        """The text model's "logits" (n, categories) and "features" (n, text features) of `text_rows`."""
+        tokenizer = load_tokenizer(self._folder / TOKENIZER_FILE)
+        side = TextSide(self._folder / SERVING_MODEL_FILES[0], tokenizer, self._text_input)
+        if not len(self.text_rows):
+            return _no_rows(side.model)
+        return side([self._products[row] for row in self.text_rows])
+
+    def image_outputs(self) -> tuple[numpy.ndarray, Outputs]:
+        """Those of `image_rows` whose picture can be read, and the image model's "logits" and "features" of them."""
+        side = ImageSide(self._folder / SERVING_MODEL_FILES[1], self._image_input)
+        rows = self.image_rows
+        answers = side([self._products[row].image for row in rows]) if len(rows) else []
+        readable = numpy.array([not isinstance(answer, ProductError) for answer in answers], bool)
+        if not readable.any():
+            return rows[:0], _no_rows(side.model)
+        outputs = {
+            name: numpy.concatenate(
+                [answer[name] for answer in answers if not isinstance(answer, ProductError)]
+            )
+            for name in ("logits", "features")
+        }
+        return rows[readable], outputs
+
+    def f1(self, rows: numpy.ndarray, answers: numpy.ndarray) -> float | None:
+        """Weighted F1 of the answers (output columns) on rows of the catalog; None if there are none."""
+        if not len(rows):
+            return None
+        return float(weighted_f1(self._category_index[rows], answers, self._categories))
+
+    def fit_answers(self, settings: FusionSettings, seed: int) -> Answers:
+        """Fit fusion, temperatures and thresholds, and write the fusion model's two files into the folder.
+
+        Args:
+            settings: How the fusion is fitted.
+            seed: Of its folds.
+        """
+        text_rows, text = self.text_rows, self.text_outputs()
+        image_rows, image = self.image_outputs()
+        both = numpy.intersect1d(text_rows, image_rows)
+        text_of_both = {name: values[numpy.searchsorted(text_rows, both)] for name, values in text.items()}
+        image_of_both = {name: values[numpy.searchsorted(image_rows, both)] for name, values in image.items()}
+        report = FusionReport()
+        model, fused_logits = fit_fusion(
+            text_of_both,
+            image_of_both,
+            self._category_index[both],
+            settings,
+            seed=seed,
+            report=report,
+        )
+        present = numpy.ones((max(len(both), 1), 1), numpy.float32)
+        sides = {"text": text_of_both, "image": image_of_both}
+        example = {
+            f"{side}_{name}": outputs[name][:8]
+            if len(both)
+            else numpy.zeros((1, outputs[name].shape[1]), numpy.float32)
+            for side, outputs in sides.items()
+            for name in ("features", "logits")
+        }
+        for side in sides:
+            example[f"{side}_present"] = present[: len(example["text_logits"])]
+        save_and_compile(model, self._folder, "fusion", example)
+
+        truth = self._category_index
+        temperatures = {
+            "text": fit_temperature(text["logits"], truth[text_rows]),
+            "image": fit_temperature(image["logits"], truth[image_rows]),
+            "fusion": fit_temperature(fused_logits, truth[both]),
+        }
+        # As the classifier answers: fusion where both sides are there, else the side that is.
+        served = dict(zip(image_rows, calibrate(image["logits"], temperatures["image"]), strict=True))
+        served |= zip(text_rows, calibrate(text["logits"], temperatures["text"]), strict=True)
+        served |= zip(both, calibrate(fused_logits, temperatures["fusion"]), strict=True)
+        served_rows = numpy.array(sorted(served), numpy.int64)
+        probabilities = numpy.array([served[row] for row in served_rows], numpy.float32).reshape(
+            -1, self._categories
+        )
+        thresholds = find_thresholds(probabilities, truth[served_rows])
+        validation = {
+            "text": self.f1(text_rows, text["logits"].argmax(axis=1)),
+            "image": self.f1(image_rows, image["logits"].argmax(axis=1)),
+            "fusion": self.f1(both, fused_logits.argmax(axis=1)),
+            "text_on_fusion_rows": self.f1(both, text_of_both["logits"].argmax(axis=1)),
+            "image_on_fusion_rows": self.f1(both, image_of_both["logits"].argmax(axis=1)),
+            "served": self.f1(served_rows, probabilities.argmax(axis=1)),
+        }
+        return Answers(temperatures, thresholds, validation, report)
+
+
+def _no_rows(model: CompiledModel) -> dict[str, numpy.ndarray]:
+    """Outputs of no products at all, with the widths that the model has."""
+    return {
+        name: numpy.zeros((0, int(model.outputs[name]["shape"][-1])), numpy.float32)
+        for name in ("logits", "features")
+    }
