@@ -1,0 +1,73 @@
+"""The app as a visitor meets it: `python app.py` in a process of its own, on a free port."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rakuten_models.product import RakutenModelsError
+
+REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
+BUNDLE_VARIABLES = ("RAKUTEN_MODEL_REPO", "RAKUTEN_MODEL_REVISION", "RAKUTEN_BUNDLE")
+SECONDS_TO_START = 60
+
+
+class AppNotReady(RakutenModelsError):
+    """The app could not be started."""
+
+
+def app_environment(**variables: str) -> dict[str, str]:
+    """This process's environment, with these of the variables that choose a bundle and no others."""
+    environment = {name: value for name, value in os.environ.items() if name not in BUNDLE_VARIABLES}
+    return {**environment, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", **variables}
+
+
+@contextmanager
+def running_app(bundle: Path | None, folder: Path) -> Iterator[str]:
+    """Start the app, wait until it says that it is ready, and stop it in the end.
+
+    Args:
+        bundle: The folder for RAKUTEN_BUNDLE; None for the starter bundle.
+        folder: Where the app runs and its log goes: not the repository, so that no path may depend on that.
+
+    Yields:
+        The page's address.
+
+    Raises:
+        AppNotReady: The app ended or was not ready within a minute; holds its log.
+    """
+    port = free_port()
+    environment = app_environment(GRADIO_TEMP_DIR=str(folder / "uploads"))
+    if bundle is not None:
+        environment["RAKUTEN_BUNDLE"] = str(bundle)
+    log = folder / "app.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY_ROOT / "app.py"), "--port", str(port)],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + SECONDS_TO_START
+        while f"Ready on {address}" not in log.read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AppNotReady(f"The app did not become ready; its log says: {log.read_text().strip()}")
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,0 +1,57 @@
+"""Shared by all tests: a tiny catalog drawn by test code, and the bundle that the real training makes of it."""
+
+import dataclasses
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A test that reaches for the real hub by mistake should fail at once, not after half a minute.
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
+
+import pytest
+
+from tests.tiny_catalog import write_tiny_catalog
+
+
+def tiny_settings(**changes):
+    """Choices that train in seconds: small tables, small pictures, a narrow backbone, few passes."""
+    from training.fit_image import ImageTrainingSettings
+    from training.fit_text import TextTrainingSettings
+    from training.models import TextModelSettings
+    from training.split import SplitSettings
+    from training.stages import ImageSettings, TrainingSettings
+
+    settings = TrainingSettings(
+        text=TextTrainingSettings(
+            model=TextModelSettings(units=16, pair_rows=503, character_rows=1009),
+            vocabulary=2000,
+            minimum_word_count=1,
+            epochs=30,
+        ),
+        image=ImageTrainingSettings(alpha=0.35, epochs=1, views=("plain", "mirrored")),
+        image_input=ImageSettings(size=96),
+        split=SplitSettings(validation_fraction=0.2, test_fraction=0.2, minimum_pairs=30),
+    )
+    return dataclasses.replace(settings, **changes)
+
+
+@pytest.fixture(scope="session")
+def tiny_catalog(tmp_path_factory):
+    """Folder of a catalog in the challenge's layout: 27 categories, 8 rows each."""
+    return write_tiny_catalog(tmp_path_factory.mktemp("catalog") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_catalog, tmp_path_factory):
+    """A whole bundle, evaluated on the test part of the tiny catalog. Tests that change files copy it first."""
+    from training.train import train_bundle
+
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    return train_bundle(tiny_catalog, folder, tiny_settings(), backbone_weights=None, show=False)
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny_bundle):
+    """The tiny bundle, loaded."""
+    from rakuten_models import ProductClassifier
+
+    return ProductClassifier.from_pretrained(tiny_bundle)

@@ -1,0 +1,49 @@
+"""Temperatures and thresholds against cases whose answer is known."""
+
+import numpy
+
+from training.calibration import find_thresholds, fit_temperature
+
+
+def test_temperature_recovers_the_one_that_made_the_labels():
+    random = numpy.random.default_rng(0)
+    logits = random.normal(size=(20_000, 5)).astype(numpy.float32) * 2
+    probabilities = numpy.exp(logits / 1.7)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    category_index = (probabilities.cumsum(axis=1) < random.random((len(logits), 1))).sum(axis=1)
+    assert abs(fit_temperature(logits, category_index) - 1.7) < 0.05
+
+
+def test_temperature_without_rows_changes_nothing():
+    assert fit_temperature(numpy.zeros((0, 3), numpy.float32), numpy.zeros(0, int)) == 1.0
+
+
+def test_threshold_is_the_lowest_that_reaches_the_precision():
+    # 100 rows, confidence falling from 1.0 to 0.505; the 10 least confident and nothing else are wrong.
+    confidence = numpy.linspace(1.0, 0.505, 100).astype(numpy.float32)
+    probabilities = numpy.stack([confidence, 1 - confidence], axis=1)
+    truth = numpy.zeros(100, int)
+    truth[90:] = 1
+    thresholds = find_thresholds(probabilities, truth)
+    assert thresholds["0.90"]["share_accepted"] == 1.0
+    # 94 accepted rows hold 90 right ones: 0.957; 95 hold 90: 0.947.
+    assert thresholds["0.95"]["share_accepted"] == 0.94
+    assert thresholds["0.95"]["probability"] == float(confidence[93])
+    accepted = confidence >= thresholds["0.99"]["probability"]
+    assert (truth[accepted] == 0).mean() >= 0.99
+
+
+def test_threshold_that_cannot_be_reached_is_none():
+    probabilities = numpy.full((50, 2), 0.5, numpy.float32)
+    thresholds = find_thresholds(probabilities, numpy.arange(50) % 2)
+    assert thresholds["0.95"] == {"probability": None, "share_accepted": 0.0}
+    assert (
+        find_thresholds(numpy.zeros((0, 2), numpy.float32), numpy.zeros(0, int))["0.95"]["probability"]
+        is None
+    )
+
+
+def test_equal_confidences_are_accepted_together():
+    probabilities = numpy.array([[0.9, 0.1]] * 30 + [[0.8, 0.2]] * 30, numpy.float32)
+    truth = numpy.array([0] * 30 + [0] * 15 + [1] * 15)
+    assert find_thresholds(probabilities, truth)["0.90"]["share_accepted"] == 0.5
