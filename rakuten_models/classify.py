@@ -1,0 +1,275 @@
+"""One product in a terminal: its category, how sure that is, and what each model says.
+
+    python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m"
+    python -m rakuten_models.classify --image photo.jpg --language fr --json
+
+Also what the app shares with this command: which bundle is loaded, and one prediction as plain values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from rakuten_models.bundle import DEFAULT_PRECISION, BundleConfig, BundleError
+from rakuten_models.classifier import STARTER_FOLDER, ProductClassifier
+from rakuten_models.command_line import run_command
+from rakuten_models.product import ACCEPT, Category, Prediction, Product, ProductError
+
+REPOSITORY_VARIABLE = "RAKUTEN_MODEL_REPO"
+REVISION_VARIABLE = "RAKUTEN_MODEL_REVISION"
+FOLDER_VARIABLE = "RAKUTEN_BUNDLE"
+
+_BAR_WIDTH = 24
+
+
+def load_classifier(source: str | None = None, revision: str | None = None) -> tuple[ProductClassifier, str]:
+    """Load the bundle that the caller or the environment names.
+
+    The first of these that is given: `source`; the hub repository in RAKUTEN_MODEL_REPO (at
+    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle.
+
+    Args:
+        source: A bundle's folder or a hub id "user/name".
+        revision: For a hub id: a branch, a tag, or a commit's 40 hex digits.
+
+    Returns:
+        The classifier, and a name for it to show: the hub id, the folder's name or "starter bundle".
+
+    Raises:
+        BundleError: The bundle is missing, incomplete or altered.
+        HubError: The repository or revision cannot be had.
+    """
+    repository = os.environ.get(REPOSITORY_VARIABLE, "")
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if not source and repository:
+        source = repository
+        revision = revision or os.environ.get(REVISION_VARIABLE) or None
+    elif not source and folder:
+        # "bundles/mine" looks like a hub id; a folder that is not there must not become a download.
+        if not os.path.isdir(folder):
+            raise BundleError(
+                f"{FOLDER_VARIABLE} names the folder {folder!r}, which does not exist; correct the variable, or unset "
+                "it to use the starter bundle."
+            )
+        source = folder
+    classifier = ProductClassifier.from_pretrained(source or None, revision=revision)
+    if classifier.revision is not None and source:
+        return classifier, source
+    if classifier.folder.resolve() == STARTER_FOLDER.resolve():
+        return classifier, "starter bundle"
+    return classifier, classifier.folder.resolve().name
+
+
+def accept_threshold(config: BundleConfig) -> float | None:
+    """The least probability that is accepted, 0 to 1; None if every answer is to be reviewed."""
+    return config.thresholds[DEFAULT_PRECISION]["probability"]
+
+
+def decision_sentence(prediction: Prediction, threshold: float | None) -> str:
+    """Why the decision is what it is, in words."""
+    precision = f"{float(DEFAULT_PRECISION):.0%}"
+    if threshold is None:
+        return f"This bundle has no level from which {precision} of answers are right; a person should look."
+    level = f"{percent(threshold)}, the level from which {precision} of answers were right"
+    if prediction.decision == ACCEPT:
+        return f"Its probability reaches {level} on validation products."
+    return f"Its probability is below {level} on validation products; a person should look."
+
+
+def percent(probability: float) -> str:
+    """A probability for people: "94.2%"; never "100.0%" for what is not certain, nor "0.0%" for what is possible."""
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= probability < 1:
+        return ">99.9%"
+    return f"{probability:.1%}"
+
+
+def best_category(categories: Sequence[Category], probabilities: numpy.ndarray) -> tuple[Category, float]:
+    """The most probable category of one side, with its probability.
+
+    Args:
+        categories: In the order of the probabilities.
+        probabilities: float32 (categories,), sums to 1.
+    """
+    index = int(probabilities.argmax())
+    return categories[index], float(probabilities[index])
+
+
+def prediction_to_json(
+    prediction: Prediction, threshold: float | None, language: str = "en"
+) -> dict[str, Any]:
+    """One prediction as plain values, the same for the app's `/classify` and for `--json`.
+
+    Args:
+        prediction: What `ProductClassifier.predict` gave.
+        threshold: From `accept_threshold`.
+        language: Of the names in the lists, "en" or "fr".
+
+    Returns:
+        {"prdtypecode": int or None, "category": {"en": name, "fr": name} or None, "probability": float or
+        None, "decision": "accept" or "review", "threshold": float or None, "image_weight": float or None,
+        "probabilities": [{"prdtypecode", "name", "probability"}, ...] highest first, "text" and "image":
+        that side's best entry of the same form, or None where the side is absent, "error": sentence or
+        None}.
+    """
+
+    def entry(category: Category, probability: float) -> dict[str, Any]:
+        return {
+            "prdtypecode": category.prdtypecode,
+            "name": category.name(language),
+            "probability": probability,
+        }
+
+    def best_entry(probabilities: numpy.ndarray | None) -> dict[str, Any] | None:
+        return None if probabilities is None else entry(*best_category(prediction.categories, probabilities))
+
+    category = prediction.category
+    return {
+        "prdtypecode": None if category is None else category.prdtypecode,
+        "category": None if category is None else {code: category.name(code) for code in ("en", "fr")},
+        "probability": prediction.probability,
+        "decision": prediction.decision,
+        "threshold": threshold,
+        "image_weight": prediction.image_weight,
+        "probabilities": [entry(*item) for item in prediction.top(len(prediction.categories))],
+        "text": best_entry(prediction.text_probabilities),
+        "image": best_entry(prediction.image_probabilities),
+        "error": prediction.error,
+    }
+
+
+def prediction_to_table(
+    prediction: Prediction, threshold: float | None, language: str, count: int, block: str
+) -> str:
+    """One prediction as lines for a terminal.
+
+    Args:
+        prediction: One that was scored.
+        threshold: From `accept_threshold`.
+        language: Of the category names, "en" or "fr".
+        count: Categories to list.
+        block: The character that bars are made of.
+    """
+    category = prediction.category
+    top = prediction.top(count)
+    sides = [
+        (name, *best_category(prediction.categories, probabilities))
+        for name, probabilities in (
+            ("text", prediction.text_probabilities),
+            ("picture", prediction.image_probabilities),
+        )
+        if probabilities is not None
+    ]
+    if len(sides) == 2:
+        sides.append(("fusion", category, prediction.probability))
+    width = max(
+        len(each.name(language))
+        for each in [category, *(item for item, _ in top), *(side[1] for side in sides)]
+    )
+    indent = max(width, len("Category"))
+    lines = [
+        category.name(language),
+        f"prdtypecode {category.prdtypecode}, probability {percent(prediction.probability)}, {prediction.decision}",
+        decision_sentence(prediction, threshold),
+        "",
+        f"{'Category':{indent}}  {'Code':>10}  Probability",
+    ]
+    for item, probability in top:
+        bar = block * round(probability * _BAR_WIDTH)
+        lines.append(
+            f"{item.name(language):{indent}}  {item.prdtypecode:>10}  {percent(probability):>11}  {bar}".rstrip()
+        )
+    lines += ["", f"{'Model':8}  {'Its own answer':{max(indent, 14)}}  {'Code':>10}  Probability"]
+    for name, item, probability in sides:
+        lines.append(
+            f"{name:8}  {item.name(language):{max(indent, 14)}}  {item.prdtypecode:>10}  {percent(probability):>11}"
+        )
+    if len(sides) == 3:
+        lines += [
+            "",
+            f"Fusion trusted the text {1 - prediction.image_weight:.0%} and the picture {prediction.image_weight:.0%}.",
+        ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Classify one product and print the answer.
+
+    Raises:
+        RakutenModelsError: Nothing to classify, an unreadable picture, or a bundle that cannot be loaded.
+    """
+    options = _parser().parse_args(arguments)
+    if not (options.designation.strip() or options.description.strip() or options.image):
+        raise ProductError("There is nothing to classify; give --designation, --description or --image.")
+    classifier, name = load_classifier(options.bundle, options.revision)
+    prediction = classifier.predict(Product(options.designation, options.description, options.image))
+    threshold = accept_threshold(classifier.config)
+    if options.json:
+        answer = prediction_to_json(prediction, threshold, options.language)
+        print(json.dumps({**answer, "bundle": name, "revision": classifier.revision}, indent=2))
+        return 0
+    # A Windows console may be unable to show blocks, or a name in another alphabet; that is no reason to stop.
+    sys.stdout.reconfigure(errors="replace")
+    block = "█" if _can_print("█", sys.stdout.encoding) else "#"
+    revision = f" at {classifier.revision}" if classifier.revision else ""
+    print(prediction_to_table(prediction, threshold, options.language, options.top, block))
+    print(f"Bundle: {name}{revision}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rakuten_models.classify",
+        description="Classify one product by its text, its picture, or both.",
+    )
+    parser.add_argument("--designation", default="", help="the listing's title")
+    parser.add_argument("--description", default="", help="the longer text; HTML is fine")
+    parser.add_argument("--image", metavar="FILE", help="a picture of the product: JPEG, PNG, WebP, GIF ...")
+    parser.add_argument(
+        "--bundle",
+        metavar="FOLDER|user/name",
+        help=f"the models: a folder or a hub repository; default: ${REPOSITORY_VARIABLE}, else ${FOLDER_VARIABLE}, "
+        "else the starter bundle",
+    )
+    parser.add_argument("--revision", help="of the hub repository: a branch, a tag, or a commit")
+    parser.add_argument(
+        "--language", choices=("en", "fr"), default="en", help="of the category names (default: en)"
+    )
+    parser.add_argument(
+        "--top", type=_positive, default=5, metavar="N", help="categories to list (default: 5)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, with every category, for another program"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give a whole number of at least 1")
+    return int(text)
+
+
+def _can_print(character: str, encoding: str | None) -> bool:
+    try:
+        character.encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def command() -> int:
+    """The console script `rakuten-classify`."""
+    return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

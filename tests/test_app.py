@@ -1,0 +1,248 @@
+"""The app started for real and called as programs call it, and the page's HTML read as a visitor reads it."""
+
+import subprocess
+import sys
+
+import httpx
+import numpy
+import pytest
+from gradio_client import Client, handle_file
+
+import app
+from rakuten_models import Category, Prediction, Product, ProductClassifier
+from rakuten_models.classifier import STARTER_FOLDER
+from rakuten_models.command_line import run_command
+from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, answer_html, head_html
+from tests.app_server import BUNDLE_VARIABLES, REPOSITORY_ROOT, app_environment, free_port, running_app
+
+
+@pytest.fixture(scope="module")
+def address(tiny_bundle, tmp_path_factory):
+    with running_app(tiny_bundle, tmp_path_factory.mktemp("app")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    return Client(address, verbose=False)
+
+
+def assert_same_answer(answer: dict, classifier: ProductClassifier, product: Product) -> None:
+    prediction = classifier.predict(product)
+    assert answer["prdtypecode"] == prediction.category.prdtypecode
+    assert answer["category"] == {"en": prediction.category.name("en"), "fr": prediction.category.name("fr")}
+    assert answer["probability"] == pytest.approx(prediction.probability, abs=1e-6)
+    assert answer["decision"] == prediction.decision
+    assert answer["image_weight"] == pytest.approx(prediction.image_weight, abs=1e-6)
+    assert len(answer["probabilities"]) == len(classifier.categories)
+    assert answer["error"] is None
+
+
+def test_text_is_classified(client, classifier):
+    answer = client.predict(designation="canapé de salon", api_name="/classify")
+    assert_same_answer(answer, classifier, Product("canapé de salon"))
+    assert answer["text"]["prdtypecode"] == answer["prdtypecode"] and answer["image"] is None
+
+
+def test_picture_is_classified(client, classifier):
+    picture = EXAMPLES_FOLDER / "pool.jpg"
+    answer = client.predict(image=handle_file(picture), api_name="/classify")
+    assert_same_answer(answer, classifier, Product(image=picture))
+    assert answer["text"] is None and answer["image"]["prdtypecode"] == answer["prdtypecode"]
+
+
+def test_both_are_classified(client, classifier):
+    picture = EXAMPLES_FOLDER / "controller.jpg"
+    answer = client.predict("manette", "sans fil", handle_file(picture), api_name="/classify")
+    assert_same_answer(answer, classifier, Product("manette", "sans fil", picture))
+    assert answer["text"] is not None and answer["image"] is not None and 0 < answer["image_weight"] < 1
+
+
+def test_empty_input_gets_a_sentence(client):
+    answer = client.predict(api_name="/classify")
+    assert answer["error"] == "The product holds no text and no picture; give a designation or a picture."
+    assert answer["prdtypecode"] is None and answer["decision"] == "review"
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"this is no picture", "picture"), (b"", "empty (0 bytes)")])
+def test_unreadable_picture_gets_a_sentence_and_the_texts_answer(client, tmp_path, content, said):
+    picture = tmp_path / "broken.jpg"
+    picture.write_bytes(content)
+    alone = client.predict(image=handle_file(picture), api_name="/classify")
+    assert "'broken.jpg'" in alone["error"] and said in alone["error"] and alone["category"] is None
+    beside_text = client.predict(designation="canapé", image=handle_file(picture), api_name="/classify")
+    assert beside_text["error"] == alone["error"] and beside_text["image_weight"] == 0.0
+
+
+def call(address: str, *data) -> str:
+    """What `/classify` answers to a program that talks HTTP."""
+    event = httpx.post(f"{address}/gradio_api/call/classify", json={"data": data}).json()["event_id"]
+    return httpx.get(f"{address}/gradio_api/call/classify/{event}", timeout=20).text
+
+
+@pytest.mark.parametrize("marks", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_no_file_of_the_server_can_be_named_as_a_picture(address, marks):
+    answer = call(address, "", "", {"path": str(REPOSITORY_ROOT / "app.py"), **marks})
+    assert answer.startswith("event: error") and "was not uploaded" in answer
+    assert httpx.get(f"{address}/gradio_api/file={REPOSITORY_ROOT / 'app.py'}").status_code == 403
+
+
+def test_a_picture_inside_the_message_is_read_or_refused_with_a_sentence(address):
+    answer = call(address, "", "", {"url": "data:image/png;base64,aGVsbG8="})
+    assert "address holds no picture; upload a JPEG, PNG, WebP or GIF file." in answer
+
+
+def test_missing_texts_may_be_null(address):
+    assert "holds no text and no picture" in call(address, None, None, None)
+
+
+def test_only_classify_is_public(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert list(endpoints["named_endpoints"]) == ["/classify"] and not endpoints["unnamed_endpoints"]
+    parameters = endpoints["named_endpoints"]["/classify"]["parameters"]
+    assert [(each["parameter_name"], each["parameter_default"]) for each in parameters] == [
+        ("designation", ""),
+        ("description", ""),
+        ("image", None),
+    ]
+
+
+def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_bundle, tmp_path):
+    environment = app_environment(
+        RAKUTEN_MODEL_REPO="someone/nothing", RAKUTEN_BUNDLE=str(tiny_bundle), HF_HOME=str(tmp_path)
+    )
+    command = [sys.executable, "app.py", "--port", str(free_port())]
+    done = subprocess.run(
+        command, cwd=REPOSITORY_ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    errors = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARNING"))]
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(errors) == 1 and errors[0].startswith("error: ") and "someone/nothing" in errors[0]
+
+
+@pytest.fixture
+def no_bundle_chosen(monkeypatch):
+    for name in BUNDLE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_wrong_folder_ends_the_app(no_bundle_chosen, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("RAKUTEN_BUNDLE", str(tmp_path / "absent"))
+    assert run_command(app.main, ["--port", str(free_port())]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: RAKUTEN_BUNDLE names the folder") and output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_taken_port_ends_the_app_before_anything_is_loaded(address, capsys):
+    assert (
+        run_command(app.main, ["--bundle", "not even looked at", "--port", address.rpartition(":")[2]]) == 2
+    )
+    error = capsys.readouterr().err
+    assert "in use" in error and "choose another with --port or --host" in error and error.count("\n") == 1
+
+
+def test_host_of_another_machine_ends_the_app(capsys):
+    # An address kept free for documentation (RFC 5737): nobody's.
+    assert run_command(app.main, ["--host", "192.0.2.1", "--port", str(free_port())]) == 2
+    assert "The page cannot be served on 192.0.2.1:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "web"])
+def test_port_is_a_port(capsys, port):
+    with pytest.raises(SystemExit) as end:
+        app.main(["--port", port])
+    assert end.value.code == 2 and "is no port; give a number from 1 to 65535" in capsys.readouterr().err
+
+
+def test_a_platform_may_launch_the_modules_demo(tiny_bundle, no_bundle_chosen, monkeypatch):
+    assert "demo" not in vars(app)
+    monkeypatch.setenv("RAKUTEN_BUNDLE", str(tiny_bundle))
+    demo = app.demo
+    assert app.demo is demo
+    del app.demo
+    _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    try:
+        config = httpx.get(f"{address}config").json()
+    finally:
+        demo.close()
+    assert config["title"] == "Product classifier" and config["analytics_enabled"] is False
+    assert ".answer" in config["css"]
+
+
+def test_examples_exist_and_are_small():
+    pictures = {picture for _, _, _, picture in EXAMPLES if picture}
+    assert pictures == {path.name for path in EXAMPLES_FOLDER.glob("*.jpg")}
+    assert all((EXAMPLES_FOLDER / picture).stat().st_size <= 30_000 for picture in pictures)
+
+
+# In the order of EXAMPLES; None where a person should look.
+EXAMPLE_CODES = (2583, 1560, 50, 2585, 2220, None)
+
+
+@pytest.mark.skipif(
+    not (STARTER_FOLDER / "config.json").exists(), reason="the starter bundle is not there yet"
+)
+@pytest.mark.parametrize(("example", "prdtypecode"), list(zip(EXAMPLES, EXAMPLE_CODES, strict=True)))
+def test_examples_are_answered_as_a_person_would(example, prdtypecode):
+    _, designation, description, picture = example
+    image = EXAMPLES_FOLDER / picture if picture else None
+    prediction = ProductClassifier.from_pretrained().predict(Product(designation, description, image))
+    if prdtypecode is None:
+        assert prediction.decision == "review"
+    else:
+        assert prediction.category.prdtypecode == prdtypecode
+
+
+CATEGORIES = tuple(
+    Category(index, 100 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(7)
+)
+SPREAD = numpy.array([0.4, 0.3, 0.1, 0.1, 0.05, 0.03, 0.02], numpy.float32)
+
+
+def test_answer_shows_names_code_probability_decision_and_all_categories():
+    html = answer_html(
+        Prediction(CATEGORIES, CATEGORIES[0], 0.4, SPREAD, SPREAD[::-1].copy(), SPREAD, 0.375, "review"), 0.6
+    )
+    for words in (
+        "Shelf 0",
+        "Rayon 0",
+        "40.0%",
+        "Review",
+        "below 60.0%",
+        "Show all 7 categories",
+        "Text 62%",
+    ):
+        assert words in html
+    assert html.count("<li>") == 7
+    assert html.count("differs") == 2  # the class and the word, once: only the text answers otherwise
+    assert "Picture 38%" in html
+
+
+def test_one_sided_answer_says_which_side_is_absent():
+    html = answer_html(Prediction(CATEGORIES, CATEGORIES[0], 0.4, SPREAD, SPREAD, None, 0.0, "accept"), 0.3)
+    assert "No picture given" in html and "Needs text and picture" in html and "Accept" in html
+
+
+def test_note_for_an_unreadable_picture():
+    html = answer_html(
+        Prediction(
+            CATEGORIES, CATEGORIES[0], 0.4, SPREAD, SPREAD, None, 0.0, "review", "The picture 'a' is empty."
+        ),
+        None,
+    )
+    assert "The picture &#x27;a&#x27; is empty. This answer comes from the text alone." in html
+    assert "Not readable" in html
+
+
+def test_nothing_from_outside_becomes_html_or_a_template():
+    hostile = "<img src=x onerror=alert(1)>${alert(2)}{{alert(3)}}\"'&"
+    category = Category(0, 1, {"en": hostile, "fr": hostile})
+    one = numpy.ones(1, numpy.float32)
+    pages = (
+        answer_html(Prediction((category,), category, 1.0, one, one, one, 0.5, "accept", hostile), 0.5),
+        answer_html(Prediction((), error=hostile), None),
+        head_html((category,), hostile, hostile),
+    )
+    for html in pages:
+        assert "<img" not in html and "${" not in html and "{{" not in html
