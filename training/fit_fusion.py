@@ -139,7 +139,7 @@ def fit_fusion(
     if chosen in alone:
         gate = _one_side(sides, category_index, float(chosen == "image"))
         report.gate = f"{chosen} only"
-        report.note = f"No gate beat the {chosen} side in cross-validation over {len(category_index)} rows: it decides alone."
+        report.note = f"No gate beat {chosen} alone in cross-validation over {len(category_index)} rows."
     else:
         gate = _fit(sides, category_index, chosen, settings)
         report.gate = chosen

@@ -52,12 +52,11 @@ class PictureFeatures:
 
 def extract_features(
     images: Sequence[str],
-    model: keras.Model,
+    lower: LowerModel,
     image_settings: ImageSettings,
     cache_dir: str | os.PathLike,
     *,
     views: Sequence[str] = VIEWS[:1],
-    keep_cut: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> PictureFeatures:
@@ -68,11 +67,10 @@ def extract_features(
 
     Args:
         images: n paths.
-        model: from `build_image_model`, before training changes its lower part.
+        lower: the frozen part to run; with its cut, the activations there are kept too (for fine-tuning).
         image_settings: how a picture becomes pixels.
         cache_dir: folder for the arrays; made if absent.
         views: some of VIEWS.
-        keep_cut: also keep the activations at the cut (for fine-tuning).
         threads: pictures worked on at the same time; None: one a core.
         progress: called as progress("pictures", done, n) after every 256 pictures.
 
@@ -80,20 +78,18 @@ def extract_features(
         The features; unreadable pictures are marked, never raised.
     """
     n = len(images)
-    lower = _lower_model(model, keep_cut)
-    folder = Path(cache_dir) / _key(images, lower, image_settings, views, keep_cut)
+    folder = Path(cache_dir) / _key(images, lower, image_settings, views)
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "state.json"
     state = json.loads(state_file.read_text()) if state_file.is_file() else {"done": 0, "problems": {}}
     mode = "r+" if state["done"] else "w+"
-    pooled = _array(folder / "pooled.npy", mode, np.float32, (n, len(views), *_shape(lower, "pooled")))
+    pooled = _array(folder / "pooled.npy", mode, np.float32, (n, len(views), *lower.shape("pooled")))
     cut = (
-        _array(folder / "cut.npy", mode, np.float16, (n, len(views), *_shape(lower, "cut")))
-        if keep_cut
+        _array(folder / "cut.npy", mode, np.float16, (n, len(views), *lower.shape("cut")))
+        if lower.keep_cut
         else None
     )
     if state["done"] < n:
-        runner = _Runner(lower)
 
         def work(row: int) -> tuple[int, str | None]:
             try:
@@ -102,7 +98,7 @@ def extract_features(
                 pooled[row] = 0
                 return row, str(error)
             for column, view in enumerate(views):
-                answer = runner(_view(pixels, view, row))
+                answer = lower(_view(pixels, view, row))
                 pooled[row, column] = answer["pooled"][0]
                 if cut is not None:
                     cut[row, column] = answer["cut"][0]
@@ -140,38 +136,54 @@ def _view(pixels: np.ndarray, view: str, row: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _lower_model(model: keras.Model, keep_cut: bool) -> keras.Model:
-    outputs = {"pooled": model.output["features"]}
-    if keep_cut:
-        outputs["cut"] = model.get_layer(CUT_LAYER).output
-    return keras.Model(model.inputs[0], outputs)
+class LowerModel:
+    """The frozen part of an image model, compiled by LiteRT at first use, one interpreter a thread.
 
+    On a CPU that is three times as fast as Keras.
+    """
 
-class _Runner:
-    """The lower part compiled by LiteRT, one interpreter a thread: three times as fast as Keras on a CPU."""
-
-    def __init__(self, lower: keras.Model):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "lower.tflite"
-            lower.export(str(path), format="litert", verbose=False)
-            self._content = path.read_bytes()
+    def __init__(self, model: keras.Model, keep_cut: bool):
+        """Takes a model of `build_image_model` before training changes it; `keep_cut` also gives the cut."""
+        outputs = {"pooled": model.output["features"]}
+        if keep_cut:
+            outputs["cut"] = model.get_layer(CUT_LAYER).output
+        self.keep_cut = keep_cut
+        self._model = keras.Model(model.inputs[0], outputs)
+        self._content: bytes | None = None
+        self._lock = threading.Lock()
         self._local = threading.local()
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one output for one picture."""
+        return tuple(self._model.output[name].shape[1:])
+
+    def weights(self) -> list[np.ndarray]:
+        """All weights, in order."""
+        return self._model.get_weights()
+
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs one picture, uint8 (size, size, 3), and gives float32 outputs of first axis 1."""
         if not hasattr(self._local, "runner"):
             from ai_edge_litert.interpreter import Interpreter
 
             # The interpreter must outlive its runner.
-            self._local.interpreter = Interpreter(model_content=self._content, num_threads=1)
+            self._local.interpreter = Interpreter(model_content=self._compiled(), num_threads=1)
             self._local.runner = self._local.interpreter.get_signature_runner()
         return self._local.runner(pixels=pixels[None])
 
+    def _compiled(self) -> bytes:
+        with self._lock:
+            if self._content is None:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "lower.tflite"
+                    self._model.export(str(path), format="litert", verbose=False)
+                    self._content = path.read_bytes()
+            return self._content
 
-def _key(
-    images: Sequence[str], lower: keras.Model, settings: ImageSettings, views: Sequence[str], keep_cut: bool
-) -> str:
-    digest = hashlib.sha256(json.dumps([asdict(settings), list(views), keep_cut, CHUNK]).encode())
-    for weight in lower.get_weights():
+
+def _key(images: Sequence[str], lower: LowerModel, settings: ImageSettings, views: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps([asdict(settings), list(views), lower.keep_cut, CHUNK]).encode())
+    for weight in lower.weights():
         digest.update(weight.tobytes())
     for image in images:
         try:
@@ -180,10 +192,6 @@ def _key(
             content = type(error).__name__.encode()
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:24]
-
-
-def _shape(lower: keras.Model, name: str) -> tuple[int, ...]:
-    return tuple(lower.output[name].shape[1:])
 
 
 def _array(path: Path, mode: str, kind: type, shape: tuple[int, ...]) -> np.ndarray:

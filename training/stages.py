@@ -69,7 +69,7 @@ class TrainingSettings:
     text_input: TextSettings = field(default_factory=TextSettings)
     image_input: ImageSettings = field(default_factory=ImageSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
-    other_label_weight: float = 0.5
+    other_label_weight: float = 0.8
     seed: int = 0
 
     def fast(self) -> TrainingSettings:
