@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +28,44 @@ class Progress:
         self._bar: tqdm | None = None
         self._stage = ""
         self._writers: dict[str, Any] = {}
+        self._stopped = False
+
+    @contextlib.contextmanager
+    def heeding_ctrl_c(self) -> Iterator[None]:
+        """Let Ctrl-C end the run even where a library catches it.
+
+        Model savers and exporters catch every exception at some places, KeyboardInterrupt too; the run would go on as
+        if nobody had asked. Here it is remembered, and raised again at the next sign of progress.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            self._stopped = True
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self.close()
+
+    def _heed(self) -> None:
+        if self._stopped:
+            raise KeyboardInterrupt
 
     def say(self, line: str) -> None:
         """A line on standard output, after the bar that is on the screen."""
+        self._heed()
         self.close()
         if self._show:
             print(line, flush=True)
 
     def step(self, stage: str, done: int, total: int) -> None:
         """Move the bar of a stage, which is made on its first step, to `done` of `total`."""
+        self._heed()
         if self._bar is None or stage != self._stage or total != self._bar.total or done < self._bar.n:
             self.close()
             self._stage = stage

@@ -22,7 +22,7 @@ from pathlib import Path
 # Before TensorFlow is imported: its notices about processor features help nobody here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from rakuten_models.bundle import MODEL_NAMES, check_target
+from rakuten_models.bundle import MODEL_NAMES, BundleConfig, check_target
 from rakuten_models.command_line import run_command
 from training import evaluate
 from training.assemble import assemble_bundle
@@ -111,11 +111,37 @@ def train_bundle(
     Raises:
         RakutenModelsError: With the sentence to show; the output folder is as it was.
     """
-    started = time.perf_counter()
     output = Path(output_dir).resolve()
     check_target(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(log_dir, show)
+    with progress.heeding_ctrl_c():
+        config = _fit_and_assemble(
+            catalog_dir, output, settings, backbone_weights, limit, data, progress, resume
+        )
+    if config.training["split"]["test"]:
+        quiet = [] if show else ["--quiet"]
+        evaluate.main(["--bundle", str(output), "--catalog-dir", str(catalog_dir), "--update-bundle", *quiet])
+    else:
+        progress.say(
+            "The split has no test part, so the bundle has no figures yet: python -m training.evaluate --bundle "
+            f"{output_dir} --catalog-dir ANOTHER_CATALOG --update-bundle"
+        )
+    return output
+
+
+def _fit_and_assemble(
+    catalog_dir: str | Path,
+    output: Path,
+    settings: TrainingSettings,
+    backbone_weights: str | None,
+    limit: int | None,
+    data: dict[str, str] | None,
+    progress: Progress,
+    resume: bool,
+) -> BundleConfig:
+    """From the catalog to the bundle in its place; the working folder is removed once that is whole."""
+    started = time.perf_counter()
     catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed)
     progress.say(catalog.summary())
     categories = category_list(catalog)
@@ -153,19 +179,11 @@ def train_bundle(
     )
     progress.say(f"weighted F1 on validation: {figures}")
     progress.say(
-        f"bundle: {output_dir} (serving part {size / 1e6:.1f} MB), "
+        f"bundle: {output} (serving part {size / 1e6:.1f} MB), "
         f"{(time.perf_counter() - started) / 60:.1f} minutes in all"
     )
     shutil.rmtree(folder, ignore_errors=True)
-    if len(split.test):
-        quiet = [] if show else ["--quiet"]
-        evaluate.main(["--bundle", str(output), "--catalog-dir", str(catalog_dir), "--update-bundle", *quiet])
-    else:
-        progress.say(
-            "The split has no test part, so the bundle has no figures yet: python -m training.evaluate --bundle "
-            f"{output_dir} --catalog-dir ANOTHER_CATALOG --update-bundle"
-        )
-    return output
+    return config
 
 
 def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
