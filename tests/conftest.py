@@ -26,6 +26,7 @@ def tiny_settings(**changes):
             vocabulary=2000,
             minimum_word_count=1,
             epochs=30,
+            teachers=1,
         ),
         image=ImageTrainingSettings(alpha=0.35, epochs=1, views=("plain", "mirrored")),
         image_input=ImageSettings(size=96),

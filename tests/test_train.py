@@ -93,6 +93,32 @@ def test_another_shops_categories_a_catalog_without_test_part_and_resume(tmp_pat
         numpy.testing.assert_array_equal(one, other)
 
 
+def test_unlabelled_texts_change_the_text_model_and_are_counted(tmp_path, monkeypatch):
+    catalog = write_tiny_catalog(tmp_path / "catalog", categories=3, layout="csv")
+    more = tmp_path / "more.csv"
+    more.write_text("text\n" + "".join(f"canapé numéro {number}\n" for number in range(30)) + "<br>\n")
+
+    class Enough(Exception):
+        """Ends a run once the text model is there."""
+
+    def enough(*arguments, **options):
+        raise Enough
+
+    monkeypatch.setattr(stages, "fit_image_model", enough)
+    written = []
+    for unlabelled in (None, more):
+        output = tmp_path / f"bundle-{len(written)}"
+        with pytest.raises(Enough):
+            train.train_bundle(
+                catalog, output, tiny_settings(), backbone_weights=None, unlabelled=unlabelled, show=False
+            )
+        folder = output.with_name(f".{output.name}.training")
+        state = json.loads((folder / "state.json").read_text())
+        written.append((state["identity"]["unlabelled_texts"], (folder / "text_model.tflite").read_bytes()))
+    assert [count for count, _ in written] == [0, 30]
+    assert written[0][1] != written[1][1]
+
+
 def _answers(catalog, bundle):
     products = read_catalog(catalog).products()
     return [

@@ -140,7 +140,8 @@ def read_catalog(
             images/image_train/image_<imageid>_product_<productid>.jpg; with X_test_update.csv alone, the
             unlabelled test part and images/image_test); one of those two X files; or a CSV or Parquet file,
             or a folder with exactly one, with the columns designation and/or image (a file path, relative to
-            the file's folder or absolute), and optionally description, prdtypecode, label_origin (or origin).
+            the file's folder or absolute; a column text
+            stands for designation), and optionally description, prdtypecode, label_origin (or origin).
         limit: Keep only so many rows: every category first, then in proportion; the same rows for the same
             seed.
         seed: Chooses the rows that `limit` keeps.

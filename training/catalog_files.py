@@ -118,6 +118,9 @@ def _companion(
 def _read_single_file(file: Path) -> pandas.DataFrame:
     products = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
     products = _with_identifiers(products, file, required=False)
+    if "designation" not in products and "text" in products:
+        # An export with the whole listing in one field.
+        products = products.rename(columns={"text": "designation"})
     if "designation" not in products and "image" not in products:
         raise CatalogError(
             f"{file} has neither a column designation nor a column image; it has: "

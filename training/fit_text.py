@@ -2,9 +2,8 @@
 
 The text model is a sum of table rows, a rectifier and a linear layer. Keras's Adam would move every row of
 tables of some hundred thousand rows at every step, though a batch touches a few thousand: so the tables are
-fitted here, with sparse matrices and an Adam that moves touched rows only, many times faster on a processor,
-and then put into the Keras model. Which table rows a text stands for is asked of the Keras graph itself, so
-there is one definition of it.
+fitted in training/sparse_network.py, many times faster on a processor, and then put into the Keras model. Which
+table rows a text stands for is asked of the Keras graph itself, so there is one definition of it.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ from dataclasses import dataclass
 import keras
 import numpy
 import scipy.sparse
+from scipy.special import log_softmax, softmax
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from rakuten_models.preprocessing import TextSettings, clean_text, encode_texts
 from rakuten_models.product import Product
 from training.measures import weighted_f1
 from training.models import TextModelSettings, build_text_model, text_feature_rows, text_inputs
+from training.sparse_network import SparseNetwork, fit_network
 
 PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
 _TABLES = ("words", "word_pairs", "character_grams")
@@ -43,6 +44,10 @@ class TextTrainingSettings:
         feature_dropout: Share of a text's words, pairs and n-grams that a step does not see.
         unit_dropout: Share of the features that a step does not see.
         label_smoothing: Probability mass spread evenly over all categories.
+        teachers: Networks of the same kind that are fitted first and thrown away; the one that is kept learns from
+            what they say of the training rows, too (Furlanello et al. 2018, "Born-Again Neural Networks"). That was
+            worth more than serving four of them.
+        teacher_share: How far their opinion replaces the labels, 0 to 1.
     """
 
     model: TextModelSettings = TextModelSettings()
@@ -54,10 +59,12 @@ class TextTrainingSettings:
     feature_dropout: float = 0.3
     unit_dropout: float = 0.5
     label_smoothing: float = 0.1
+    teachers: int = 4
+    teacher_share: float = 0.8
 
     def fast(self) -> TextTrainingSettings:
-        """The same with half the passes."""
-        return dataclasses.replace(self, epochs=max(1, self.epochs // 2))
+        """The same without teachers."""
+        return dataclasses.replace(self, teachers=0)
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,8 @@ class TextEpoch:
     """What one pass over the training rows came to.
 
     Attributes:
-        epoch: 1 for the first.
-        epochs: How many there will be.
+        epoch: 1 for the first pass of the first teacher.
+        epochs: How many there will be, those of the teachers included.
         loss: Mean weighted cross-entropy in nats, under dropout.
         validation_f1: Weighted F1 on the validation products; None if there are none.
     """
@@ -113,6 +120,7 @@ def fit_text_model(
     settings: TextTrainingSettings,
     *,
     categories: int,
+    unlabelled_products: Sequence[Product] = (),
     seed: int = 0,
     progress: Callable[[TextEpoch], None] | None = None,
 ) -> keras.Model:
@@ -128,6 +136,8 @@ def fit_text_model(
         text_settings: How texts become ids.
         settings: The choices.
         categories: Number of categories, at least 2.
+        unlabelled_products: More products with a text, whose category nobody has named: the network that is kept
+            learns from what its teachers say of them. Without teachers they are not used.
         seed: The same seed on the same machine gives the same model.
         progress: Called after each pass.
 
@@ -140,38 +150,61 @@ def fit_text_model(
     targets[numpy.arange(len(targets)), train_category_index] += 1 - settings.label_smoothing
     matrix_of = _FeatureMatrix(tokenizer, text_settings, settings.model)
     rows = matrix_of(train_products)
+    all_rows = rows
     validation_rows = matrix_of(validation_products) if validation_products else None
 
-    network = _SparseNetwork(rows.shape[1], settings.model.units, categories, seed, settings)
-    random = numpy.random.default_rng([seed, 1])
     weights = numpy.asarray(train_weights, numpy.float32)
     weights = weights / max(float(weights.mean()), 1e-12)
-    # A tiny catalog still needs some steps to leave its random start.
-    batch_size = max(1, min(settings.batch_size, len(targets) // 8))
-    steps_an_epoch = -(-len(targets) // batch_size)
-    for epoch in range(settings.epochs):
-        order = random.permutation(len(targets))
-        loss = 0.0
-        for step in range(steps_an_epoch):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
-            done = (epoch + step / steps_an_epoch) / settings.epochs
-            loss += network.step(
-                rows[chosen],
-                targets[chosen],
-                weights[chosen],
-                settings.learning_rate * (1 - done),
-            )
-        if progress:
+    passes = (settings.teachers + 1) * settings.epochs
+
+    def fit(
+        number: int, rows: scipy.sparse.csr_matrix, targets: numpy.ndarray, weights: numpy.ndarray
+    ) -> SparseNetwork:
+        """The network with this number; 0 is the one that is kept, fitted after its teachers."""
+        before = (number - 1 if number else settings.teachers) * settings.epochs
+
+        def report(network: SparseNetwork, epoch: int, loss: float) -> None:
             f1 = None
             if validation_rows is not None:
                 predicted = network.logits(validation_rows).argmax(axis=1)
                 f1 = weighted_f1(numpy.asarray(validation_category_index), predicted, categories)
-            progress(TextEpoch(epoch + 1, settings.epochs, loss / max(len(targets), 1), f1))
+            if progress:
+                progress(TextEpoch(before + epoch, passes, loss, f1))
+
+        return fit_network(
+            rows,
+            targets,
+            weights,
+            units=settings.model.units,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            feature_dropout=settings.feature_dropout,
+            unit_dropout=settings.unit_dropout,
+            seed=[seed, number],
+            report=report,
+        )
+
+    if settings.teachers:
+        if unlabelled_products:
+            all_rows = scipy.sparse.vstack([rows, matrix_of(unlabelled_products)], format="csr")
+        # In logarithms, so that one sure teacher does not outvote several that agree on something else.
+        opinion = sum(
+            log_softmax(fit(number + 1, rows, targets, weights).logits(all_rows), axis=1)
+            for number in range(settings.teachers)
+        )
+        taught = softmax(opinion / settings.teachers, axis=1)
+        share = settings.teacher_share
+        targets = numpy.concatenate(
+            [(1 - share) * targets + share * taught[: len(targets)], taught[len(targets) :]]
+        )
+        weights = numpy.concatenate([weights, numpy.ones(len(targets) - len(weights), numpy.float32)])
+    network = fit(0, all_rows, targets, weights)
     return _to_keras(network, categories, tokenizer.get_vocab_size(), text_settings, settings.model)
 
 
 def _to_keras(
-    network: _SparseNetwork,
+    network: SparseNetwork,
     categories: int,
     vocabulary: int,
     text_settings: TextSettings,
@@ -228,87 +261,3 @@ class _FeatureMatrix:
             part.sum_duplicates()
             parts.append(part)
         return scipy.sparse.vstack(parts, format="csr")
-
-
-class _SparseNetwork:
-    """Sparse rows -> sum of table rows -> rectifier -> linear; its Adam moves touched rows only."""
-
-    _MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.99, 1e-7
-
-    def __init__(
-        self, columns: int, units: int, categories: int, seed: int, settings: TextTrainingSettings
-    ) -> None:
-        self._random = numpy.random.default_rng([seed, 0])
-        normal = self._random.standard_normal
-        self.table = normal((columns, units), numpy.float32) * numpy.float32(0.05)
-        self.head = normal((units, categories), numpy.float32) / numpy.float32(numpy.sqrt(units))
-        self.bias = numpy.zeros(categories, numpy.float32)
-        self._moments = {
-            name: (numpy.zeros_like(value), numpy.zeros_like(value))
-            for name, value in (("table", self.table), ("head", self.head), ("bias", self.bias))
-        }
-        self._steps = 0
-        self._settings = settings
-
-    def features(self, rows: scipy.sparse.csr_matrix) -> numpy.ndarray:
-        """float32 (n, units), 0 or above."""
-        return numpy.maximum(rows @ self.table, 0)
-
-    def logits(self, rows: scipy.sparse.csr_matrix) -> numpy.ndarray:
-        """float32 (n, categories)."""
-        return self.features(rows) @ self.head + self.bias
-
-    def step(
-        self,
-        rows: scipy.sparse.csr_matrix,
-        targets: numpy.ndarray,
-        weights: numpy.ndarray,
-        learning_rate: float,
-    ) -> float:
-        """One step.
-
-        Args:
-            rows: float32 (n, columns); its values are changed.
-            targets: float32 (n, categories), rows sum to 1.
-            weights: float32 (n,).
-            learning_rate: Above 0.
-
-        Returns:
-            The sum of the rows' weighted cross-entropies, in nats.
-        """
-        settings = self._settings
-        self._steps += 1
-        seen = self._random.random(rows.nnz, numpy.float32) >= settings.feature_dropout
-        rows.data *= seen / numpy.float32(1 - settings.feature_dropout)
-        # Only the touched columns take part, renumbered from 0.
-        touched, renumbered = numpy.unique(rows.indices, return_inverse=True)
-        rows = scipy.sparse.csr_matrix(
-            (rows.data, renumbered, rows.indptr), shape=(rows.shape[0], len(touched))
-        )
-
-        pooled = rows @ self.table[touched]
-        on = self._random.random(pooled.shape, numpy.float32) >= settings.unit_dropout
-        gate = on * (pooled > 0) / numpy.float32(1 - settings.unit_dropout)
-        features = pooled * gate
-        logits = features @ self.head + self.bias
-        logits -= logits.max(axis=1, keepdims=True)
-        log_probabilities = logits - numpy.log(numpy.exp(logits).sum(axis=1, keepdims=True))
-        loss = float((weights[:, None] * targets * -log_probabilities).sum())
-
-        error = (numpy.exp(log_probabilities) - targets) * (weights / len(weights))[:, None]
-        pooled_error = (error @ self.head.T) * gate
-        rate = learning_rate * numpy.sqrt(1 - self._MEMORY**self._steps) / (1 - self._MOMENTUM**self._steps)
-        self._move("head", slice(None), features.T @ error, rate)
-        self._move("bias", slice(None), error.sum(axis=0), rate)
-        self._move("table", touched, rows.T @ pooled_error, rate)
-        return loss
-
-    def _move(self, name: str, chosen: numpy.ndarray | slice, gradient: numpy.ndarray, rate: float) -> None:
-        """Adam (Kingma and Ba 2015) on the chosen rows; the others keep their moments ("lazy" Adam)."""
-        first, second = self._moments[name]
-        momentum, memory = self._MOMENTUM, self._MEMORY
-        first_chosen = momentum * first[chosen] + (1 - momentum) * gradient
-        second_chosen = memory * second[chosen] + (1 - memory) * gradient**2
-        first[chosen], second[chosen] = first_chosen, second_chosen
-        change = numpy.float32(rate) * first_chosen / (numpy.sqrt(second_chosen) + self._EPSILON)
-        getattr(self, name)[chosen] -= change

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.optimize
+from scipy.special import log_softmax
 
 
 def balanced_weights(
@@ -76,7 +77,7 @@ def fit_linear_head(
 
     def objective(flat: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         both = flat.reshape(shape).astype(np.float32)
-        logarithms = _log_softmax(scaled @ both[:-1] + both[-1])
+        logarithms = log_softmax(scaled @ both[:-1] + both[-1], axis=1)
         loss = -float(share @ logarithms[rows, category_index])
         difference = np.exp(logarithms)
         difference[rows, category_index] -= 1.0
@@ -99,13 +100,8 @@ def fit_linear_head(
         bias = both[-1] - centre @ both[:-1]
         loss = float("nan")
         if len(validation_features):
-            logarithms = _log_softmax(validation_features @ kernel + bias)
+            logarithms = log_softmax(validation_features @ kernel + bias, axis=1)
             loss = -float(logarithms[np.arange(len(logarithms)), validation_category_index].mean())
         if best is None or not loss >= best[3]:
             best = (kernel.astype(np.float32), bias.astype(np.float32), penalty, loss)
     return best
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -87,6 +87,8 @@ class TrainingRun:
         settings: The choices.
         folder: The working folder.
         backbone_weights: "imagenet", a weights file, or None for random weights.
+        unlabelled: Products of other catalogs whose texts teach the text model; rows of this catalog without a label
+            do so, too.
         progress: Shows how far the run is.
         resume: Take over finished stages that the folder holds; otherwise start afresh.
 
@@ -103,6 +105,7 @@ class TrainingRun:
         folder: Path,
         *,
         backbone_weights: str | None,
+        unlabelled: Sequence[Product] = (),
         progress: Progress,
         resume: bool = False,
     ) -> None:
@@ -111,6 +114,8 @@ class TrainingRun:
         self._catalog, self._split, self._categories = catalog, split, categories
         self._backbone_weights = backbone_weights
         self._products = catalog.products()
+        without_label = catalog.table["prdtypecode"].isna().to_numpy() & catalog.has_text
+        self._unlabelled = [*self._some(numpy.flatnonzero(without_label)), *unlabelled]
         codes = catalog.table["prdtypecode"].fillna(-1).to_numpy(dtype=numpy.int64)
         self._category_index = numpy.searchsorted([category.prdtypecode for category in categories], codes)
         self._weights = numpy.where(catalog.table["own_label"], 1.0, settings.other_label_weight)
@@ -120,6 +125,7 @@ class TrainingRun:
                     "catalog_fingerprint": catalog.fingerprint(),
                     "settings": asdict(settings),
                     "backbone_weights": Path(backbone_weights).name if backbone_weights else None,
+                    "unlabelled_texts": len(self._unlabelled),
                 }
             )
         )
@@ -248,6 +254,7 @@ class TrainingRun:
             settings.text_input,
             settings.text,
             categories=len(self._categories),
+            unlabelled_products=self._unlabelled,
             seed=settings.seed,
             progress=show,
         )
