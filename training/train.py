@@ -177,7 +177,6 @@ def _fit_and_assemble(
         "data": data or {},
         "limit": limit,
         "rows": len(catalog),
-        "minutes": round((time.perf_counter() - started) / 60, 1),
         **config.training,
     }
     config = assemble_bundle(folder, output, dataclasses.replace(config, training=training))
