@@ -24,12 +24,12 @@ _SHOWN_AT_ONCE = 5
 # What a button says, and the designation, description and picture it fills in.
 EXAMPLES = (
     (
-        "Pool\nFrench",
-        "Piscine tubulaire ronde 3,66 x 0,76 m avec échelle et pompe de filtration",
-        "Structure en acier galvanisé, liner bleu, épurateur à cartouche. Montage en 45 minutes, sans outil.",
-        "pool.jpg",
+        "Sofa\nFrench",
+        "Canapé d'angle 5 places en tissu gris avec méridienne",
+        "Structure en bois massif, assises en mousse haute densité. Dimensions 240 x 160 x 85 cm.",
+        "sofa.jpg",
     ),
-    ("Sofa\npicture only", "", "", "sofa.jpg"),
+    ("Pool\npicture only", "", "", "pool.jpg"),
     (
         "Controller\nEnglish",
         "Wireless controller for console and PC, dual vibration, black",
@@ -43,9 +43,9 @@ EXAMPLES = (
         None,
     ),
     (
-        "Dog collar\nGerman text",
-        "Hundehalsband aus Leder, verstellbar, für mittelgroße Hunde",
-        "Weich gepolstert, mit Metallschnalle und Ring für die Leine.",
+        "Cushion cover\nGerman text",
+        "Kissenbezug 45 x 45 cm, Kissenhülle für Sofa",
+        "Weicher Stoff mit Reißverschluss, waschbar.",
         None,
     ),
     ("Dragons\ndoubtful", "Coffret Dragons", "Très bon état.", "book.jpg"),

@@ -113,12 +113,12 @@ def test_empty_input_gets_a_sentence(page):
 
 
 def test_examples_fill_the_inputs_and_clear_empties_them(page):
-    page.get_by_role("button", name="Sofa").click()
+    page.get_by_role("button", name="Pool").click()
     expect(page.locator(".side").first).to_contain_text("No text given")
     page.get_by_role("button", name="Controller").click()
     expect(page.get_by_label("Designation")).to_have_value(re.compile("Wireless controller"))
     expect(page.locator(".trust")).to_be_visible()
-    page.get_by_role("button", name="Dog collar").click()
+    page.get_by_role("button", name="Cushion cover").click()
     expect(page.locator(".side").nth(1)).to_contain_text("No picture given")
     page.get_by_role("button", name="Clear").click()
     expect(page.locator(".answer.empty")).to_be_visible()
