@@ -73,7 +73,7 @@ class TrainingSettings:
     seed: int = 0
 
     def fast(self) -> TrainingSettings:
-        """The same with a shorter text training and no fine-tuning of the image model."""
+        """The same with one text network and no fine-tuning of the image model."""
         return dataclasses.replace(self, text=self.text.fast(), image=self.image.fast())
 
 

@@ -220,7 +220,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output-dir", required=True, help="the bundle's folder")
     parser.add_argument(
-        "--fast", action="store_true", help="no fine-tuning of the image model, fewer passes over the texts"
+        "--fast",
+        action="store_true",
+        help="no fine-tuning of the image model, no teachers for the text model",
     )
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
