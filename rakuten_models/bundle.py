@@ -257,6 +257,20 @@ def bundle_files(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(name for name in ALL_FILES if (Path(folder) / name).is_file())
 
 
+def check_publishable(folder: str | os.PathLike[str]) -> None:
+    """Refuse to publish a bundle without its card, figures or plots, which nobody could load from a hub.
+
+    Raises:
+        BundleError: Names what is missing.
+    """
+    absent = [name for name in SERVING_FILES if not (Path(folder) / name).is_file()]
+    if absent:
+        raise BundleError(
+            f"The bundle {str(folder)!r} lacks {', '.join(absent)}, which every published bundle has; run "
+            f"`python -m training.evaluate --bundle {folder} --catalog-dir CATALOG --update-bundle` first."
+        )
+
+
 def file_facts(path: Path) -> dict[str, Any]:
     """{"sha256": 64 hex digits, "size": bytes} of a file."""
     with path.open("rb") as handle:

@@ -24,6 +24,7 @@ from rakuten_models.bundle import (
     BundleConfig,
     BundleError,
     bundle_files,
+    check_publishable,
     replace_folder,
     validate_bundle,
 )
@@ -209,12 +210,7 @@ class ProductClassifier:
             BundleError: The card or the figures are missing, without which nobody can load it from a hub.
             HubError: The repository cannot be written; nothing was changed.
         """
-        for name in SERVING_FILES:
-            if not (self.folder / name).is_file():
-                raise BundleError(
-                    f"The bundle {str(self.folder)!r} lacks {name}; run `python -m training.evaluate --bundle BUNDLE "
-                    "--catalog-dir CATALOG --update-bundle` first."
-                )
+        check_publishable(self.folder)
         self._say_what_is_written()
         return hub.upload_folder(
             self.folder,

@@ -31,6 +31,7 @@ from rakuten_models.bundle import (
     BundleConfig,
     BundleError,
     bundle_files,
+    check_publishable,
     validate_bundle,
 )
 from rakuten_models.classify import REPOSITORY_VARIABLE, REVISION_VARIABLE
@@ -137,12 +138,7 @@ def publish_bundle(
     """
     config = validate_bundle(folder)
     files = bundle_files(folder)
-    absent = [name for name in SERVING_FILES if name not in files]
-    if absent:
-        raise BundleError(
-            f"The bundle {str(folder)!r} lacks {', '.join(absent)}, which every published bundle has; run "
-            f"`python -m training.evaluate --bundle {folder} --catalog-dir CATALOG --update-bundle` first."
-        )
+    check_publishable(folder)
     difference = ProductClassifier.from_pretrained(folder).reproduce_self_check()
     megabytes = sum((folder / name).stat().st_size for name in files) / 1e6
     print(
