@@ -27,6 +27,7 @@ def tiny_settings(**changes):
             minimum_word_count=1,
             epochs=30,
             teachers=1,
+            folds=2,
         ),
         image=ImageTrainingSettings(alpha=0.35, epochs=1, views=("plain", "mirrored")),
         image_input=ImageSettings(size=96),

@@ -57,10 +57,18 @@ def _fit(count: int = 60, progress=None, seed: int = 0):
         [text for p in products for text in (p.designation, p.description)], SETTINGS
     )
     validation, validation_index = _products(30, 2)
-    model = fit_text.fit_text_model(
-        products, category_index, numpy.ones(count), validation, validation_index, tokenizer, TEXT, SETTINGS,
-        categories=3, seed=seed, progress=progress,
-    )  # fmt: skip
+    fitter = fit_text.TextFitter(
+        products + validation,
+        numpy.concatenate([category_index, validation_index]),
+        numpy.ones(count + 30),
+        tokenizer,
+        TEXT,
+        SETTINGS,
+        categories=3,
+        seed=seed,
+    )
+    network = fitter.fit(numpy.arange(count), numpy.arange(count, count + 30), progress)
+    model = fitter.to_keras(network)
     return model, tokenizer, validation
 
 

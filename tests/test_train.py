@@ -46,7 +46,10 @@ def test_config_tells_how_the_bundle_was_made(tiny_bundle):
     assert training["seed"] == 0
     assert training["split"]["kind"] == "grouped"
     assert training["text"]["agreement"] <= 1e-4 and training["image"]["agreement"] <= 1e-4
-    assert training["text"]["validation_weighted_f1_before_rounding"] is not None
+    assert training["text"]["cross_fitted_folds"] == 2
+    # Every row with a text and an own label is answered, not the validation part alone.
+    assert training["text"]["validation_rows"] > training["split"]["validation"]
+    assert training["image"]["validation_weighted_f1_before_rounding"] is not None
     # Nothing of the machine it was made on.
     assert str(Path(tiny_bundle).parent) not in json.dumps(training)
 
@@ -74,7 +77,7 @@ def test_another_shops_categories_a_catalog_without_test_part_and_resume(tmp_pat
         train.train_bundle(catalog, output, other, backbone_weights=None, resume=True, show=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "fit_text_model", killed)
+        patch.setattr(stages, "TextFitter", killed)
         train.train_bundle(catalog, output, settings, backbone_weights=None, resume=True, show=False)
     assert not working_folder.exists()
     assert (output / "text_model.tflite").read_bytes() == text_model

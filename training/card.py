@@ -57,14 +57,17 @@ HUB_METRICS = (
 HIDDEN_FACTS = ("data", "methods", "catalog_fingerprint", "ablation")
 # how each part is fitted, unless the run says otherwise in config.training["methods"]
 METHODS = {
-    "text": "embeddings of the text's ids, designation and description apart, trained from scratch.",
+    "text": "embeddings of the text's ids, designation and description apart, trained from scratch. Unless the run "
+    "was a fast one, the model that is kept also learned what several others of its kind say of the same rows, and "
+    "of texts without a label.",
     "image": "MobileNetV2 with ImageNet weights; the head, and unless the run was a fast one the upper "
     "blocks, are trained on the catalog.",
-    "fusion": "fitted on validation rows with own labels and both sides, from both models' features and "
-    "logits. A label that other classifiers made from the text would teach it to trust the text alone: no "
-    "such row takes part.",
-    "temperatures and thresholds": "fitted on validation rows, which neither the text nor the image model "
-    "was trained on.",
+    "fusion": "fitted on validation rows with own labels and both sides, from both models' logits and the "
+    "picture's features; the text's logits come from text models that were not fitted on the row. A label that "
+    "other classifiers made from the text would teach it to trust the text alone: no such row takes part.",
+    "temperatures and thresholds": "fitted on rows with own labels. The image model was not trained on those it "
+    "answers here; unless the run was a fast one, the text model was cross-fitted: each row is answered by one that "
+    "was fitted on other rows, and the one that is kept learned from all.",
 }
 
 

@@ -32,15 +32,18 @@ from rakuten_models.product import Category, Product, ProductError, RakutenModel
 from training.assemble import SELF_CHECK_TEXTS, self_check_products
 from training.catalog import Catalog
 from training.convert import save_and_compile
+from training.cross_fit import cross_fitted_logits, fold_numbers
 from training.fit_fusion import FusionSettings
 from training.fit_image import ImageTrainingSettings, fit_image_model
-from training.fit_text import TextTrainingSettings, fit_text_model, train_tokenizer
+from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
 from training.progress import Progress
 from training.split import Split, SplitSettings
 from training.validation import Validation
 
 STATE_FILE = "state.json"
-TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0])
+# Rows with an own label, and logits for them from text models that did not see them.
+TEXT_ANSWERS_FILE = "text_answers.npz"
+TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0], TEXT_ANSWERS_FILE)
 IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1])
 
 
@@ -160,7 +163,11 @@ class TrainingRun:
         text_facts = self._stage("text", TEXT_FILES, self._fit_text)
         image_facts = self._stage("image", IMAGE_FILES, self._fit_image)
         started = time.perf_counter()
-        answers = self._validation.fit_answers(self.settings.fusion, self.settings.seed)
+        with numpy.load(self.folder / TEXT_ANSWERS_FILE) as file:
+            text_rows, text_logits = file["rows"], file["logits"]
+        answers = self._validation.fit_answers(
+            text_rows, text_logits, self.settings.fusion, self.settings.seed
+        )
         if answers.fusion.note:
             self._progress.say(answers.fusion.note)
         training = {
@@ -236,6 +243,26 @@ class TrainingRun:
         ]
         train_tokenizer(texts, settings.text).save(str(self.folder / TOKENIZER_FILE))
         tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
+        rows = numpy.union1d(train, validation)
+        fitter = TextFitter(
+            self._some(rows),
+            self._category_index[rows],
+            self._weights[rows],
+            tokenizer,
+            settings.text_input,
+            settings.text,
+            categories=len(self._categories),
+            unlabelled_products=self._unlabelled,
+            seed=settings.seed,
+        )
+        facts: dict[str, Any] = {}
+        if settings.text.folds:
+            answered = self._cross_fit(fitter, rows)
+            learned, measured = rows, validation[:0]
+            facts["validation_weighted_f1_before_rounding"] = None
+        else:
+            answered = (validation, None)
+            learned, measured = train, validation
         last = {}
 
         def show(epoch: Any) -> None:
@@ -244,32 +271,38 @@ class TrainingRun:
             values = {"loss": epoch.loss, "validation weighted F1": epoch.validation_f1}
             self._progress.log("text", epoch.epoch, values)
 
-        model = fit_text_model(
-            self._some(train),
-            self._category_index[train],
-            self._weights[train],
-            self._some(validation),
-            self._category_index[validation],
-            tokenizer,
-            settings.text_input,
-            settings.text,
-            categories=len(self._categories),
-            unlabelled_products=self._unlabelled,
-            seed=settings.seed,
-            progress=show,
-        )
+        network = fitter.fit(numpy.searchsorted(rows, learned), numpy.searchsorted(rows, measured), show)
         checked = [Product(*texts) for texts in SELF_CHECK_TEXTS if any(texts)] + self._some(validation[:8])
         agreement = save_and_compile(
-            model, self.folder, "text", encode_texts(checked, tokenizer, settings.text_input)
+            fitter.to_keras(network),
+            self.folder,
+            "text",
+            encode_texts(checked, tokenizer, settings.text_input),
         )
-        served = self._validation.text_outputs()["logits"].argmax(axis=1)
+        answered_rows, logits = answered
+        if logits is None:
+            logits = self._validation.text_logits()
+            facts["validation_weighted_f1_before_rounding"] = last["epoch"].validation_f1
+        with (self.folder / TEXT_ANSWERS_FILE).open("wb") as file:
+            numpy.savez(file, rows=answered_rows, logits=logits)
         return {
-            "training_rows": len(train),
-            "validation_rows": len(validation),
-            "validation_weighted_f1": self._validation.f1(validation, served),
-            "validation_weighted_f1_before_rounding": last["epoch"].validation_f1,
+            "training_rows": len(learned),
+            "cross_fitted_folds": settings.text.folds,
+            "validation_rows": len(answered_rows),
+            "validation_weighted_f1": self._validation.f1(answered_rows, logits.argmax(axis=1)),
+            **facts,
             "agreement": agreement,
         }
+
+    def _cross_fit(self, fitter: TextFitter, rows: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Rows of the catalog with own labels, and logits for them from models that did not see them."""
+        settings = self.settings
+        judged = self._catalog.table["own_label"].to_numpy(bool)[rows]
+        fold = fold_numbers(self._split.groups[rows], judged, settings.text.folds, settings.seed)
+        logits = cross_fitted_logits(
+            fitter, fold, judged, lambda done, of: self._progress.step("text folds", done, of)
+        )
+        return rows[judged], logits
 
     def _fit_image(self) -> dict[str, Any]:
         settings = self.settings

@@ -1,6 +1,6 @@
-"""What the compiled models say of the validation rows, and what is fitted on it: fusion, temperatures, thresholds.
+"""What the models say of rows they were not fitted on, and what is fitted on that: fusion, temperatures, thresholds.
 
-No model was trained on these rows, and the models are the very files that will serve.
+The image model's answers come from the very file that will serve; the text model's too, or from cross-fitting.
 """
 
 from __future__ import annotations
@@ -71,13 +71,18 @@ class Validation:
         self.text_rows, self.image_rows, self._categories = text_rows, image_rows, categories
         self._text_input, self._image_input = text_input, image_input
 
-    def text_outputs(self) -> Outputs:
-        """The text model's "logits" (n, categories) and "features" (n, text features) of `text_rows`."""
+    def text_logits(self) -> numpy.ndarray:
+        """float32 (n, categories), the text model's, of `text_rows`."""
         tokenizer = load_tokenizer(self._folder / TOKENIZER_FILE)
         side = TextSide(self._folder / SERVING_MODEL_FILES[0], tokenizer, self._text_input)
         if not len(self.text_rows):
-            return _no_rows(side.model)
-        return side([self._products[row] for row in self.text_rows])
+            return _no_rows(side.model)["logits"]
+        return side([self._products[row] for row in self.text_rows])["logits"]
+
+    def _text_features(self) -> int:
+        """How many features the text model gives."""
+        model = CompiledModel(self._folder / SERVING_MODEL_FILES[0])
+        return int(model.outputs["features"]["shape"][-1])
 
     def image_outputs(self) -> tuple[numpy.ndarray, Outputs]:
         """Those of `image_rows` whose picture can be read, and the image model's "logits" and "features" of them."""
@@ -101,14 +106,22 @@ class Validation:
             return None
         return float(weighted_f1(self._category_index[rows], answers, self._categories))
 
-    def fit_answers(self, settings: FusionSettings, seed: int) -> Answers:
+    def fit_answers(
+        self, text_rows: numpy.ndarray, text_logits: numpy.ndarray, settings: FusionSettings, seed: int
+    ) -> Answers:
         """Fit fusion, temperatures and thresholds, and write the fusion model's two files into the folder.
 
         Args:
+            text_rows: int (n,), growing: rows of the catalog.
+            text_logits: float32 (n, categories), for each of them from a text model that was not fitted on it.
             settings: How the fusion is fitted.
             seed: Of its folds.
         """
-        text_rows, text = self.text_rows, self.text_outputs()
+        # Cross-fitted models agree on categories, not on what a feature means: no features of the text here.
+        text = {
+            "logits": text_logits,
+            "features": numpy.zeros((len(text_rows), self._text_features()), numpy.float32),
+        }
         image_rows, image = self.image_outputs()
         both = numpy.intersect1d(text_rows, image_rows)
         text_of_both = {name: values[numpy.searchsorted(text_rows, both)] for name, values in text.items()}

@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat; each script prints one table with the peers beside us."""

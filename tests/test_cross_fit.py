@@ -1,0 +1,69 @@
+"""Cross-fitting and the neighbours: who learns from what, and that nobody answers for a row it has seen."""
+
+import numpy
+import pytest
+import scipy.sparse
+
+from training.cross_fit import cross_fitted_logits, fold_numbers
+from training.neighbours import Neighbours
+
+
+def test_folds_keep_groups_together_and_share_the_judged_rows():
+    random = numpy.random.default_rng(0)
+    groups = random.integers(0, 300, 1000)
+    judged = random.random(1000) < 0.6
+    fold = fold_numbers(groups, judged, 5, seed=0)
+    for group in range(300):
+        assert len(set(fold[groups == group])) <= 1
+    counts = numpy.bincount(fold[judged], minlength=5)
+    assert counts.max() - counts.min() <= 6
+    assert (fold_numbers(groups, judged, 5, seed=0) == fold).all()
+    assert (fold_numbers(groups, judged, 5, seed=1) != fold).any()
+
+
+class _Remembers:
+    """Stands for a fitter whose network answers 1 for a row that it was fitted on, else 0."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = numpy.arange(count)
+
+    def fit(self, train, validation):
+        """A network that knows its training rows."""
+        self.train = train
+        return self
+
+    def logits(self, rows):
+        """(n, 2): whether the row was seen, and which row it is."""
+        return numpy.stack([numpy.isin(rows, self.train), rows], axis=1)
+
+
+def test_every_judged_row_is_answered_once_by_a_model_that_did_not_see_it():
+    judged = numpy.arange(40) % 3 != 0
+    groups = numpy.arange(40) // 2
+    fold = fold_numbers(groups, judged, 4, seed=0)
+    finished = []
+    logits = cross_fitted_logits(_Remembers(40), fold, judged, lambda done, of: finished.append((done, of)))
+    assert (logits[:, 0] == 0).all()
+    assert (logits[:, 1] == numpy.flatnonzero(judged)).all()
+    assert finished == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_neighbours_vote_by_likeness():
+    """Two labelled texts share a rare word with the question, many share a frequent one."""
+    rows = numpy.zeros((30, 5), numpy.float32)
+    rows[:, 0] = 1
+    rows[:2, 1] = 1
+    truth = numpy.array([2, 2] + [0] * 28)
+    neighbours = Neighbours(scipy.sparse.csr_matrix(rows), truth, numpy.ones(30), 3, count=4)
+    answers = neighbours.of(scipy.sparse.csr_matrix(numpy.array([[1, 1, 0, 0, 0]], numpy.float32)))
+    assert answers.shape == (1, 3)
+    assert answers[0].argmax() == 2
+    assert numpy.exp(answers).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_without_any_known_row_gets_an_answer_all_the_same():
+    rows = scipy.sparse.csr_matrix(numpy.eye(4, dtype=numpy.float32))
+    neighbours = Neighbours(rows, numpy.array([0, 1, 1, 1]), numpy.ones(4), 2, others=rows)
+    answers = neighbours.of(scipy.sparse.csr_matrix((1, 4), dtype=numpy.float32))
+    assert numpy.isfinite(answers).all()
+    assert numpy.exp(answers).sum() == pytest.approx(1, abs=1e-5)
