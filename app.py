@@ -1,40 +1,43 @@
-"""The app: a page where anybody classifies one product, and the endpoint `/classify` for programs.
+"""The app: a page where anybody classifies products, and named endpoints for programs.
 
     python app.py                           on http://127.0.0.1:7860, with the starter bundle
     python app.py --bundle user/name        with a published bundle (or a folder)
+    python app.py --compare user/other      with a tab that shows a second bundle's answer beside the first's
     python app.py --share                   with a public link for a week
+    python app.py --mcp                     also as a tool server for agents
 
 This is also the entry point of a hosted Space. A plain caller of rakuten_models: the answers are
-ProductClassifier's, the words and the HTML are in rakuten_models/page.py.
+ProductClassifier's, each tab is a module rakuten_models/app_tab_*.py.
 
 Without --bundle the environment decides: RAKUTEN_MODEL_REPO (at RAKUTEN_MODEL_REVISION), else
-RAKUTEN_BUNDLE (a folder), else the starter bundle.
+RAKUTEN_BUNDLE (a folder), else the starter bundle. Without --compare: RAKUTEN_COMPARE_REPO (at
+RAKUTEN_COMPARE_REVISION), a hub repository or a folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import os
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy
 
-from rakuten_models import Prediction, Product, ProductClassifier
-from rakuten_models.classify import (
-    FOLDER_VARIABLE,
-    REPOSITORY_VARIABLE,
-    accept_threshold,
-    load_classifier,
-    prediction_to_json,
-)
+from rakuten_models import Product, ProductClassifier
+from rakuten_models.app_shared import LARGEST_UPLOAD, THRESHOLD_STEP, AppParts, mark, slider_start
+from rakuten_models.app_tab_catalog import CatalogTab
+from rakuten_models.app_tab_classify import ClassifyTab
+from rakuten_models.app_tab_compare import CompareTab
+from rakuten_models.app_tab_model import ModelTab
+from rakuten_models.app_words import Words, translations
+from rakuten_models.classify import FOLDER_VARIABLE, REPOSITORY_VARIABLE, accept_threshold, load_classifier
 from rakuten_models.command_line import run_command
-from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, STYLE_FILE, answer_html, empty_html, head_html
+from rakuten_models.page import EXAMPLES_FOLDER, STYLE_FILE, head_html
 from rakuten_models.product import RakutenModelsError
 
 try:
@@ -43,16 +46,44 @@ try:
 except ImportError:
     spaces = None
 
+COMPARE_VARIABLE = "RAKUTEN_COMPARE_REPO"
+COMPARE_REVISION_VARIABLE = "RAKUTEN_COMPARE_REVISION"
+
 # Two processors answer two visitors at a time; the others wait their turn, and a crowd is told to come back.
 CONCURRENCY = 2
 QUEUE_LENGTH = 64
 HOUR = 3600
 
-# Brings the answer into view on a phone, where it lies below the inputs.
-_SHOW_ANSWER = """() => {
-    const answer = document.getElementById("answer");
-    if (window.innerWidth < 768 && answer) answer.scrollIntoView({behavior: "smooth", block: "start"});
+# The language of Gradio's own words is the browser's. Its module can change it, and is found by its name
+# among the files that the page has loaded; where that fails, only Gradio's own few words stay as they are.
+_SPEAK = """
+const speak = (language) => {
+    document.documentElement.lang = language;
+    const files = performance.getEntriesByType("resource").map((entry) => entry.name);
+    const core = files.find((name) => /\\/core-[^/]*\\.js$/.test(name));
+    if (core) import(core).then((module) => module.changeLocale && module.changeLocale(language)).catch(() => {});
+};
+"""
+_FIRST_LANGUAGE = (
+    "() => {"
+    + _SPEAK
+    + """
+    let language = null;
+    try { language = localStorage.getItem("rakuten-language"); } catch (error) {}
+    if (language !== "en" && language !== "fr")
+        language = (navigator.language || "en").toLowerCase().startsWith("fr") ? "fr" : "en";
+    speak(language);
+    return language;
 }"""
+)
+_NEXT_LANGUAGE = (
+    "(language) => {"
+    + _SPEAK
+    + """
+    try { localStorage.setItem("rakuten-language", language); } catch (error) {}
+    speak(language);
+}"""
+)
 
 # Weight 700 and not Gradio's usual 600, whose bundled files lack most letters (gradio 6.31).
 _FONTS = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif")
@@ -63,32 +94,8 @@ class AddressError(RakutenModelsError):
     """The page cannot be served on the wanted host and port."""
 
 
-def uploaded_file(picture: gr.Image, payload: Any) -> str | None:
-    """The path of an uploaded picture, readable or not.
-
-    Takes the place of gr.Image's own `preprocess`, which opens the file before any function of ours sees it
-    and fails with a bare "Error" where that goes wrong; the classifier says in a sentence what is the matter.
-
-    Args:
-        picture: The component that it was uploaded to.
-        payload: What the browser or a program sent: Gradio's ImageData, or None.
-
-    Raises:
-        gr.Error: No picture, or the path of another file on this machine. (Gradio checks only those paths
-            that come with its own mark of a file.)
-    """
-    if payload is None or not payload.path:
-        try:
-            return gr.Image.preprocess(picture, payload)
-        except (OSError, ValueError) as error:
-            message = "The picture's data: address holds no picture; upload a JPEG, PNG, WebP or GIF file."
-            raise gr.Error(message, print_exception=False) from error
-    path = Path(payload.path).resolve()
-    folders = [Path(folder).resolve() for folder in (picture.GRADIO_CACHE, EXAMPLES_FOLDER)]
-    if not any(path.is_relative_to(folder) for folder in folders):
-        message = "This picture was not uploaded; upload the file and send what the upload answers."
-        raise gr.Error(message, print_exception=False)
-    return str(path)
+class ToolsError(RakutenModelsError):
+    """The app cannot serve as a tool server."""
 
 
 def launch_settings() -> dict[str, Any]:
@@ -127,7 +134,8 @@ def launch_settings() -> dict[str, Any]:
         "theme": theme,
         "css_paths": STYLE_FILE,
         "footer_links": ["api"],
-        "max_file_size": "20mb",
+        "i18n": gr.I18n(**translations()),
+        "max_file_size": LARGEST_UPLOAD,
         "ssr_mode": False,
         "run_history": False,
         "enable_monitoring": False,
@@ -135,111 +143,110 @@ def launch_settings() -> dict[str, Any]:
     }
 
 
-def build_demo(classifier: ProductClassifier, bundle_name: str | None = None) -> gr.Blocks:
+def build_demo(
+    classifier: ProductClassifier,
+    bundle_name: str | None = None,
+    other: tuple[ProductClassifier, str] | None = None,
+) -> gr.Blocks:
     """Build the page around a classifier.
 
     Args:
-        classifier: Loaded; the page and the endpoint ask nothing else.
+        classifier: Loaded; the page and the endpoints ask nothing else.
         bundle_name: To show; by default the name of the bundle's folder.
+        other: A second classifier and its name, for the Compare tab.
 
     Returns:
         The page; `launch()` serves it with the app's own settings.
     """
-    threshold = accept_threshold(classifier.config)
+    name = bundle_name or classifier.folder.name
     # Served as they are: a copy in Gradio's cache would be deleted after an hour.
     gr.set_static_paths([EXAMPLES_FOLDER])
 
-    def predict(designation: str | None, description: str | None, image: str | None) -> Prediction:
-        # A program may send null for a text that it does not have.
-        product = Product(designation or "", description or "", image)
-        # In a list, a picture that cannot be read is a note beside the text's answer, not an exception.
-        return classifier.predict([product])[0]
+    def head(language: str) -> str:
+        return head_html(classifier.categories, name, classifier.revision, Words(language))
 
-    def classify(designation: str = "", description: str = "", image: str | None = None) -> dict[str, Any]:
-        """Classify one product by its text, its picture, or both.
-
-        Args:
-            designation: The listing's title; "" if absent.
-            description: The longer text, HTML allowed; "" if absent.
-            image: A picture file; None if absent.
-
-        Returns:
-            prdtypecode, category (names by language), probability, decision ("accept" or "review"),
-            threshold, image_weight, probabilities of all categories, best answers of text and image alone;
-            where something is wrong, "error" says what.
-        """
-        return prediction_to_json(predict(designation, description, image), threshold)
-
-    def show(designation: str, description: str, image: str | None) -> str:
-        return answer_html(predict(designation, description, image), threshold)
-
-    def show_example(number: int) -> tuple[str, str, str | None, str]:
-        _, designation, description, file_name = EXAMPLES[number]
-        image = str(EXAMPLES_FOLDER / file_name) if file_name else None
-        return designation, description, image, show(designation, description, image)
-
-    with gr.Blocks(title="Product classifier", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as demo:
-        gr.HTML(head_html(classifier.categories, bundle_name or classifier.folder.name, classifier.revision))
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
-                hint = "The listing's title, in any language"
-                designation = gr.Textbox("", label="Designation", placeholder=hint, max_lines=1)
-                hint = "The longer text, if there is one"
-                description = gr.Textbox("", label="Description", placeholder=hint, lines=3, max_lines=8)
-                image = gr.Image(
-                    label="Picture",
-                    type="filepath",
-                    image_mode=None,
-                    height=240,
-                    sources=["upload", "clipboard", "webcam"],
-                    buttons=["fullscreen"],
-                    alt_text="The product's picture",
-                )
-                image.preprocess = functools.partial(uploaded_file, image)
-                with gr.Row():
-                    clear = gr.Button("Clear", variant="secondary", scale=1, min_width=100)
-                    run = gr.Button("Classify", variant="primary", scale=3, min_width=160)
-                gr.HTML('<p class="examples-title">Examples</p>')
-                with gr.Row(elem_classes="examples"):
-                    example_buttons = [
-                        gr.Button(label, icon=EXAMPLES_FOLDER / file_name if file_name else None, size="sm")
-                        for label, _, _, file_name in EXAMPLES
-                    ]
-            with gr.Column(scale=6, min_width=320):
-                answer = gr.HTML(empty_html(), elem_id="answer")
-
-        inputs = [designation, description, image]
-        # The page's own handlers give HTML; programs get values from `/classify`.
-        own = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "classify"}
-        answered = [gr.on([designation.submit, run.click], show, inputs, answer, **own)]
-        for number, button in enumerate(example_buttons):
-            handler = functools.partial(show_example, number)
-            answered.append(button.click(handler, None, [*inputs, answer], **own))
-        for event in answered:
-            event.then(js=_SHOW_ANSWER, api_visibility="private")
-        nothing = ("", "", None, empty_html())
-        clear.click(lambda: nothing, None, [*inputs, answer], api_visibility="private", queue=False)
-        values = gr.JSON(visible=False)
-        gr.on([], classify, inputs, values, api_name="classify", concurrency_id="classify")
+    with gr.Blocks(title=Words()("title"), analytics_enabled=False, delete_cache=(HOUR, HOUR)) as demo:
+        with gr.Row(elem_classes="top"):
+            top = gr.HTML(head("en"))
+            language = gr.Radio(
+                [("English", "en"), ("Français", "fr")],
+                value="en",
+                label=mark("language"),
+                elem_id="language",
+                min_width=170,
+                scale=0,
+            )
+        threshold = gr.Slider(
+            0,
+            1,
+            slider_start(accept_threshold(classifier.config)),
+            step=THRESHOLD_STEP,
+            label=mark("threshold"),
+            elem_id="threshold",
+            render=False,
+        )
+        parts = AppParts(classifier, name, language, threshold)
+        with gr.Tabs():
+            with gr.Tab(mark("tab_classify"), id="classify"):
+                classify = ClassifyTab(parts)
+            with gr.Tab(mark("tab_catalog"), id="catalog"):
+                catalog = CatalogTab(parts)
+            with gr.Tab(mark("tab_model"), id="model"):
+                ModelTab(parts)
+            if other is not None:
+                CompareTab(parts, *other, classify.inputs)
+        private = {"api_visibility": "private"}
+        language.change(js=_NEXT_LANGUAGE, inputs=language, **private)
+        language.change(head, language, top, queue=False, show_progress="hidden", **private)
+        classify.answer_after(demo.load(js=_FIRST_LANGUAGE, outputs=language, **private))
+        demo.unload(catalog.forget_visitor)
     demo.queue(default_concurrency_limit=CONCURRENCY, max_size=QUEUE_LENGTH)
     demo.launch = functools.partial(demo.launch, **launch_settings())
     return demo
 
 
-def load_demo(source: str | None = None, revision: str | None = None) -> gr.Blocks:
-    """Load a bundle, let it answer once, and build the page.
+def load_demo(
+    source: str | None = None,
+    revision: str | None = None,
+    compare: str | None = None,
+    compare_revision: str | None = None,
+) -> gr.Blocks:
+    """Load what is to be served, let it answer once, and build the page.
 
     Args:
         source: A folder or a hub id; None leaves the choice to the environment.
         revision: For a hub id.
+        compare: A second bundle's folder or hub id; None leaves that to the environment, too.
+        compare_revision: For a hub id.
 
     Raises:
-        RakutenModelsError: The bundle cannot be loaded.
+        RakutenModelsError: A bundle cannot be loaded.
     """
     classifier, bundle_name = load_classifier(source, revision)
+    other = None
+    if not compare and (compare := os.environ.get(COMPARE_VARIABLE, "")):
+        compare_revision = compare_revision or os.environ.get(COMPARE_REVISION_VARIABLE) or None
+    if compare:
+        other = load_classifier(compare, compare_revision)
     # The first run of a model prepares its memory; no visitor should wait for that.
-    classifier.predict([Product("warm-up", "", numpy.full((224, 224, 3), 255, numpy.uint8))])
-    return build_demo(classifier, bundle_name)
+    warm_up = Product("warm-up", "", numpy.full((224, 224, 3), 255, numpy.uint8))
+    classifier.explain(warm_up)
+    if other is not None:
+        other[0].predict([warm_up])
+    return build_demo(classifier, bundle_name, other)
+
+
+def check_tools() -> None:
+    """Find out whether the app could serve as a tool server.
+
+    Raises:
+        ToolsError: The library for it is missing.
+    """
+    if importlib.util.find_spec("mcp") is None:
+        raise ToolsError(
+            "--mcp needs a library that is not installed; install it with `pip install 'rakuten-models[mcp]'`, or "
+            "leave --mcp out."
+        )
 
 
 def check_address(host: str, port: int) -> None:
@@ -265,13 +272,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         RakutenModelsError: The bundle cannot be loaded.
         AddressError: The page cannot be served on this host and port.
+        ToolsError: --mcp was given without the library for it.
     """
     options = _parser().parse_args(arguments)
     # Said before the seconds of loading, not after them.
     check_address(options.host, options.port)
-    demo = load_demo(options.bundle, options.revision)
+    if options.mcp:
+        check_tools()
+    demo = load_demo(options.bundle, options.revision, options.compare, options.compare_revision)
     # Gradio itself prints the public link, or why there is none.
     address = {"server_name": options.host, "server_port": options.port, "share": options.share}
+    if options.mcp:
+        address["mcp_server"] = True
     demo.launch(**address, quiet=True, prevent_thread_lock=True)
     print(f"Ready on http://{options.host}:{options.port}", flush=True)
     demo.block_thread()
@@ -288,6 +300,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the models; default: ${REPOSITORY_VARIABLE}, else ${FOLDER_VARIABLE}, else the starter bundle",
     )
     parser.add_argument("--revision", help="of a hub repository: a branch, a tag, or a commit")
+    parser.add_argument(
+        "--compare",
+        metavar="FOLDER|user/name",
+        help=f"a second bundle for the Compare tab; default: ${COMPARE_VARIABLE}, else none",
+    )
+    parser.add_argument("--compare-revision", metavar="REVISION", help="of that hub repository")
     # A hosting platform says through these variables where it expects the page.
     host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     port = os.environ.get("GRADIO_SERVER_PORT", "7860")
@@ -296,6 +314,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=_port, default=port, help="default: %(default)s")
     parser.add_argument("--share", action="store_true", help="also make a public link that lasts a week")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="also serve every endpoint as a tool for agents, under /gradio_api/mcp",
+    )
     return parser
 
 

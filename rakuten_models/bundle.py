@@ -55,9 +55,11 @@ class BundleConfig:
         categories: In the order of the models' output columns.
         text: How texts become ids.
         image: How pictures become pixels.
-        temperatures: By model name; logits are divided by it before the softmax.
+        temperatures: By model name; see `rakuten_models.runtime.calibrate`.
+        confidence_powers: By model name; see there.
         thresholds: By wanted precision ("0.90", "0.95", ...): {"probability": the least probability to accept, or
-            None if no threshold reaches that precision; "share_accepted": of the validation rows, 0 to 1}.
+            None if no threshold reaches that precision; "share_accepted": of the validation rows, 0 to 1;
+            "precision_low": the lower end of the 95 % interval around the precision there, where it was noted}.
         library_versions: Of the libraries that wrote the bundle.
         files: By file name, {"sha256": 64 hex digits, "size": bytes}.
         self_check: {"products": [{"designation", "description", "image": base64 or None}], "probabilities": [[...]]}.
@@ -69,6 +71,7 @@ class BundleConfig:
     text: TextSettings
     image: ImageSettings
     temperatures: Mapping[str, float]
+    confidence_powers: Mapping[str, float]
     thresholds: Mapping[str, Mapping[str, float | None]]
     library_versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class BundleConfig:
             ],
             "preprocessing": {"text": asdict(self.text), "image": asdict(self.image)},
             "temperatures": dict(self.temperatures),
+            "confidence_powers": dict(self.confidence_powers),
             "thresholds": {precision: dict(values) for precision, values in self.thresholds.items()},
             "library_versions": dict(self.library_versions),
             "files": {name: dict(facts) for name, facts in self.files.items()},
@@ -122,6 +126,7 @@ class BundleConfig:
                 text=_settings(TextSettings, content["preprocessing"]["text"]),
                 image=_settings(ImageSettings, content["preprocessing"]["image"]),
                 temperatures={name: float(content["temperatures"][name]) for name in MODEL_NAMES},
+                confidence_powers={name: float(content["confidence_powers"][name]) for name in MODEL_NAMES},
                 thresholds={str(key): dict(value) for key, value in content["thresholds"].items()},
                 library_versions=dict(content["library_versions"]),
                 files={str(name): dict(facts) for name, facts in content["files"].items()},
@@ -169,6 +174,11 @@ def _check_values(config: BundleConfig, place: str) -> None:
         if not (math.isfinite(temperature) and temperature > 0):
             raise BundleError(
                 f"{place} gives {name} the temperature {temperature}, a positive number is needed; {advice}"
+            )
+    for name, power in config.confidence_powers.items():
+        if not -2 <= power <= 2:
+            raise BundleError(
+                f"{place} gives {name} the confidence power {power}, -2 to 2 is needed; {advice}"
             )
     if DEFAULT_PRECISION not in config.thresholds:
         raise BundleError(f"{place} has no threshold for precision {DEFAULT_PRECISION}; {advice}")

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -28,9 +29,16 @@ from rakuten_models.bundle import (
     replace_folder,
     validate_bundle,
 )
+from rakuten_models.explain import Explanation, explain, find_category
 from rakuten_models.preprocessing import has_text, load_tokenizer
 from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product, ProductError
-from rakuten_models.runtime import FUSION_INPUTS, CompiledModel, ImageSide, TextSide, calibrate
+from rakuten_models.runtime import (
+    FUSION_INPUTS,
+    CompiledModel,
+    ImageSide,
+    TextSide,
+    calibrate,
+)
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 # Products that are in memory as arrays at a time; large enough to keep all cores busy, small enough for any laptop.
@@ -164,6 +172,42 @@ class ProductClassifier:
             for prediction in self._predict_chunk(products[start : start + CHUNK])
         ]
 
+    def explain(self, product: Product, prdtypecode: int | None = None) -> Explanation:
+        """Say which words and which regions of the picture spoke for a category and which against it.
+
+        Costs about a second prediction of the text; see rakuten_models/explain.py for what the figures mean.
+
+        Args:
+            product: One product with a text, a picture, or both.
+            prdtypecode: The category to explain; None for the predicted one.
+
+        Returns:
+            The explanation, with the prediction in it.
+
+        Raises:
+            ProductError: As in `predict`: its picture cannot be read, or it is empty.
+            ExplanationError: There is no category with this code.
+        """
+        wanted = None if prdtypecode is None else find_category(self.categories, prdtypecode)
+        problem = _wrong_type(product)
+        if problem is not None:
+            raise ProductError(problem)
+        encoded = self._text.encode([product])
+        models = self._run_models([product], encoded)
+        prediction = self._combine(models)[0]
+        if prediction.error is not None:
+            raise ProductError(prediction.error)
+        return explain(
+            product,
+            prediction,
+            wanted or prediction.category,
+            self._text,
+            encoded,
+            models.text,
+            models.image,
+            models.fusion,
+        )
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Copy the bundle to a folder, which is whole at every moment.
 
@@ -266,77 +310,74 @@ class ProductClassifier:
                 )
 
     def _predict_chunk(self, products: Sequence[Product]) -> list[Prediction]:
-        errors: list[str | None] = [_wrong_type(product) for product in products]
-        with_text = [row for row, product in enumerate(products) if errors[row] is None and has_text(product)]
-        with_image = [
-            row for row, product in enumerate(products) if errors[row] is None and product.image is not None
-        ]
-        text = image = None
-        if with_text:
-            text = self._text([products[row] for row in with_text])
-        if with_image:
-            answers = self._image([products[row].image for row in with_image])
-            for row, answer in zip(with_image, answers, strict=True):
-                if isinstance(answer, ProductError):
-                    errors[row] = str(answer)
-            readable = [
-                (row, answer)
-                for row, answer in zip(with_image, answers, strict=True)
-                if not isinstance(answer, ProductError)
-            ]
-            with_image = [row for row, _ in readable]
-            if readable:
-                image = {
-                    name: numpy.concatenate([answer[name] for _, answer in readable])
-                    for name in ("logits", "features")
-                }
-        return self._combine(products, errors, with_text, text, with_image, image)
+        return self._combine(self._run_models(products))
 
-    def _combine(
-        self,
-        products: Sequence[Product],
-        errors: list[str | None],
-        with_text: list[int],
-        text: dict[str, numpy.ndarray] | None,
-        with_image: list[int],
-        image: dict[str, numpy.ndarray] | None,
-    ) -> list[Prediction]:
-        """Each product's answer: fusion where both sides are there, else the side that is."""
-        temperatures = self.config.temperatures
-        text_probabilities = (
-            dict(zip(with_text, calibrate(text["logits"], temperatures["text"]), strict=True)) if text else {}
-        )
-        image_probabilities = (
-            dict(zip(with_image, calibrate(image["logits"], temperatures["image"]), strict=True))
-            if image
-            else {}
-        )
-        answers = {row: (values, 1.0) for row, values in image_probabilities.items()}
-        answers.update({row: (values, 0.0) for row, values in text_probabilities.items()})
-        both = sorted(text_probabilities.keys() & image_probabilities.keys())
-        if both:
-            text_rows = numpy.searchsorted(with_text, both)
-            image_rows = numpy.searchsorted(with_image, both)
-            present = numpy.ones((len(both), 1), numpy.float32)
-            fused = self._fusion(
-                text_features=text["features"][text_rows],
-                text_logits=text["logits"][text_rows],
-                image_features=image["features"][image_rows],
-                image_logits=image["logits"][image_rows],
+    def _run_models(
+        self, products: Sequence[Product], encoded: Mapping[str, numpy.ndarray] | None = None
+    ) -> _Answers:
+        """Ask all three models; `encoded` is what the text side made of the products, if it is at hand."""
+        answers = _Answers([_wrong_type(product) for product in products])
+        answers.with_text = [
+            row for row, product in enumerate(products) if answers.errors[row] is None and has_text(product)
+        ]
+        with_image = [
+            row
+            for row, product in enumerate(products)
+            if answers.errors[row] is None and product.image is not None
+        ]
+        if answers.with_text:
+            answers.text = self._text([products[row] for row in answers.with_text], encoded)
+        if with_image:
+            pictures = self._image([products[row].image for row in with_image])
+            readable = []
+            for row, answer in zip(with_image, pictures, strict=True):
+                if isinstance(answer, ProductError):
+                    answers.errors[row] = str(answer)
+                else:
+                    answers.with_image.append(row)
+                    readable.append(answer)
+            if readable:
+                answers.image = {
+                    name: numpy.concatenate([answer[name] for answer in readable]) for name in readable[0]
+                }
+        answers.with_both = sorted(set(answers.with_text) & set(answers.with_image))
+        if answers.with_both:
+            text_rows = numpy.searchsorted(answers.with_text, answers.with_both)
+            image_rows = numpy.searchsorted(answers.with_image, answers.with_both)
+            present = numpy.ones((len(answers.with_both), 1), numpy.float32)
+            answers.fusion = self._fusion(
+                text_features=answers.text["features"][text_rows],
+                text_logits=answers.text["logits"][text_rows],
+                image_features=answers.image["features"][image_rows],
+                image_logits=answers.image["logits"][image_rows],
                 text_present=present,
                 image_present=present,
             )
-            fused_probabilities = calibrate(fused["logits"], temperatures["fusion"])
-            for position, row in enumerate(both):
-                answers[row] = (fused_probabilities[position], float(fused["image_weight"][position, 0]))
+        return answers
+
+    def _calibrated(self, model: str, logits: numpy.ndarray) -> numpy.ndarray:
+        """float32 (n, categories), the probabilities behind a model's logits."""
+        return calibrate(logits, self.config.temperatures[model], self.config.confidence_powers[model])
+
+    def _combine(self, models: _Answers) -> list[Prediction]:
+        """Each product's answer: fusion where both sides are there, else the side that is."""
+        text_probabilities, image_probabilities, fused_probabilities = (
+            dict(zip(rows, self._calibrated(name, outputs["logits"]), strict=True)) if outputs else {}
+            for name, rows, outputs in (
+                ("text", models.with_text, models.text),
+                ("image", models.with_image, models.image),
+                ("fusion", models.with_both, models.fusion),
+            )
+        )
+        answers = {row: (values, 1.0) for row, values in image_probabilities.items()}
+        answers.update({row: (values, 0.0) for row, values in text_probabilities.items()})
+        for position, (row, values) in enumerate(fused_probabilities.items()):
+            answers[row] = (values, float(models.fusion["image_weight"][position, 0]))
         threshold = self.config.thresholds[DEFAULT_PRECISION]["probability"]
         predictions = []
-        for row in range(len(products)):
+        for row, error in enumerate(models.errors):
             if row not in answers:
-                error = (
-                    errors[row]
-                    or "The product holds no text and no picture; give a designation or a picture."
-                )
+                error = error or "The product holds no text and no picture; give a designation or a picture."
                 predictions.append(Prediction(categories=self.categories, error=error))
                 continue
             probabilities, image_weight = answers[row]
@@ -352,10 +393,33 @@ class ProductClassifier:
                     image_probabilities=image_probabilities.get(row),
                     image_weight=image_weight,
                     decision=ACCEPT if accepted else REVIEW,
-                    error=errors[row],
+                    error=error,
                 )
             )
         return predictions
+
+
+@dataclass
+class _Answers:
+    """What the models say of some products.
+
+    Attributes:
+        errors: For each product why it, or its picture, was left out; None if it was not.
+        with_text: Products with a text, growing.
+        with_image: Products with a picture that can be read, growing.
+        with_both: Those in both lists, growing.
+        text: The text model's outputs for `with_text`, None if there are none.
+        image: The image model's for `with_image`.
+        fusion: The fusion model's for `with_both`.
+    """
+
+    errors: list[str | None]
+    with_text: list[int] = field(default_factory=list)
+    with_image: list[int] = field(default_factory=list)
+    with_both: list[int] = field(default_factory=list)
+    text: dict[str, numpy.ndarray] | None = None
+    image: dict[str, numpy.ndarray] | None = None
+    fusion: dict[str, numpy.ndarray] | None = None
 
 
 def _wrong_type(product: Any) -> str | None:

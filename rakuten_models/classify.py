@@ -2,6 +2,7 @@
 
     python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m"
     python -m rakuten_models.classify --image photo.jpg --language fr --json
+    python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m" --explain
 
 Also what the app shares with this command: which bundle is loaded, and one prediction as plain values.
 """
@@ -20,6 +21,7 @@ import numpy
 from rakuten_models.bundle import DEFAULT_PRECISION, BundleConfig, BundleError
 from rakuten_models.classifier import STARTER_FOLDER, ProductClassifier
 from rakuten_models.command_line import run_command
+from rakuten_models.explain import Explanation
 from rakuten_models.product import ACCEPT, Category, Prediction, Product, ProductError
 
 REPOSITORY_VARIABLE = "RAKUTEN_MODEL_REPO"
@@ -27,6 +29,7 @@ REVISION_VARIABLE = "RAKUTEN_MODEL_REVISION"
 FOLDER_VARIABLE = "RAKUTEN_BUNDLE"
 
 _BAR_WIDTH = 24
+_STRONGEST_WORDS = 5
 
 
 def load_classifier(source: str | None = None, revision: str | None = None) -> tuple[ProductClassifier, str]:
@@ -200,6 +203,24 @@ def prediction_to_table(
     return "\n".join(lines)
 
 
+def explanation_to_lines(explanation: Explanation) -> str:
+    """The strongest words and each side's part as lines for a terminal; a heat map cannot be shown there."""
+    lines = []
+    for label, sign in (("for", 1), ("against", -1)):
+        words = [word for word in explanation.words if word.contribution * sign >= 0.005]
+        strongest = sorted(words, key=lambda word: -abs(word.contribution))[:_STRONGEST_WORDS]
+        listed = ", ".join(f"{' '.join(word.text.split())} {word.contribution:+.2f}" for word in strongest)
+        lines.append(f"Words {label} it: {listed or 'none'}")
+    if not explanation.exact:
+        lines.append("(An older text model: each word's figure is what leaving it out changes.)")
+    if explanation.text_part is not None and explanation.image_part is not None:
+        lines.append(
+            f"Of its score {explanation.score:+.2f} the text brought {explanation.text_part:+.2f} and the picture "
+            f"{explanation.image_part:+.2f}."
+        )
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classify one product and print the answer.
 
@@ -210,7 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.designation.strip() or options.description.strip() or options.image):
         raise ProductError("There is nothing to classify; give --designation, --description or --image.")
     classifier, name = load_classifier(options.bundle, options.revision)
-    prediction = classifier.predict(Product(options.designation, options.description, options.image))
+    product = Product(options.designation, options.description, options.image)
+    explanation = classifier.explain(product) if options.explain else None
+    prediction = explanation.prediction if explanation else classifier.predict(product)
     threshold = accept_threshold(classifier.config)
     if options.json:
         answer = prediction_to_json(prediction, threshold, options.language)
@@ -221,6 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     block = "█" if _can_print("█", sys.stdout.encoding) else "#"
     revision = f" at {classifier.revision}" if classifier.revision else ""
     print(prediction_to_table(prediction, threshold, options.language, options.top, block))
+    if explanation:
+        print(f"\n{explanation_to_lines(explanation)}\n")
     print(f"Bundle: {name}{revision}")
     return 0
 
@@ -246,8 +271,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top", type=_positive, default=5, metavar="N", help="categories to list (default: 5)"
     )
-    parser.add_argument(
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
         "--json", action="store_true", help="print JSON, with every category, for another program"
+    )
+    output.add_argument(
+        "--explain",
+        action="store_true",
+        help="also print the words that spoke for and against the category, in logits above the mean category",
     )
     return parser
 

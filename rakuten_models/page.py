@@ -1,8 +1,8 @@
-"""The app's words and HTML: the head of the page, the answer, and the sentences for when there is none.
+"""The classify page's HTML: the head, the answer to one product, and the sentences for when there is none.
 
 Every function takes values and returns a string, without Gradio, so that a test reads what a visitor sees.
-What came from a visitor (a file's name in a sentence) or from a bundle (names of categories) is escaped
-here, nowhere else.
+What came from a visitor (a file's name in a sentence) or from a bundle (names of categories) goes through
+`as_html`, here and in the other modules that write HTML.
 """
 
 from __future__ import annotations
@@ -13,67 +13,72 @@ from pathlib import Path
 
 import numpy
 
-from rakuten_models.classify import best_category, decision_sentence, percent
+from rakuten_models.app_words import Words
+from rakuten_models.bundle import DEFAULT_PRECISION
+from rakuten_models.classify import best_category
 from rakuten_models.product import ACCEPT, Category, Prediction
 
 STYLE_FILE = Path(__file__).parent / "page.css"
 EXAMPLES_FOLDER = Path(__file__).parent / "examples"
 
 _SHOWN_AT_ONCE = 5
+ENGLISH = Words()
 
-# What a button says, and the designation, description and picture it fills in.
+# The words on a button, and the designation, description and picture it fills in.
 EXAMPLES = (
     (
-        "Sofa\nFrench",
+        "example_sofa",
         "Canapé d'angle 5 places en tissu gris avec méridienne",
         "Structure en bois massif, assises en mousse haute densité. Dimensions 240 x 160 x 85 cm.",
         "sofa.jpg",
     ),
-    ("Pool\npicture only", "", "", "pool.jpg"),
+    ("example_pool", "", "", "pool.jpg"),
     (
-        "Controller\nEnglish",
+        "example_controller",
         "Wireless controller for console and PC, dual vibration, black",
         "20 hours of battery life, headset jack, USB-C charging cable included.",
         "controller.jpg",
     ),
     (
-        "Drill\nFrench text",
+        "example_drill",
         "Perceuse visseuse sans fil 18 V avec 2 batteries et mallette",
         "Mandrin 13 mm, 2 vitesses, éclairage LED. Livrée avec 30 embouts et forets.",
         None,
     ),
     (
-        "Cushion cover\nGerman text",
+        "example_cushion",
         "Kissenbezug 45 x 45 cm, Kissenhülle für Sofa",
         "Weicher Stoff mit Reißverschluss, waschbar.",
         None,
     ),
-    ("Dragons\ndoubtful", "Coffret Dragons", "Très bon état.", "book.jpg"),
+    ("example_dragons", "Coffret Dragons", "Très bon état.", "book.jpg"),
 )
 
 
-def head_html(categories: Sequence[Category], bundle_name: str, revision: str | None) -> str:
+def head_html(
+    categories: Sequence[Category], bundle_name: str, revision: str | None, words: Words = ENGLISH
+) -> str:
     """Title, one line of explanation, and which bundle answers.
 
     Args:
         categories: The bundle's.
         bundle_name: A hub id or a folder's name.
         revision: The hub commit, 40 hex digits; None for a folder.
+        words: In the visitor's language.
     """
-    version = f' <code title="{_text(revision)}">{_text(revision[:7])}</code>' if revision else ""
+    version = f' <code title="{as_html(revision)}">{as_html(revision[:7])}</code>' if revision else ""
     return (
-        '<header class="page-head"><h1>Product classifier</h1>'
-        f"<p>Describe a product, show it, or both: three models choose one of {len(categories)} "
-        "shop categories and say how sure they are.</p>"
-        f'<p class="bundle"><span>Bundle</span> {_text(bundle_name)}{version}</p></header>'
+        f'<header class="page-head" lang="{words.language}"><h1>{as_html(words("title"))}</h1>'
+        f"<p>{as_html(words('subtitle', count=len(categories)))}</p>"
+        f'<p class="bundle"><span>{as_html(words("bundle"))}</span> {as_html(bundle_name)}{version}</p></header>'
     )
 
 
-def empty_html() -> str:
+def empty_html(words: Words = ENGLISH) -> str:
     """What stands where the answer will be."""
     return (
-        '<div class="answer empty"><p class="empty-title">The answer appears here</p>'
-        "<p>Type a designation and press Enter, drop a picture, or try one of the examples.</p></div>"
+        f'<div class="answer empty"><p class="empty-title">{as_html(words("empty_title"))}</p>'
+        f"<p>{as_html(words('empty_text'))}</p></div>"
     )
 
 
@@ -83,104 +88,164 @@ def problem_html(sentence: str) -> str:
     Args:
         sentence: What is wrong and what to do, as plain text.
     """
-    return f'<div class="answer problem" role="alert"><p>{_text(sentence)}</p></div>'
+    return f'<div class="answer problem" role="alert"><p>{as_html(sentence)}</p></div>'
 
 
-def answer_html(prediction: Prediction, threshold: float | None) -> str:
+def card_html(title: str, content: str) -> str:
+    """A card with a title of plain text around HTML; "" around nothing."""
+    return (
+        f'<div class="answer"><h2 class="card-title">{as_html(title)}</h2>{content}</div>' if content else ""
+    )
+
+
+def answer_html(
+    prediction: Prediction,
+    threshold: float | None,
+    words: Words = ENGLISH,
+    *,
+    own_threshold: bool = False,
+    chooses: bool = True,
+) -> str:
     """The answer to one product.
 
     Args:
         prediction: What `ProductClassifier.predict` gave for it in a list.
         threshold: The least probability that is accepted, 0 to 1; None if none is.
+        words: In the visitor's language.
+        own_threshold: The visitor set that threshold; otherwise it is the bundle's.
+        chooses: The categories are buttons that choose what is explained.
     """
     if prediction.category is None:
-        return problem_html(prediction.error or "This product could not be classified.")
+        return problem_html(problem_sentence(prediction.error, words))
     return (
-        f'<div class="answer" role="status">{_verdict(prediction, threshold)}{_sides(prediction)}'
-        f"{_probabilities(prediction)}</div>"
+        f'<div class="answer" role="status">{_verdict(prediction, threshold, words, own_threshold)}'
+        f"{_sides(prediction, words)}{_probabilities(prediction, words, chooses)}</div>"
     )
 
 
-def _verdict(prediction: Prediction, threshold: float | None) -> str:
+def problem_sentence(error: str | None, words: Words) -> str:
+    """Why a product could not be classified, in the visitor's language as far as we know the case."""
+    if error is None:
+        return words("not_classified")
+    if words.language == "en":
+        return error
+    if error == Words("en")("nothing_given"):
+        return words("nothing_given")
+    return f"{words('not_classified')} {words('details', sentence=error)}"
+
+
+def decision_words(prediction: Prediction, threshold: float | None, words: Words, own_threshold: bool) -> str:
+    """Why the decision is what it is, as plain text; the terms are those of `answer_html`."""
+    precision = words.whole_percent(float(DEFAULT_PRECISION))
+    if threshold is None:
+        return words("no_level", precision=precision)
+    key = ("reaches" if prediction.decision == ACCEPT else "below") + ("_own" if own_threshold else "")
+    return words(key, level=words.percent(threshold), precision=precision)
+
+
+def _verdict(prediction: Prediction, threshold: float | None, words: Words, own_threshold: bool) -> str:
     category = prediction.category
-    english, french = category.name("en"), category.name("fr")
-    second_name = f'<span lang="fr">{_text(french)}</span> · ' if french != english else ""
+    other = "en" if words.language == "fr" else "fr"
+    name, second = category.name(words.language), category.name(other)
+    second_name = f'<span lang="{other}">{as_html(second)}</span> · ' if second != name else ""
     accepted = prediction.decision == ACCEPT
     note = ""
     if prediction.error:
-        note = f'<p class="note">{_text(prediction.error)} This answer comes from the text alone.</p>'
+        reason = prediction.error
+        if words.language != "en":
+            reason = f"{words('picture_unreadable')} {words('details', sentence=reason)}"
+        note = f'<p class="note">{as_html(reason)} {as_html(words("text_only_note"))}</p>'
+    word = words("accept" if accepted else "review")
     return (
-        f'<section class="verdict"><div class="verdict-name"><h2>{_text(english)}</h2>'
+        f'<section class="verdict"><div class="verdict-name"><h2>{as_html(name)}</h2>'
         f"<p>{second_name}prdtypecode {_code(category)}</p></div>"
-        f'<div class="verdict-probability"><strong>{_text(percent(prediction.probability))}</strong>'
-        "<span>probability</span></div>"
-        f'<p class="decision {"accept" if accepted else "review"}"><b>{"Accept" if accepted else "Review"}</b>'
-        f"<span>{_text(decision_sentence(prediction, threshold))}</span></p>{note}</section>"
+        f'<div class="verdict-probability"><strong>{as_html(words.percent(prediction.probability))}</strong>'
+        f"<span>{as_html(words('probability'))}</span></div>"
+        f'<p class="decision {"accept" if accepted else "review"}"><b>{as_html(word)}</b>'
+        f"<span>{as_html(decision_words(prediction, threshold, words, own_threshold))}</span></p>{note}</section>"
     )
 
 
-def _sides(prediction: Prediction) -> str:
+def _sides(prediction: Prediction, words: Words) -> str:
     """Text, picture and fusion side by side, and how far fusion trusted the picture."""
     text, image = prediction.text_probabilities, prediction.image_probabilities
     both = text is not None and image is not None
-    absent_picture = "Not readable" if prediction.error else "No picture given"
+    absent_picture = words("not_readable" if prediction.error else "no_picture")
     cells = (
-        _side("Text", text, "No text given", prediction)
-        + _side("Picture", image, absent_picture, prediction)
-        + _side("Fusion", prediction.probabilities if both else None, "Needs text and picture", prediction)
+        _side(words("text"), text, words("no_text"), prediction, words)
+        + _side(words("image"), image, absent_picture, prediction, words)
+        + _side(
+            words("fusion"),
+            prediction.probabilities if both else None,
+            words("needs_both"),
+            prediction,
+            words,
+        )
     )
     trust = ""
     if both:
-        picture_share = f"{prediction.image_weight:.0%}"
-        text_share = f"{1 - round(prediction.image_weight, 2):.0%}"
+        image_share = words.whole_percent(prediction.image_weight)
+        text_share = words.whole_percent(1 - round(prediction.image_weight, 2))
+        label = words("trust_label", text=text_share, image=image_share)
         trust = (
-            f'<div class="trust"><span>Text {text_share}</span>'
-            f'<div class="trust-bar" role="img" aria-label="Fusion trusted the text {text_share} and the picture '
-            f'{picture_share}"><i style="width:{100 * (1 - prediction.image_weight):.1f}%"></i></div>'
-            f"<span>Picture {picture_share}</span></div>"
-            '<p class="hint">How far fusion trusted each side for this product.</p>'
+            f'<div class="trust"><span>{words("text")} {text_share}</span>'
+            f'<div class="trust-bar" role="img" aria-label="{as_html(label)}">'
+            f'<i style="width:{100 * (1 - prediction.image_weight):.1f}%"></i></div>'
+            f'<span>{words("image")} {image_share}</span></div><p class="hint">{as_html(words("trust"))}</p>'
         )
-    return f'<section><h3>The three models</h3><div class="sides">{cells}</div>{trust}</section>'
-
-
-def _side(title: str, probabilities: numpy.ndarray | None, absent: str, prediction: Prediction) -> str:
-    if probabilities is None:
-        return f'<div class="side absent"><h4>{title}</h4><p>{absent}</p></div>'
-    category, probability = best_category(prediction.categories, probabilities)
-    differs = "" if category.index == prediction.category.index else '<span class="differs">differs</span>'
     return (
-        f'<div class="side"><h4>{title}{differs}</h4><p class="side-name">{_text(category.name("en"))}</p>'
-        f'<p class="side-probability">{_text(percent(probability))} {_code(category)}</p></div>'
+        f'<section><h3>{as_html(words("three_models"))}</h3><div class="sides">{cells}</div>{trust}</section>'
     )
 
 
-def _probabilities(prediction: Prediction) -> str:
+def _side(
+    title: str, probabilities: numpy.ndarray | None, absent: str, prediction: Prediction, words: Words
+) -> str:
+    if probabilities is None:
+        return f'<div class="side absent"><h4>{as_html(title)}</h4><p>{as_html(absent)}</p></div>'
+    category, probability = best_category(prediction.categories, probabilities)
+    same = category.index == prediction.category.index
+    differs = "" if same else f'<span class="differs">{as_html(words("differs"))}</span>'
+    return (
+        f'<div class="side"><h4>{as_html(title)}{differs}</h4>'
+        f'<p class="side-name">{as_html(category.name(words.language))}</p>'
+        f'<p class="side-probability">{as_html(words.percent(probability))} {_code(category)}</p></div>'
+    )
+
+
+def _probabilities(prediction: Prediction, words: Words, chooses: bool) -> str:
     """The first five categories as bars, the others on demand."""
     ranked = prediction.top(len(prediction.categories))
+    bars = [_bar(category, probability, words, chooses) for category, probability in ranked]
     others = ""
     if len(ranked) > _SHOWN_AT_ONCE:
-        rows = "".join(_bar(*item) for item in ranked[_SHOWN_AT_ONCE:])
         others = (
-            f'<details><summary><span class="closed">Show all {len(ranked)} categories</span>'
-            f'<span class="open">Show the first {_SHOWN_AT_ONCE} only</span></summary>'
-            f'<ol class="bars" start="{_SHOWN_AT_ONCE + 1}">{rows}</ol></details>'
+            f'<details><summary><span class="closed">{as_html(words("show_all", count=len(ranked)))}</span>'
+            f'<span class="open">{as_html(words("show_first", count=_SHOWN_AT_ONCE))}</span></summary>'
+            f'<ol class="bars" start="{_SHOWN_AT_ONCE + 1}">{"".join(bars[_SHOWN_AT_ONCE:])}</ol></details>'
         )
-    rows = "".join(_bar(*item) for item in ranked[:_SHOWN_AT_ONCE])
-    return f'<section><h3>Probabilities</h3><ol class="bars">{rows}</ol>{others}</section>'
-
-
-def _bar(category: Category, probability: float) -> str:
+    hint = f'<p class="hint">{as_html(words("probabilities_hint"))}</p>' if chooses else ""
     return (
-        f'<li><span class="bar-name">{_text(category.name("en"))} {_code(category)}</span>'
-        f'<span class="bar-value">{_text(percent(probability))}</span>'
-        f'<span class="bar" aria-hidden="true"><i style="width:{100 * probability:.2f}%"></i></span></li>'
+        f"<section><h3>{as_html(words('probabilities'))}</h3>"
+        f'<ol class="bars">{"".join(bars[:_SHOWN_AT_ONCE])}</ol>{others}{hint}</section>'
     )
+
+
+def _bar(category: Category, probability: float, words: Words, chooses: bool) -> str:
+    row = (
+        f'<span class="bar-name">{as_html(category.name(words.language))} {_code(category)}</span>'
+        f'<span class="bar-value">{as_html(words.percent(probability))}</span>'
+        f'<span class="bar" aria-hidden="true"><i style="width:{100 * probability:.2f}%"></i></span>'
+    )
+    if chooses:
+        return f'<li><button type="button" class="bar-row" data-code="{category.prdtypecode}">{row}</button></li>'
+    return f'<li><span class="bar-row">{row}</span></li>'
 
 
 def _code(category: Category) -> str:
     return f'<span class="code">{category.prdtypecode}</span>'
 
 
-def _text(text: str) -> str:
+def as_html(text: object) -> str:
     """Plain text as HTML; "$" and braces too, which Gradio's HTML component takes for its own templates."""
-    return escape(text).replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
+    return escape(str(text)).replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")

@@ -21,6 +21,9 @@ FUSION_INPUTS = frozenset(
     ("text_features", "text_logits", "image_features", "image_logits", "text_present", "image_present")
 )
 
+# Every compiled model has the first signature; a text model that can be explained exactly has the second, too.
+SERVING, EXPLAINING = "serving_default", "explain"
+
 # The embedded n-grams of one long text take about 1 MB while the model runs.
 _TEXTS_AT_ONCE = 32
 
@@ -32,21 +35,40 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def calibrate(logits: numpy.ndarray, temperature: float) -> numpy.ndarray:
-    """Softmax of logits / temperature, the one place where calibration is applied.
+def calibrate(logits: numpy.ndarray, temperature: float, confidence_power: float = 0.0) -> numpy.ndarray:
+    """Softmax of logits / (temperature * p ** confidence_power), p being the row's top probability before that.
 
-    Source: Guo et al., On Calibration of Modern Neural Networks, 2017 (temperature scaling).
+    This is the one place where calibration is applied. With the power 0 it is temperature scaling (Guo et al. 2017,
+    "On Calibration of Modern Neural Networks"); otherwise sure and doubtful answers get temperatures of their own, as
+    in Balanya et al. 2022, "Adaptive Temperature Scaling for Robust Calibration of Deep Neural Networks". No answer's
+    order of categories changes.
 
     Args:
         logits: float32 (n, categories), as a model gives them.
-        temperature: Above 1 softens, below 1 sharpens.
+        temperature: Of a sure answer; above 1 softens, below 1 sharpens.
+        confidence_power: Above 0, doubtful answers are softened less than sure ones.
 
     Returns:
         float32 (n, categories), rows sum to 1.
     """
-    scaled = logits.astype(numpy.float64) / temperature
-    exponentials = numpy.exp(scaled - scaled.max(axis=1, keepdims=True))
+    centred = logits.astype(numpy.float64)
+    centred -= centred.max(axis=1, keepdims=True)
+    scaled = centred / temperature
+    if confidence_power:
+        # The top category's own exponential is 1, so its probability is 1 / sum.
+        scaled *= numpy.exp(centred).sum(axis=1, keepdims=True) ** confidence_power
+    exponentials = numpy.exp(scaled)
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(numpy.float32)
+
+
+def centred_weights(category_index: int, categories: int) -> numpy.ndarray:
+    """float32 (1, categories): logits times these are a category's logit less the mean of all logits.
+
+    Logits mean something only beside each other: the same number added to all of them changes no probability.
+    """
+    weights = numpy.full((1, categories), -1 / categories, numpy.float32)
+    weights[0, category_index] += 1
+    return weights
 
 
 class CompiledModel:
@@ -64,7 +86,9 @@ class CompiledModel:
         """Map the file and prepare its signature."""
         try:
             self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
-            self._run = self._interpreter.get_signature_runner()
+            self._run = self._interpreter.get_signature_runner(SERVING)
+            explains = EXPLAINING in self._interpreter.get_signature_list()
+            self._explain = self._interpreter.get_signature_runner(EXPLAINING) if explains else None
         except (ValueError, RuntimeError) as error:
             raise BundleError(
                 f"{path} cannot be read as a compiled model ({error}); download or train the bundle again."
@@ -78,6 +102,16 @@ class CompiledModel:
         """Run once; arrays by the names in DESIGN of the bundle, first axis n."""
         with self._lock:
             return self._run(**inputs)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the file holds the signature behind `explain`; bundles of earlier versions lack it."""
+        return self._explain is not None
+
+    def explain(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
+        """Run a text model's second signature; see `TextSide.contributions`."""
+        with self._lock:
+            return self._explain(**inputs)
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
         """Refuse a model whose inputs and outputs are not those of its place in the bundle.
@@ -104,20 +138,78 @@ class TextSide:
     def __init__(self, path: str | os.PathLike[str], tokenizer: Tokenizer, settings: TextSettings) -> None:
         """Load the model and check that it takes what preprocessing makes."""
         self.model = CompiledModel(path)
-        self._tokenizer = tokenizer
-        self._settings = settings
-        self.model.check_signature(set(self._encode([Product(designation="a")])), {"logits", "features"})
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.model.check_signature(set(self.encode([Product(designation="a")])), {"logits", "features"})
 
-    def __call__(self, products: Sequence[Product]) -> dict[str, numpy.ndarray]:
-        """{"logits": float32 (n, categories), "features": float32 (n, text features)} of n >= 1 products."""
+    def __call__(
+        self, products: Sequence[Product], encoded: Mapping[str, numpy.ndarray] | None = None
+    ) -> dict[str, numpy.ndarray]:
+        """Answer n >= 1 products.
+
+        Args:
+            products: They hold a text.
+            encoded: What `encode` made of them, if it is at hand.
+
+        Returns:
+            {"logits": float32 (n, categories), "features": float32 (n, text features)}.
+        """
+        if encoded is not None:
+            return self.model(**encoded)
         parts = [
-            self.model(**self._encode(products[start : start + _TEXTS_AT_ONCE]))
+            self.model(**self.encode(products[start : start + _TEXTS_AT_ONCE]))
             for start in range(0, len(products), _TEXTS_AT_ONCE)
         ]
         return {name: numpy.concatenate([part[name] for part in parts]) for name in ("logits", "features")}
 
-    def _encode(self, products: Sequence[Product]) -> dict[str, numpy.ndarray]:
-        return encode_texts(products, self._tokenizer, self._settings)
+    def encode(self, products: Sequence[Product]) -> dict[str, numpy.ndarray]:
+        """The model's inputs; see `encode_texts`."""
+        return encode_texts(products, self.tokenizer, self.settings)
+
+    def contributions(
+        self, encoded: Mapping[str, numpy.ndarray], features: numpy.ndarray, weights: numpy.ndarray
+    ) -> dict[str, numpy.ndarray]:
+        """How much each token and each character added to a weighted sum of the logits.
+
+        Args:
+            encoded: One product, from `encode`.
+            features: float32 (1, text features), the model's answer to it.
+            weights: float32 (1, categories), from `centred_weights`.
+
+        Returns:
+            {"tokens": float32 (1, tokens), "characters": float32 (1, characters), "base": float32 (1, 1)}: the
+            columns are those of token_ids and character_ids, base is the bias; together they are the sum.
+        """
+        return self.model.explain(**encoded, features=features, category_weights=weights)
+
+    def scores_without(
+        self,
+        encoded: Mapping[str, numpy.ndarray],
+        owners: Mapping[str, numpy.ndarray],
+        weights: numpy.ndarray,
+    ) -> numpy.ndarray:
+        """The weighted sum of the logits without each word, by a run of the model a word.
+
+        Args:
+            encoded: One product, from `encode`.
+            owners: By input, int (columns,): the word, 0 to words - 1, to which a column belongs, -1 for none.
+            weights: float32 (1, categories), from `centred_weights`.
+
+        Returns:
+            float32 (words,).
+        """
+        words = 1 + max(int(columns.max(initial=-1)) for columns in owners.values())
+        scores = []
+        for start in range(0, words, _TEXTS_AT_ONCE):
+            number = numpy.arange(start, min(start + _TEXTS_AT_ONCE, words))[:, numpy.newaxis]
+            answer = self.model(
+                **{
+                    name: (ids * (owners[name] != number)).astype(numpy.int32)
+                    for name, ids in encoded.items()
+                }
+            )
+            scores.append((answer["logits"] * weights).sum(axis=1))
+        return numpy.concatenate(scores) if scores else numpy.zeros(0, numpy.float32)
 
 
 class ImageSide:

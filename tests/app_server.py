@@ -27,12 +27,13 @@ def app_environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_app(bundle: Path | None, folder: Path) -> Iterator[str]:
+def running_app(bundle: Path | None, folder: Path, *arguments: str) -> Iterator[str]:
     """Start the app, wait until it says that it is ready, and stop it in the end.
 
     Args:
         bundle: The folder for RAKUTEN_BUNDLE; None for the starter bundle.
         folder: Where the app runs and its log goes: not the repository, so that no path may depend on that.
+        arguments: More of them for the command.
 
     Yields:
         The page's address.
@@ -47,7 +48,7 @@ def running_app(bundle: Path | None, folder: Path) -> Iterator[str]:
     log = folder / "app.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY_ROOT / "app.py"), "--port", str(port)],
+            [sys.executable, str(REPOSITORY_ROOT / "app.py"), "--port", str(port), *arguments],
             cwd=folder,
             env=environment,
             stdout=output,

@@ -1,5 +1,8 @@
 """The app started for real and called as programs call it, and the page's HTML read as a visitor reads it."""
 
+import importlib.util
+import json
+import shutil
 import subprocess
 import sys
 
@@ -96,15 +99,74 @@ def test_missing_texts_may_be_null(address):
     assert "holds no text and no picture" in call(address, None, None, None)
 
 
-def test_only_classify_is_public(client):
-    endpoints = client.view_api(return_format="dict", print_info=False)
-    assert list(endpoints["named_endpoints"]) == ["/classify"] and not endpoints["unnamed_endpoints"]
-    parameters = endpoints["named_endpoints"]["/classify"]["parameters"]
-    assert [(each["parameter_name"], each["parameter_default"]) for each in parameters] == [
+PARAMETERS = {
+    "/classify": [("designation", ""), ("description", ""), ("image", None)],
+    "/explain": [("designation", ""), ("description", ""), ("image", None), ("prdtypecode", None)],
+    "/classify_batch": [
+        ("catalog", None),
+        ("pictures", None),
         ("designation", ""),
         ("description", ""),
-        ("image", None),
-    ]
+        ("image", ""),
+    ],
+}
+
+
+def test_every_action_is_a_named_endpoint_and_nothing_else_is_public(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert not endpoints["unnamed_endpoints"]
+    found = {
+        name: [(each["parameter_name"], each["parameter_default"]) for each in endpoint["parameters"]]
+        for name, endpoint in endpoints["named_endpoints"].items()
+    }
+    assert found == PARAMETERS
+
+
+def test_a_category_is_explained(client, classifier):
+    answer = client.predict(designation="canapé de salon", api_name="/explain")
+    prediction = classifier.predict(Product("canapé de salon"))
+    assert answer["prdtypecode"] == prediction.category.prdtypecode
+    assert answer["probability"] == pytest.approx(prediction.probability, abs=1e-6)
+    text = "canapé de salon"
+    assert answer["words"] and all(
+        text[word["start"] : word["end"]] == word["text"] for word in answer["words"]
+    )
+    assert answer["heat_map"] is None
+    other = next(each for each in classifier.categories if each.prdtypecode != answer["prdtypecode"])
+    answer = client.predict(
+        image=handle_file(EXAMPLES_FOLDER / "pool.jpg"), prdtypecode=other.prdtypecode, api_name="/explain"
+    )
+    assert answer["category"]["en"] == other.name("en") and len(answer["heat_map"]) == len(
+        answer["heat_map"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "holds no text and no picture"),
+        ({"designation": "chaise", "prdtypecode": 99}, "99"),
+    ],
+)
+def test_what_cannot_be_explained_gets_a_sentence(client, values, sentence):
+    with pytest.raises(Exception, match=sentence):
+        client.predict(**values, api_name="/explain")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_curl_reaches_an_endpoint(address):
+    def curl(*arguments):
+        done = subprocess.run(
+            ["curl", "-sS", *arguments], capture_output=True, text=True, timeout=30, check=True
+        )
+        return done.stdout
+
+    data = json.dumps({"data": ["canapé de salon", "", None]})
+    event = json.loads(
+        curl(f"{address}/gradio_api/call/classify", "-H", "Content-Type: application/json", "-d", data)
+    )
+    answer = curl("-N", f"{address}/gradio_api/call/classify/{event['event_id']}")
+    assert answer.startswith("event: complete") and '"prdtypecode"' in answer
 
 
 def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_bundle, tmp_path):
@@ -118,6 +180,20 @@ def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_
     errors = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARNING"))]
     assert done.returncode == 2 and done.stdout == ""
     assert len(errors) == 1 and errors[0].startswith("error: ") and "someone/nothing" in errors[0]
+
+
+def test_a_tool_server_without_its_library_ends_the_app_with_the_command_to_install_it(monkeypatch, capsys):
+    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
+    assert run_command(app.main, ["--mcp", "--port", str(free_port())]) == 2
+    assert "pip install 'rakuten-models[mcp]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="mcp is not installed; see README.md")
+def test_agents_find_every_action_as_a_tool(tiny_bundle, tmp_path):
+    with running_app(tiny_bundle, tmp_path, "--mcp") as address:
+        tools = httpx.get(f"{address}/gradio_api/mcp/schema").json()
+    assert {tool["name"] for tool in tools} == {"classify", "explain", "classify_batch"}
+    assert all(len(tool["description"]) > 50 for tool in tools)
 
 
 @pytest.fixture

@@ -110,6 +110,7 @@ def test_a_file_that_config_does_not_list_is_refused(bundle):
         (lambda c: c.update(format_version="x"), "format version 'x'"),
         (lambda c: c.pop("temperatures"), "lacks 'temperatures'"),
         (lambda c: c["temperatures"].update(text=0), "gives text the temperature 0.0"),
+        (lambda c: c["confidence_powers"].update(text=9), "gives text the confidence power 9.0"),
         (lambda c: c["temperatures"].update(image="warm"), "holds a value of the wrong kind"),
         (lambda c: c["categories"].reverse(), "categories out of order"),
         (lambda c: c["categories"][1].update(prdtypecode=10), "lists a prdtypecode twice"),

@@ -2,7 +2,8 @@
 
 import numpy
 
-from training.calibration import find_thresholds, fit_temperature
+from rakuten_models.runtime import calibrate
+from training.calibration import find_thresholds, fit_calibration, fit_offsets, fit_temperature
 
 
 def test_temperature_recovers_the_one_that_made_the_labels():
@@ -12,6 +13,41 @@ def test_temperature_recovers_the_one_that_made_the_labels():
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     category_index = (probabilities.cumsum(axis=1) < random.random((len(logits), 1))).sum(axis=1)
     assert abs(fit_temperature(logits, category_index) - 1.7) < 0.05
+
+
+def _drawn(probabilities, random):
+    """One category for each row, drawn with these probabilities."""
+    return (probabilities.cumsum(axis=1) < random.random((len(probabilities), 1))).sum(axis=1).clip(0, 4)
+
+
+def test_calibration_recovers_temperature_and_power():
+    random = numpy.random.default_rng(0)
+    logits = random.normal(size=(40_000, 5)).astype(numpy.float32) * 3
+    truth = _drawn(calibrate(logits, 1.6, 0.5), random)
+    temperature, power = fit_calibration(logits, truth)
+    assert abs(temperature - 1.6) < 0.08 and abs(power - 0.5) < 0.08
+    assert fit_calibration(logits[:0], truth[:0]) == (1.0, 0.0)
+
+
+def test_power_keeps_the_order_and_the_plain_temperature_is_the_power_0():
+    logits = numpy.random.default_rng(1).normal(size=(50, 5)).astype(numpy.float32) * 4
+    plain = numpy.exp(logits / 2.0)
+    numpy.testing.assert_allclose(calibrate(logits, 2.0), plain / plain.sum(axis=1, keepdims=True), rtol=1e-5)
+    surest = calibrate(logits, 1.0).max(axis=1, keepdims=True)
+    scaled = numpy.exp(logits / (2.0 * surest**0.7))
+    powered = calibrate(logits, 2.0, 0.7)
+    numpy.testing.assert_allclose(powered, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert (powered.argsort(axis=1) == logits.argsort(axis=1)).all()
+
+
+def test_offsets_make_up_for_a_category_that_is_named_too_often():
+    random = numpy.random.default_rng(0)
+    logits = random.normal(size=(20_000, 5)).astype(numpy.float32) * 2
+    truth = _drawn(calibrate(logits, 1.0), random)
+    wrong = numpy.array([1.0, 0, 0, 0, -1.0], numpy.float32)
+    offsets = fit_offsets(logits + wrong, truth)
+    numpy.testing.assert_allclose(offsets, -wrong, atol=0.1)
+    assert not fit_offsets(logits[:0], truth[:0]).any()
 
 
 def test_temperature_without_rows_changes_nothing():
@@ -28,6 +64,7 @@ def test_threshold_is_the_lowest_that_reaches_the_precision():
     assert thresholds["0.90"]["share_accepted"] == 1.0
     # 94 accepted rows hold 90 right ones: 0.957; 95 hold 90: 0.947.
     assert thresholds["0.95"]["share_accepted"] == 0.94
+    assert 0.85 < thresholds["0.95"]["precision_low"] < 0.95
     assert thresholds["0.95"]["probability"] == float(confidence[93])
     accepted = confidence >= thresholds["0.99"]["probability"]
     assert (truth[accepted] == 0).mean() >= 0.99
@@ -36,7 +73,7 @@ def test_threshold_is_the_lowest_that_reaches_the_precision():
 def test_threshold_that_cannot_be_reached_is_none():
     probabilities = numpy.full((50, 2), 0.5, numpy.float32)
     thresholds = find_thresholds(probabilities, numpy.arange(50) % 2)
-    assert thresholds["0.95"] == {"probability": None, "share_accepted": 0.0}
+    assert thresholds["0.95"] == {"probability": None, "share_accepted": 0.0, "precision_low": None}
     assert (
         find_thresholds(numpy.zeros((0, 2), numpy.float32), numpy.zeros(0, int))["0.95"]["probability"]
         is None

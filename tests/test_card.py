@@ -21,9 +21,9 @@ CATEGORIES = (
     Category(2, 2705, {"en": "New books", "fr": "Livres neufs"}),
 )
 THRESHOLDS = {
-    "0.90": {"probability": 0.4321, "share_accepted": 0.8765},
-    "0.95": {"probability": 0.6543, "share_accepted": 0.7654},
-    "0.99": {"probability": None, "share_accepted": 0.0},
+    "0.90": {"probability": 0.4321, "share_accepted": 0.8765, "precision_low": 0.8812},
+    "0.95": {"probability": 0.6543, "share_accepted": 0.7654, "precision_low": 0.9012},
+    "0.99": {"probability": None, "share_accepted": 0.0, "precision_low": None},
 }
 
 
@@ -33,6 +33,7 @@ def example_config(**training):
         text=TextSettings(),
         image=ImageSettings(),
         temperatures={"text": 1.234, "image": 0.987, "fusion": 1.111},
+        confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0},
         thresholds=THRESHOLDS,
         library_versions={"keras": "3.15.1"},
         files={"text_model.tflite": {"sha256": "0" * 64, "size": 1_500_000}},
@@ -114,11 +115,15 @@ def test_table_of_categories_and_thresholds():
         assert row[6:] == [f"{f1:.3f}" for f1 in by_model]
     reached = metrics["served"]["thresholds"]["0.95"]
     assert table_rows(text, "95 %") == [[
-        "95 %", "0.654", "76.5 %",
+        "95 %", "0.654", "76.5 %", "90.1 %",
         f"{100 * reached['share_accepted']:.1f} %", f"{100 * reached['precision']:.1f} %",
     ]]  # fmt: skip
-    assert table_rows(text, "99 %")[0][1:] == ["–", "0.0 %", "0.0 %", "–"]
-    assert "text 1.234, image 0.987, fusion 1.111" in text and "1.5 MB" in text and "keras 3.15.1" in text
+    assert table_rows(text, "99 %")[0][1:] == ["–", "0.0 %", "–", "0.0 %", "–"]
+    assert (
+        "text 1.234 and 0.250, image 0.987 and 0.000, fusion 1.111 and 0.000" in text
+        and "1.5 MB" in text
+        and "keras 3.15.1" in text
+    )
 
 
 def test_metadata_is_what_the_hub_reads(tmp_path):
@@ -169,7 +174,8 @@ def test_rakutens_own_limits_are_said_of_its_categories_only():
     assert "French marketplace" in render_card(example_config(), {})
     shop = BundleConfig(
         categories=(Category(0, 1, {"en": "1"}), Category(1, 2, {"en": "2"})), text=TextSettings(),
-        image=ImageSettings(), temperatures={"text": 1.0, "image": 1.0, "fusion": 1.0}, thresholds=THRESHOLDS,
+        image=ImageSettings(), temperatures={"text": 1.0, "image": 1.0, "fusion": 1.0},
+        confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0}, thresholds=THRESHOLDS,
     )  # fmt: skip
     card = render_card(shop, {})
     assert "Rakuten" not in card and "French marketplace" not in card and "2 categories" in card

@@ -109,13 +109,21 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
         outputs = {}
         if product.designation:
             outputs["text"] = models[0](encode_texts([product], tokenizer, config.text), training=False)
-            found = calibrate(numpy.asarray(outputs["text"]["logits"]), config.temperatures["text"])[0]
+            found = calibrate(
+                numpy.asarray(outputs["text"]["logits"]),
+                config.temperatures["text"],
+                config.confidence_powers["text"],
+            )[0]
             numpy.testing.assert_allclose(found, served.text_probabilities, atol=1e-4)
         if product.image:
             outputs["image"] = models[1](
                 {"pixels": read_image(product.image, config.image)[None]}, training=False
             )
-            found = calibrate(numpy.asarray(outputs["image"]["logits"]), config.temperatures["image"])[0]
+            found = calibrate(
+                numpy.asarray(outputs["image"]["logits"]),
+                config.temperatures["image"],
+                config.confidence_powers["image"],
+            )[0]
             numpy.testing.assert_allclose(found, served.image_probabilities, atol=1e-4)
         if len(outputs) == 2:
             sides = {
@@ -125,7 +133,11 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             }
             one = numpy.ones((1, 1), numpy.float32)
             fused = models[2]({**sides, "text_present": one, "image_present": one}, training=False)
-            found = calibrate(numpy.asarray(fused["logits"]), config.temperatures["fusion"])[0]
+            found = calibrate(
+                numpy.asarray(fused["logits"]),
+                config.temperatures["fusion"],
+                config.confidence_powers["fusion"],
+            )[0]
             numpy.testing.assert_allclose(found, served.probabilities, atol=1e-4)
             assert float(fused["image_weight"][0, 0]) == pytest.approx(served.image_weight, abs=1e-4)
 

@@ -47,6 +47,7 @@ def config_trained_on(catalog, **facts):
     return BundleConfig(
         categories=CATEGORIES, text=TextSettings(), image=ImageSettings(), thresholds={},
         temperatures={"text": 1.0, "image": 1.0, "fusion": 1.0},
+        confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0},
         training={"catalog_fingerprint": catalog.fingerprint(), **facts},
     )  # fmt: skip
 

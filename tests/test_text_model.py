@@ -168,9 +168,9 @@ def test_reloads_in_safe_mode_and_compiles(fitted, tmp_path):
         expected, found = reloaded(inputs), compiled(**inputs)
         for name in ("logits", "features"):
             numpy.testing.assert_allclose(found[name], numpy.asarray(expected[name]), atol=1e-5)
-    # Eight bits a table value: a quarter of what 32 bits take.
+    # Eight bits a table value: a quarter of what 32 bits take; some 80 kB describe the two signatures.
     values = sum(layer.input_dim for layer in map(model.get_layer, fit_text._TABLES)) * SETTINGS.model.units
-    assert (tmp_path / "text_model.tflite").stat().st_size < 2 * values + 40_000
+    assert (tmp_path / "text_model.tflite").stat().st_size < 2 * values + 90_000
 
 
 @pytest.mark.parametrize("categories", [2, 3000])

@@ -1,14 +1,85 @@
-"""Temperatures and review thresholds, both fitted on validation rows that no model was trained on."""
+"""Calibration, offsets and review thresholds, all fitted on rows that no model was trained on."""
 
 from __future__ import annotations
 
 import numpy
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest
+
+from rakuten_models.runtime import calibrate
 
 # The wanted precisions that a bundle carries a threshold for.
 PRECISIONS = (0.90, 0.95, 0.98, 0.99)
 # Below this many accepted rows a measured precision says next to nothing.
 LEAST_ACCEPTED_ROWS = 20
+
+
+# How far a confidence power may go, and the spread of the Gaussian prior that holds it near 0 where rows are few.
+_POWER_LIMITS = (-1.5, 1.5)
+_POWER_SPREAD = 0.3
+# Precision of the Gaussian prior on the categories' offsets, for each row.
+_OFFSET_PENALTY = 1e-4
+
+
+def fit_calibration(logits: numpy.ndarray, category_index: numpy.ndarray) -> tuple[float, float]:
+    """The temperature and confidence power (see `rakuten_models.runtime.calibrate`) that make the truth most likely.
+
+    Args:
+        logits: float32 (n, categories), of rows the model was not trained on.
+        category_index: int (n,), the true output columns.
+
+    Returns:
+        The temperature, 0.05 to 20, and the power; (1.0, 0.0) if there are no rows.
+    """
+    if len(logits) == 0:
+        return 1.0, 0.0
+    rows = numpy.arange(len(logits))
+
+    def loss(numbers: numpy.ndarray) -> float:
+        probabilities = calibrate(logits, float(numpy.exp(numbers[0])), float(numbers[1]))
+        likely = numpy.maximum(probabilities[rows, category_index].astype(numpy.float64), 1e-12)
+        return float(-numpy.log(likely).sum() + 0.5 * (numbers[1] / _POWER_SPREAD) ** 2)
+
+    start = numpy.array([numpy.log(fit_temperature(logits, category_index)), 0.0])
+    limits = [(numpy.log(0.05), numpy.log(20.0)), _POWER_LIMITS]
+    # Nelder and Mead need no derivatives, and float32 probabilities give none that are good enough.
+    found = minimize(loss, start, bounds=limits, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-4})
+    return float(numpy.exp(found.x[0])), float(found.x[1])
+
+
+def fit_offsets(logits: numpy.ndarray, category_index: numpy.ndarray) -> numpy.ndarray:
+    """What to add to each category's logit so that no category is named too often or too rarely.
+
+    A model learns from rows whose labels are of several origins; those that are judged may have other shares of the
+    categories. (The bias part of vector scaling, Guo et al. 2017, section 4.2.)
+
+    Args:
+        logits: float32 (n, categories), of rows the model was not trained on.
+        category_index: int (n,), the true output columns.
+
+    Returns:
+        float32 (categories,), mean 0; zeros if there are no rows.
+    """
+    count, categories = logits.shape
+    if count == 0:
+        return numpy.zeros(categories, numpy.float32)
+    logits = logits.astype(numpy.float64)
+    true = numpy.eye(categories)[category_index]
+
+    def loss(numbers: numpy.ndarray) -> tuple[float, numpy.ndarray]:
+        scale, offsets = numpy.exp(numbers[0]), numbers[1:]
+        logarithms = log_softmax(scale * logits + offsets, axis=1)
+        error = (numpy.exp(logarithms) - true) / count
+        penalty = _OFFSET_PENALTY * (offsets**2).sum()
+        gradient = numpy.append(
+            (error * logits).sum() * scale, error.sum(axis=0) + 2 * _OFFSET_PENALTY * offsets
+        )
+        return float(-(true * logarithms).sum() / count + penalty), gradient
+
+    found = minimize(loss, numpy.zeros(categories + 1), jac=True, method="L-BFGS-B").x
+    offsets = found[1:] / numpy.exp(found[0])
+    return (offsets - offsets.mean()).astype(numpy.float32)
 
 
 def fit_temperature(logits: numpy.ndarray, category_index: numpy.ndarray) -> float:
@@ -49,7 +120,8 @@ def find_thresholds(
 
     Returns:
         By precision ("0.90", ...): {"probability": the threshold, or None if no threshold with at least 20 accepted
-        rows reaches the precision; "share_accepted": of the n rows, 0 to 1}.
+        rows reaches the precision; "share_accepted": of the n rows, 0 to 1; "precision_low": the lower end of the
+        95 % interval (Wilson 1927) around the precision of the accepted rows, None without a threshold}.
     """
     confidence = probabilities.max(axis=1) if len(probabilities) else numpy.zeros(0)
     correct = probabilities.argmax(axis=1) == category_index if len(probabilities) else numpy.zeros(0, bool)
@@ -66,8 +138,13 @@ def find_thresholds(
             values = {
                 "probability": float(confidence[order][last]),
                 "share_accepted": (last + 1) / len(order),
+                "precision_low": float(
+                    binomtest(int(correct[order][: last + 1].sum()), last + 1)
+                    .proportion_ci(0.95, method="wilson")
+                    .low
+                ),
             }
         else:
-            values = {"probability": None, "share_accepted": 0.0}
+            values = {"probability": None, "share_accepted": 0.0, "precision_low": None}
         thresholds[f"{wanted:.2f}"] = values
     return thresholds

@@ -1,12 +1,13 @@
 """Trained Keras models to the files of a bundle: weights rounded, saved, compiled for serving, and compared.
 
 The `.keras` file and the `.tflite` file hold the very same weights: they are rounded to 16 bits first, then saved,
-then what was saved is loaded again in safe mode and compiled, and both are run on the same inputs.
+then what was saved is loaded again in safe mode and compiled, and both are run on the same inputs. The text model's
+`.tflite` file has a second signature over the same tables, which takes an answer apart (training/explainer.py).
 """
 
 from __future__ import annotations
 
-import os
+import functools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ from pathlib import Path
 import keras
 import numpy
 
-from rakuten_models.bundle import BundleError
-from rakuten_models.runtime import CompiledModel, calibrate
+from rakuten_models.bundle import BundleError, write_atomically
+from rakuten_models.runtime import EXPLAINING, SERVING, CompiledModel, calibrate, centred_weights
+from training.explainer import build_text_explainer
 
 # Largest difference of any output that the two forms of one model may show, relative to the output's largest value.
 AGREEMENT = 1e-4
@@ -51,8 +53,6 @@ def save_and_compile(
     Raises:
         BundleError: The compiled file lost weights or disagrees: the conversion failed.
     """
-    import tensorflow
-
     keras_path = folder / f"{name}_model.keras"
     serving_path = folder / f"{name}_model.tflite"
     round_weights(model)
@@ -60,17 +60,10 @@ def save_and_compile(
     model.optimizer = None
     model.save(keras_path)
     saved = keras.saving.load_model(keras_path, compile=False, safe_mode=True)
-    # The exporter leaves a SavedModel beside its output's name if interrupted: keep that out of the bundle.
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        compiled_path = os.path.join(temporary, serving_path.name)
-        saved.export(
-            compiled_path,
-            format="litert",
-            verbose=False,
-            optimizations=[tensorflow.lite.Optimize.DEFAULT],
-            target_spec={"supported_types": [tensorflow.float16]},
-        )
-        os.replace(compiled_path, serving_path)
+    signatures = {SERVING: saved}
+    if name == "text":
+        signatures[EXPLAINING] = build_text_explainer(saved)
+    write_atomically(serving_path, _compile(signatures))
     least = _LEAST_SHARE_OF_WEIGHTS * sum(
         int(numpy.prod(weight.shape)) * (1 if weight.dtype == "int8" else 2) for weight in saved.weights
     )
@@ -80,7 +73,57 @@ def save_and_compile(
             "needed for its weights: the conversion lost weights; check the TensorFlow version against "
             "training/requirements.txt."
         )
-    return compare(saved, CompiledModel(serving_path), name, example)
+    compiled = CompiledModel(serving_path)
+    if name == "text":
+        check_explanations(compiled, example)
+    return compare(saved, compiled, name, example)
+
+
+def _compile(signatures: Mapping[str, keras.Model]) -> bytes:
+    """A `.tflite` file in which each model is one signature; weights that models share are in it once."""
+    import tensorflow
+
+    # Keras's own LiteRT export knows one signature. And TensorFlow drops all others if one is called "serve".
+    archive = keras.export.ExportArchive()
+    for name, model in signatures.items():
+        archive.track(model)
+        inputs = {
+            tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+            for tensor in model.inputs
+        }
+        archive.add_endpoint(
+            name, functools.partial(model.__call__, training=False), input_signature=[inputs]
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder, list(signatures))
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tensorflow.float16]
+        return converter.convert()
+
+
+def check_explanations(compiled: CompiledModel, example: Mapping[str, numpy.ndarray]) -> None:
+    """Check that the contributions of a text model add up to its logits.
+
+    Args:
+        compiled: The text model.
+        example: Its inputs for n >= 1 products; each is explained for its best category.
+
+    Raises:
+        BundleError: A sum is off by more than 1e-4 of the largest logit.
+    """
+    answer = compiled(**example)
+    best = answer["logits"].argmax(axis=1)
+    weights = numpy.concatenate([centred_weights(int(column), answer["logits"].shape[1]) for column in best])
+    parts = compiled.explain(**example, features=answer["features"], category_weights=weights)
+    found = sum(values.sum(axis=1) for values in parts.values())
+    expected = (answer["logits"] * weights).sum(axis=1)
+    difference = float(numpy.abs(found - expected).max()) / max(1.0, float(numpy.abs(answer["logits"]).max()))
+    if not difference <= AGREEMENT:
+        raise BundleError(
+            f"The compiled text model's contributions miss its logits by {difference:.2g}; check the TensorFlow and "
+            "Keras versions against training/requirements.txt."
+        )
 
 
 def compare(

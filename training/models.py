@@ -14,7 +14,7 @@ import keras
 from rakuten_models.preprocessing import TextSettings
 from training.backbone import load_backbone
 
-_SPACE = 32  # as character_ids holds it
+SPACE = 32  # as character_ids holds it
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ def build_text_model(
 
     Each text becomes rows of three tables (`text_feature_rows`); the features are the rectified sum of these
     rows, each with a weight that depends on the counts only. So with the rectifier's on/off pattern read from
-    the features, the logits are an exact sum of one vector a word, pair and n-gram, plus the bias. The hashed
-    n-grams are those of fastText (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification").
+    the features, the logits are an exact sum of one vector a word, pair and n-gram, plus the bias:
+    training/explainer.py builds the model that says how much each was. The hashed n-grams are those of fastText
+    (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification").
 
     Args:
         categories: number of categories, at least 2.
@@ -64,10 +65,21 @@ def build_text_model(
     tables = text_feature_rows(inputs, vocabulary, text_settings, settings)
     for name, (count, rows, weights) in tables.items():
         table = keras.layers.Embedding(count, settings.units, name=name)
-        pooled.append(keras.ops.sum(table(rows) * keras.ops.expand_dims(weights, -1), axis=1))
+        weigh = keras.layers.Multiply(name=weighted_name(name, settings))
+        pooled.append(keras.ops.sum(weigh([table(rows), keras.ops.expand_dims(weights, -1)]), axis=1))
     features = keras.layers.ReLU(name="features")(keras.layers.Add(name="pooled")(pooled))
     logits = keras.layers.Dense(categories, name="logits")(features)
     return keras.Model(inputs, {"logits": logits, "features": features}, name="text_model")
+
+
+def weighted_name(table: str, settings: TextModelSettings) -> str:
+    """The name of the layer that weighs a table's rows; it ends with how many columns of ids a row stands for.
+
+    "weighted_character_grams_3_4_5": as many rows of 3 characters as there are columns, then of 4, then of 5. So a
+    saved model says by itself which part of the text a row belongs to.
+    """
+    lengths = {"words": (1,), "word_pairs": (2,), "character_grams": settings.character_lengths}[table]
+    return "_".join(["weighted", table, *map(str, lengths)])
 
 
 def text_inputs() -> dict[str, keras.KerasTensor]:
@@ -98,7 +110,7 @@ def text_feature_rows(
     in_designation = _is_within(token_ids, text_settings.designation_tokens)
     known = ops.greater(token_ids, 1)
 
-    following, following_known = _shifted(token_ids, 1, 1), ops.greater(_shifted(token_ids, 1, 1), 1)
+    following, following_known = shifted(token_ids, 1, 1), ops.greater(shifted(token_ids, 1, 1), 1)
     # Each product stays far below 2^31: a vocabulary of up to 262,000 words, then a remainder times 31.
     pairs = ops.mod(ops.mod(token_ids * 8191, settings.pair_rows) * 31 + following, settings.pair_rows)
 
@@ -106,11 +118,11 @@ def text_feature_rows(
     for length in settings.character_lengths:
         gram, complete = ops.full_like(character_ids, length), ops.not_equal(character_ids, 0)
         for offset in range(length):
-            character = _shifted(character_ids, offset, length - 1)
+            character = shifted(character_ids, offset, length - 1)
             gram = ops.mod(gram * 263 + character, settings.character_rows)
             # An n-gram may begin or end with the space beside a word, but never spans two words.
             inner = 0 < offset < length - 1
-            complete = ops.logical_and(complete, ops.greater(character, _SPACE if inner else 0))
+            complete = ops.logical_and(complete, ops.greater(character, SPACE if inner else 0))
         grams.append(gram)
         valid.append(complete)
         in_designation_characters.append(_is_within(character_ids, text_settings.designation_characters))
@@ -133,7 +145,7 @@ def text_feature_rows(
     }
 
 
-def _shifted(ids: keras.KerasTensor, offset: int, most: int) -> keras.KerasTensor:
+def shifted(ids: keras.KerasTensor, offset: int, most: int) -> keras.KerasTensor:
     """Column i gets what column i + offset holds, zeros at the end; 0 <= offset <= most, most >= 1."""
     padded = keras.ops.pad(ids, [[0, 0], [0, most]])
     return padded[:, offset : offset - most] if offset < most else padded[:, offset:]

@@ -30,6 +30,7 @@ from rakuten_models.classifier import self_check_product
 from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_texts, load_tokenizer, read_image
 from rakuten_models.product import Category, Product, ProductError, RakutenModelsError
 from training.assemble import SELF_CHECK_TEXTS, self_check_products
+from training.calibration import fit_offsets
 from training.catalog import Catalog
 from training.convert import save_and_compile
 from training.cross_fit import cross_fitted_logits, fold_numbers
@@ -184,6 +185,7 @@ class TrainingRun:
             text=self.settings.text_input,
             image=self.settings.image_input,
             temperatures=answers.temperatures,
+            confidence_powers=answers.confidence_powers,
             thresholds=answers.thresholds,
             training=training,
         )
@@ -272,6 +274,14 @@ class TrainingRun:
             self._progress.log("text", epoch.epoch, values)
 
         network = fitter.fit(numpy.searchsorted(rows, learned), numpy.searchsorted(rows, measured), show)
+        answered_rows, logits = answered
+        if logits is not None:
+            facts["cross_fitted_weighted_f1_without_offsets"] = self._validation.f1(
+                answered_rows, logits.argmax(axis=1)
+            )
+            offsets = fit_offsets(logits, self._category_index[answered_rows])
+            network.bias += offsets
+            logits += offsets
         checked = [Product(*texts) for texts in SELF_CHECK_TEXTS if any(texts)] + self._some(validation[:8])
         agreement = save_and_compile(
             fitter.to_keras(network),
@@ -279,7 +289,6 @@ class TrainingRun:
             "text",
             encode_texts(checked, tokenizer, settings.text_input),
         )
-        answered_rows, logits = answered
         if logits is None:
             logits = self._validation.text_logits()
             facts["validation_weighted_f1_before_rounding"] = last["epoch"].validation_f1

@@ -15,7 +15,7 @@ from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE
 from rakuten_models.preprocessing import ImageSettings, TextSettings, load_tokenizer
 from rakuten_models.product import Product, ProductError
 from rakuten_models.runtime import CompiledModel, ImageSide, TextSide, calibrate
-from training.calibration import find_thresholds, fit_temperature
+from training.calibration import find_thresholds, fit_calibration
 from training.convert import save_and_compile
 from training.fit_fusion import FusionReport, FusionSettings, fit_fusion
 from training.measures import weighted_f1
@@ -29,6 +29,7 @@ class Answers:
 
     Attributes:
         temperatures: By model.
+        confidence_powers: By model.
         thresholds: By wanted precision; see `find_thresholds`.
         weighted_f1: On the validation rows, by model and for "served"; where fusion takes part, from folds in which
             it was not fitted on the row it answers.
@@ -36,6 +37,7 @@ class Answers:
     """
 
     temperatures: Mapping[str, float]
+    confidence_powers: Mapping[str, float]
     thresholds: Mapping[str, Mapping[str, float | None]]
     weighted_f1: Mapping[str, float | None]
     fusion: FusionReport
@@ -149,15 +151,15 @@ class Validation:
         save_and_compile(model, self._folder, "fusion", example)
 
         truth = self._category_index
-        temperatures = {
-            "text": fit_temperature(text["logits"], truth[text_rows]),
-            "image": fit_temperature(image["logits"], truth[image_rows]),
-            "fusion": fit_temperature(fused_logits, truth[both]),
+        fitted = {
+            "text": fit_calibration(text["logits"], truth[text_rows]),
+            "image": fit_calibration(image["logits"], truth[image_rows]),
+            "fusion": fit_calibration(fused_logits, truth[both]),
         }
         # As the classifier answers: fusion where both sides are there, else the side that is.
-        served = dict(zip(image_rows, calibrate(image["logits"], temperatures["image"]), strict=True))
-        served |= zip(text_rows, calibrate(text["logits"], temperatures["text"]), strict=True)
-        served |= zip(both, calibrate(fused_logits, temperatures["fusion"]), strict=True)
+        served = dict(zip(image_rows, calibrate(image["logits"], *fitted["image"]), strict=True))
+        served |= zip(text_rows, calibrate(text["logits"], *fitted["text"]), strict=True)
+        served |= zip(both, calibrate(fused_logits, *fitted["fusion"]), strict=True)
         served_rows = numpy.array(sorted(served), numpy.int64)
         probabilities = numpy.array([served[row] for row in served_rows], numpy.float32).reshape(
             -1, self._categories
@@ -171,7 +173,9 @@ class Validation:
             "image_on_fusion_rows": self.f1(both, image_of_both["logits"].argmax(axis=1)),
             "served": self.f1(served_rows, probabilities.argmax(axis=1)),
         }
-        return Answers(temperatures, thresholds, validation, report)
+        temperatures = {name: values[0] for name, values in fitted.items()}
+        powers = {name: values[1] for name, values in fitted.items()}
+        return Answers(temperatures, powers, thresholds, validation, report)
 
 
 def _no_rows(model: CompiledModel) -> dict[str, numpy.ndarray]:

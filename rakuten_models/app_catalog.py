@@ -1,0 +1,328 @@
+"""The Catalog page's HTML: progress, what a scored catalog holds, its first rows, and the review of doubtful ones."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rakuten_models.app_words import Words
+from rakuten_models.page import as_html, card_html, problem_html
+from rakuten_models.product import ACCEPT, Category
+
+REVIEW_PAGE = 10
+# So many rows are shown, and so many doubtful ones kept to be reviewed; the scored file holds all of them.
+_SHOWN_ROWS = 20
+_MOST_REVIEWED = 500
+_SHOWN_TEXT = 160
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """One row of a scored catalog, as far as the page shows it.
+
+    Attributes:
+        number: Its place in the catalog, the first being 1.
+        index: What the catalog itself calls it; "" if it has no such column.
+        designation: As in the catalog.
+        description: As in the catalog.
+        image: The picture's name as in the catalog, "" if it has none.
+        top: The best answers as (prdtypecode, probability), the best first; empty if it was not scored.
+        decision: "accept" or "review".
+        problem: Why it was not scored or its picture left out; "" if all went well.
+    """
+
+    number: int
+    index: str
+    designation: str
+    description: str
+    image: str
+    top: tuple[tuple[int, float], ...]
+    decision: str
+    problem: str = ""
+
+    @property
+    def probability(self) -> float:
+        """Of the best answer; 0 if it was not scored."""
+        return self.top[0][1] if self.top else 0.0
+
+    @property
+    def text(self) -> str:
+        """What stands for the product in a table."""
+        return shortened(self.designation or self.description or self.image)
+
+
+@dataclass
+class CatalogSummary:
+    """What the page says of a scored catalog; of however many rows, only a few are kept.
+
+    Attributes:
+        rows: How many there are.
+        accepted: Of them.
+        failed: Of them: not scored.
+        noted: Of them: with a problem, scored or not.
+        per_category: prdtypecode to rows.
+        first: The first rows.
+        problems: The first rows with a problem.
+        doubtful: The rows for a person to look at, the least certain first.
+    """
+
+    rows: int = 0
+    accepted: int = 0
+    failed: int = 0
+    noted: int = 0
+    per_category: dict[int, int] = field(default_factory=dict)
+    first: list[ScoredRow] = field(default_factory=list)
+    problems: list[ScoredRow] = field(default_factory=list)
+    doubtful: list[ScoredRow] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Iterable[ScoredRow]) -> CatalogSummary:
+        """Count rows as they come."""
+        summary = cls()
+        least_certain: list[tuple[float, int, ScoredRow]] = []
+        for row in rows:
+            summary.rows += 1
+            if len(summary.first) < _SHOWN_ROWS:
+                summary.first.append(row)
+            if row.problem:
+                summary.noted += 1
+                if len(summary.problems) < _SHOWN_ROWS:
+                    summary.problems.append(row)
+            if not row.top:
+                summary.failed += 1
+                continue
+            code = row.top[0][0]
+            summary.per_category[code] = summary.per_category.get(code, 0) + 1
+            if row.decision == ACCEPT:
+                summary.accepted += 1
+                continue
+            entry = (-row.probability, -row.number, row)
+            if len(least_certain) < _MOST_REVIEWED:
+                heapq.heappush(least_certain, entry)
+            else:
+                heapq.heappushpop(least_certain, entry)
+        summary.doubtful = [row for _, _, row in sorted(least_certain, reverse=True)]
+        return summary
+
+    @property
+    def to_review(self) -> int:
+        """Rows that were scored but not accepted."""
+        return self.rows - self.accepted - self.failed
+
+
+def message_html(sentence: str) -> str:
+    """A remark in the progress bar's place, as plain text."""
+    return f'<p class="sentence" role="status">{as_html(sentence)}</p>' if sentence else ""
+
+
+def progress_html(done: int, total: int | None, rate: float, seconds_left: float | None, words: Words) -> str:
+    """The progress bar with rate and time left.
+
+    Args:
+        done: Rows scored.
+        total: Rows to score; None if that is not known yet.
+        rate: Rows a second.
+        seconds_left: Until the end; None if that is not known yet.
+        words: In the visitor's language.
+    """
+    share = min(1.0, done / total) if total else 0.0
+    values = {"done": words.number(done), "rate": words.number(rate)}
+    if not done:
+        sentence = words("starting")
+    elif total and seconds_left is not None:
+        left = words.duration(seconds_left)
+        sentence = words("progress", total=words.number(total), left=left, **values)
+    else:
+        sentence = words("progress_open", **values)
+    return (
+        f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * share:.0f}" aria-label="{as_html(sentence)}"><i style="width:{100 * share:.1f}%"></i>'
+        f'</div><p class="sentence">{as_html(sentence)}</p>'
+    )
+
+
+def summary_html(
+    summary: CatalogSummary, categories: Sequence[Category], seconds: float, rate: float, words: Words
+) -> str:
+    """How many were accepted, left to a person or failed; a bar for each category; what was wrong, row by row.
+
+    Args:
+        summary: Of the scored catalog.
+        categories: The bundle's.
+        seconds: How long it took.
+        rate: Rows a second.
+        words: In the visitor's language.
+    """
+    tiles = "".join(
+        f'<div class="tile {kind}"><strong>{words.number(count)}</strong><span>{as_html(words(key))}</span></div>'
+        for key, count, kind in (
+            ("accepted", summary.accepted, "accept"),
+            ("to_review", summary.to_review, "review"),
+            ("failed", summary.failed, ""),
+        )
+    )
+    took = words("scored_time", seconds=words.duration(seconds), rate=words.number(rate))
+    title = words("scored_title", count=words.number(summary.rows - summary.failed))
+    return (
+        f'<div class="answer"><section><h2 class="scored-title">{as_html(title)}</h2>'
+        f'<p class="hint">{as_html(took)}</p><div class="tiles">{tiles}</div></section>'
+        f"{_per_category(summary, categories, words)}{_problems(summary, words)}</div>"
+    )
+
+
+def preview_html(rows: Sequence[ScoredRow], categories: Sequence[Category], words: Words) -> str:
+    """The first rows as a table: number, product, category, probability, decision."""
+    names = {category.prdtypecode: category for category in categories}
+    body = []
+    for row in rows:
+        category = names.get(row.top[0][0]) if row.top else None
+        name = "-" if category is None else f"{category.name(words.language)} ({category.prdtypecode})"
+        probability = words.percent(row.probability) if row.top else "-"
+        decision = words("accept" if row.decision == ACCEPT else "review")
+        body.append(
+            f'<tr><td>{words.number(row.number)}</td><td class="left">{as_html(row.text)}</td>'
+            f'<td class="left">{as_html(name)}</td><td>{as_html(probability)}</td>'
+            f"<td>{as_html(decision)}</td></tr>"
+        )
+    return _table_card(
+        words("preview"),
+        (
+            ("row", ""),
+            ("product", "left"),
+            ("category", "left"),
+            ("probability", ""),
+            ("decision", ""),
+        ),
+        body,
+        words,
+    )
+
+
+def measures_html(rows: int, accuracy: float | None, weighted_f1: float | None, words: Words) -> str:
+    """Accuracy and weighted F1 against the file's own labels."""
+    tiles = "".join(
+        f'<div class="tile"><strong>{as_html(value)}</strong><span>{as_html(words(key))}</span></div>'
+        for key, value in (
+            ("measured_rows", words.number(rows)),
+            ("accuracy", "-" if accuracy is None else words.number(accuracy, 3)),
+            ("weighted_f1", "-" if weighted_f1 is None else words.number(weighted_f1, 3)),
+        )
+    )
+    return card_html(words("measured"), f'<div class="tiles">{tiles}</div>')
+
+
+def review_html(
+    rows: Sequence[ScoredRow],
+    page: int,
+    corrections: Mapping[int, int],
+    categories: Sequence[Category],
+    words: Words,
+) -> str:
+    """One page of the doubtful rows, each with a list to pick the right category from.
+
+    Args:
+        rows: All doubtful rows, in their order.
+        page: Which REVIEW_PAGE of them, from 0.
+        corrections: By row number, the prdtypecode that was picked.
+        categories: The bundle's.
+        words: In the visitor's language.
+    """
+    if not rows:
+        return card_html(words("review_title"), f"<p>{as_html(words('review_none'))}</p>")
+    first = page * REVIEW_PAGE
+    shown = rows[first : first + REVIEW_PAGE]
+    names = {category.prdtypecode: category.name(words.language) for category in categories}
+    others = sorted(names, key=lambda code: names[code].casefold())
+    items = []
+    for row in shown:
+        picked = corrections.get(row.number)
+        options = [f'<option value="">{as_html(words("review_choose"))}</option>']
+        top = [code for code, _ in row.top]
+        for code in [*top, *(code for code in others if code not in top)]:
+            selected = " selected" if code == picked else ""
+            options.append(
+                f'<option value="{code}"{selected}>{as_html(names.get(code, code))} ({code})</option>'
+            )
+        guesses = "".join(
+            f"<li>{as_html(names.get(code, code))} <b>{as_html(words.percent(probability))}</b></li>"
+            for code, probability in row.top
+        )
+        problem = f'<p class="hint">{as_html(row.problem)}</p>' if row.problem else ""
+        label = as_html(words("review_pick", row=words.number(row.number)))
+        items.append(
+            f'<li class="review-row{" done" if picked is not None else ""}"><div><p class="hint">'
+            f"{as_html(words('row'))} {words.number(row.number)}</p>"
+            f'<p class="review-text">{as_html(row.text)}</p>{problem}</div>'
+            f'<ol class="guesses">{guesses}</ol>'
+            f'<select aria-label="{label}" data-row="{row.number}">{"".join(options)}</select></li>'
+        )
+    place = words(
+        "review_page",
+        first=words.number(first + 1),
+        last=words.number(first + len(shown)),
+        count=words.number(len(rows)),
+    )
+    return card_html(
+        words("review_title"),
+        f'<p>{as_html(words("review_intro"))}</p><p class="hint">{as_html(place)}</p>'
+        f'<ol class="review-rows">{"".join(items)}</ol>',
+    )
+
+
+def shortened(text: str) -> str:
+    """A row's text, cut where a table has no room for more."""
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 1]}…"
+
+
+def review_count_html(corrections: Mapping[int, int], words: Words) -> str:
+    """How many rows have been reviewed."""
+    return message_html(words("review_count", count=words.number(len(corrections))))
+
+
+def failure_html(sentence: str) -> str:
+    """In the progress bar's place: why a catalog was not scored, as plain text."""
+    return problem_html(sentence)
+
+
+def _per_category(summary: CatalogSummary, categories: Sequence[Category], words: Words) -> str:
+    counts = summary.per_category
+    most = max(counts.values(), default=0)
+    bars = []
+    for category in sorted(categories, key=lambda each: (-counts.get(each.prdtypecode, 0), each.index)):
+        count = counts.get(category.prdtypecode)
+        if count:
+            bars.append(
+                f'<li><span class="bar-row"><span class="bar-name">{as_html(category.name(words.language))} '
+                f'<span class="code">{category.prdtypecode}</span></span>'
+                f'<span class="bar-value">{words.number(count)}</span><span class="bar" aria-hidden="true">'
+                f'<i style="width:{100 * count / most:.1f}%"></i></span></span></li>'
+            )
+    if not bars:
+        return ""
+    title = as_html(words("per_category"))
+    return f'<section><h3>{title}</h3><ol class="bars two-columns">{"".join(bars)}</ol></section>'
+
+
+def _problems(summary: CatalogSummary, words: Words) -> str:
+    if not summary.problems:
+        return ""
+    items = "".join(
+        f"<li>{as_html(words('row'))} {words.number(row.number)}: {as_html(row.problem)}</li>"
+        for row in summary.problems
+    )
+    more = summary.noted - len(summary.problems)
+    rest = f'<p class="hint">{as_html(words("and_more", count=words.number(more)))}</p>' if more > 0 else ""
+    return (
+        f'<section><h3>{as_html(words("problem_rows"))}</h3><ul class="problems">{items}</ul>{rest}</section>'
+    )
+
+
+def _table_card(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[str], words: Words) -> str:
+    head = "".join(f'<th scope="col" class="{kind}">{as_html(words(key))}</th>' for key, kind in columns)
+    return card_html(
+        title,
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{as_html(title)}"><table class="plain"><thead>'
+        f"<tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>",
+    )

@@ -1,0 +1,233 @@
+"""What the Catalog tab asks of rakuten_models.batch: a catalog scored at a visitor's threshold, ready to be shown."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+
+from rakuten_models import batch
+from rakuten_models.app_catalog import CatalogSummary, ScoredRow
+from rakuten_models.app_shared import decide
+from rakuten_models.batch_columns import Columns
+from rakuten_models.batch_input import CatalogSource
+from rakuten_models.batch_score import last_prefix, text_of
+from rakuten_models.classifier import ProductClassifier
+from rakuten_models.product import Category, Prediction, Product, RakutenModelsError
+
+logger = logging.getLogger(__name__)
+
+TOP = 3
+_ROWS_AT_ONCE = 2000
+
+
+@dataclass(frozen=True)
+class ScoredCatalog:
+    """A catalog that was scored.
+
+    Attributes:
+        output: The scored file.
+        summary: What is in it.
+        seconds: How long it took.
+        rate: Rows a second.
+        measures: Against the file's labels; None where it has none.
+    """
+
+    output: Path
+    summary: CatalogSummary
+    seconds: float
+    rate: float
+    measures: batch.BatchMeasures | None = None
+
+    def measured_categories(self, categories: Sequence[Category]) -> list[Category]:
+        """The categories of the confusion matrix's rows and columns, in their order."""
+        known = {category.prdtypecode: category for category in categories}
+        codes = self.measures.prdtypecodes if self.measures is not None else ()
+        return [known.get(code) or Category(-1, code) for code in codes]
+
+    def counts(self) -> dict[str, Any]:
+        """What `/classify_batch` says beside the file."""
+        return {
+            "rows": self.summary.rows,
+            "scored": self.summary.rows - self.summary.failed,
+            "failed": self.summary.failed,
+            "to_review": self.summary.to_review,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class ClassifierAtThreshold:
+    """A classifier whose decisions are made at another threshold; everything else is the classifier's.
+
+    Args:
+        classifier: Answers.
+        threshold: The least probability that is accepted, 0 to 1; None if none is.
+    """
+
+    def __init__(self, classifier: ProductClassifier, threshold: float | None) -> None:
+        """Keep both."""
+        self._classifier = classifier
+        self._threshold = threshold
+
+    def predict(self, products: Sequence[Product]) -> list[Prediction]:
+        """As `ProductClassifier.predict` for a sequence."""
+        return [decide(prediction, self._threshold) for prediction in self._classifier.predict(products)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._classifier, name)
+
+
+def recognise(source: Path) -> tuple[list[str], Columns]:
+    """The column names of a catalog, and which is what.
+
+    Raises:
+        RakutenModelsError: The file cannot be read as a catalog.
+    """
+    with _named_as_uploaded(source):
+        header = batch.read_header(source)
+    return list(header.names), header.columns
+
+
+def score(
+    classifier: ProductClassifier,
+    source: Path,
+    folder: Path,
+    *,
+    pictures: Path | None,
+    columns: Columns,
+    threshold: float | None,
+    progress: Callable[[batch.BatchProgress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> ScoredCatalog:
+    """Score a catalog into a folder.
+
+    Args:
+        classifier: Answers.
+        source: The catalog, CSV or Parquet.
+        folder: Where the scored file goes; a new, empty one, for what a cancelled run leaves would be taken up.
+        pictures: A ZIP of the pictures; without one no picture is read, whatever paths the catalog names.
+        columns: Which column is what.
+        threshold: The least probability that is accepted, 0 to 1; None if none is.
+        progress: Called as rows are done.
+        cancelled: Asked now and then; True ends the work.
+
+    Raises:
+        RakutenModelsError: The catalog or the ZIP cannot be read.
+        BatchCancelled: `cancelled` said so.
+    """
+    parquet = source.suffix.lower() == ".parquet"
+    output = folder / (f"{source.stem}_scored" if parquet else f"{source.stem}_scored.csv")
+    with _named_as_uploaded(source, pictures):
+        done = batch.score_catalog(
+            source,
+            output,
+            classifier=ClassifierAtThreshold(classifier, threshold),
+            images=pictures,
+            columns=columns,
+            top=TOP,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        summary = CatalogSummary.of(_scored_rows(output, columns))
+        measures = batch.evaluate_scored(output, columns.label) if columns.label else None
+    return ScoredCatalog(
+        _one_file(output) if parquet else output, summary, done.seconds, done.rows_per_second, measures
+    )
+
+
+def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[int, int]) -> Path | None:
+    """Write what a person picked as a labels file that training reads.
+
+    Args:
+        folder: Where to.
+        rows: The rows that could be reviewed.
+        corrections: By row number, the prdtypecode that was picked.
+
+    Returns:
+        Its path; None without corrections.
+    """
+    picked = [
+        {
+            **({"index": row.index} if row.index else {}),
+            "designation": row.designation,
+            "description": row.description,
+            "image": row.image,
+            "prdtypecode": corrections[row.number],
+        }
+        for row in rows
+        if row.number in corrections
+    ]
+    if not picked:
+        return None
+    path = folder / "corrections.csv"
+    batch.write_corrections(path, picked)
+    return path
+
+
+def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:
+    scored = CatalogSource(output)
+    prefix = last_prefix(scored.names)
+    number = 0
+    for table in scored.chunks(_ROWS_AT_ONCE):
+        count = len(table)
+
+        def values(name: str | None, table=table, count=count) -> list[Any]:
+            return [None] * count if name is None else table.column(name).to_pylist()
+
+        names = (columns.index, columns.designation, columns.description, columns.image)
+        texts = [values(name) for name in names]
+        top = [
+            (values(f"{prefix}top_{place}_prdtypecode"), values(f"{prefix}top_{place}_probability"))
+            for place in range(1, TOP + 1)
+        ]
+        decisions, errors = values(f"{prefix}decision"), values(f"{prefix}error")
+        for row in range(count):
+            number += 1
+            yield ScoredRow(
+                number,
+                *(_text(each[row]) for each in texts),
+                tuple(
+                    (int(codes[row]), float(probabilities[row]))
+                    for codes, probabilities in top
+                    if codes[row] not in (None, "")
+                ),
+                decisions[row],
+                errors[row] or "",
+            )
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, (bytes, dict)) else text_of(value)
+
+
+def _one_file(folder: Path) -> Path:
+    """The Parquet parts of a folder as one file beside it."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    path = folder.with_suffix(".parquet")
+    with pyarrow.parquet.ParquetWriter(
+        path, pyarrow.parquet.read_schema(parts[0]), compression="zstd"
+    ) as file:
+        for part in parts:
+            file.write_table(pyarrow.parquet.read_table(part))
+    return path
+
+
+@contextlib.contextmanager
+def _named_as_uploaded(*files: Path | None) -> Iterator[None]:
+    """Errors name a file as the visitor did, not by its place on this machine."""
+    try:
+        yield
+    except batch.BatchCancelled:
+        raise
+    except RakutenModelsError as error:
+        sentence = str(error)
+        for file in filter(None, files):
+            sentence = sentence.replace(str(file), file.name)
+        if sentence == str(error):
+            raise
+        raise RakutenModelsError(sentence) from error

@@ -1,0 +1,185 @@
+"""What the app's tabs share: their parts, words that Gradio translates, thresholds, and guarded handlers.
+
+A handler must never end in "Error" or a traceback in the page: `guarded` turns what goes wrong into a
+sentence, and `guard_upload` refuses paths that were not uploaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ListFiles
+
+from rakuten_models.app_words import Words
+from rakuten_models.classifier import ProductClassifier
+from rakuten_models.classify import accept_threshold
+from rakuten_models.page import EXAMPLES_FOLDER, problem_html
+from rakuten_models.product import ACCEPT, REVIEW, Prediction, RakutenModelsError
+
+MEGABYTE = 1024 * 1024
+LARGEST_PICTURE = 20 * MEGABYTE
+LARGEST_UPLOAD = 200 * MEGABYTE
+
+# Moves of the slider; a position within half a step of the bundle's own threshold means that threshold.
+THRESHOLD_STEP = 0.001
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class AppParts:
+    """What every tab is built around.
+
+    Attributes:
+        classifier: Answers.
+        bundle_name: A hub id or a folder's name, to show.
+        language: The switch between "en" and "fr"; an input of every handler that writes HTML.
+        threshold: The slider that moves the threshold for this visit, placed on the Model tab.
+    """
+
+    classifier: ProductClassifier
+    bundle_name: str
+    language: gr.Radio
+    threshold: gr.Slider
+
+    @property
+    def own_threshold(self) -> float | None:
+        """The bundle's, 0 to 1; None if it accepts nothing."""
+        return accept_threshold(self.classifier.config)
+
+
+def slider_start(own_threshold: float | None) -> float:
+    """Where the slider stands at first: the bundle's threshold in whole steps; 1 if it accepts nothing."""
+    return 1.0 if own_threshold is None else round(own_threshold, 3)
+
+
+def chosen_threshold(slider: float | None, own_threshold: float | None) -> tuple[float | None, bool]:
+    """The threshold that holds for a visitor.
+
+    Args:
+        slider: Where the visitor's slider stands, 0 to 1.
+        own_threshold: The bundle's.
+
+    Returns:
+        The threshold, and whether it is another than the bundle's own.
+    """
+    if slider is None or abs(slider - slider_start(own_threshold)) < THRESHOLD_STEP / 2:
+        return own_threshold, False
+    return float(slider), True
+
+
+def decide(prediction: Prediction, threshold: float | None) -> Prediction:
+    """The same prediction with the decision that another threshold makes."""
+    if prediction.probability is None:
+        return prediction
+    accepted = threshold is not None and prediction.probability >= threshold
+    return dataclasses.replace(prediction, decision=ACCEPT if accepted else REVIEW)
+
+
+def mark(key: str) -> gr.I18n:
+    """Words of a component, translated by Gradio in the browser; the key is one of app_words."""
+    return _I18N(f"app.{key}")
+
+
+_I18N = gr.I18n()
+
+
+def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose errors become the sentence of a gr.Error without a title, never a bare "Error".
+
+    Raises:
+        gr.Error: With one sentence.
+    """
+
+    @functools.wraps(handler)
+    def guard(*inputs: Any, **named: Any) -> Any:
+        try:
+            return handler(*inputs, **named)
+        except gr.Error:
+            raise
+        except RakutenModelsError as error:
+            raise sentence_error(str(error)) from error
+        except Exception as error:
+            _logger.exception("%s failed", handler.__name__)
+            raise sentence_error(Words()("unexpected")) from error
+
+    return guard
+
+
+def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
+    """A handler that gives HTML, whose errors become a sentence in that HTML's place."""
+
+    @functools.wraps(handler)
+    def guard(*inputs: Any, **named: Any) -> str:
+        try:
+            return guarded(handler)(*inputs, **named)
+        except gr.Error as error:
+            return problem_html(str(error.message))
+
+    return guard
+
+
+def sentence_error(sentence: str) -> gr.Error:
+    """An error that the page and a program show as this sentence."""
+    return gr.Error(sentence, print_exception=False, title="")
+
+
+def guard_upload(component: gr.Image | gr.File) -> None:
+    """Take over a component's `preprocess`: it gives the path of an uploaded file, readable or not.
+
+    gr.Image's own opens the file before any function of ours sees it and fails with a bare "Error" where
+    that goes wrong; and Gradio checks only those paths that come with its own mark of a file.
+    """
+    component.preprocess = functools.partial(_uploaded_file, component, component.preprocess)
+
+
+def _uploaded_file(component: gr.Image | gr.File, preprocess: Callable, payload: Any) -> str | None:
+    """The path of what was uploaded, or None for nothing.
+
+    Raises:
+        gr.Error: What came holds no file, or names another file on this machine.
+    """
+    if isinstance(payload, ListFiles):
+        payload = payload.root[0] if payload.root else None
+    if payload is None:
+        return None
+    if not payload.path:
+        try:
+            return preprocess(payload)
+        except (OSError, ValueError) as error:
+            message = "This message holds no file; upload the file and send what the upload answers."
+            if isinstance(component, gr.Image):
+                message = (
+                    "The picture's data: address holds no picture; upload a JPEG, PNG, WebP or GIF file."
+                )
+            raise sentence_error(message) from error
+    path = Path(payload.path).resolve()
+    folders = [Path(folder).resolve() for folder in (component.GRADIO_CACHE, EXAMPLES_FOLDER)]
+    if not any(path.is_relative_to(folder) for folder in folders) or not path.is_file():
+        what = "picture" if isinstance(component, gr.Image) else "file"
+        raise sentence_error(
+            f"This {what} was not uploaded; upload the file and send what the upload answers."
+        )
+    return str(path)
+
+
+def check_picture_size(image: str | None, words: Words) -> None:
+    """Refuse a picture file that only a catalog's ZIP may be as large as.
+
+    Raises:
+        RakutenModelsError: It is over the limit.
+    """
+    if image is not None and (size := Path(image).stat().st_size) > LARGEST_PICTURE:
+        raise RakutenModelsError(
+            words(
+                "picture_too_large",
+                size=words.number(size / MEGABYTE, 1),
+                limit=LARGEST_PICTURE // MEGABYTE,
+            )
+        )

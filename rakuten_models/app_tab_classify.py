@@ -1,0 +1,304 @@
+"""The Classify tab: one product in, its answer and what spoke for it out; and the endpoints for programs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from rakuten_models.app_shared import (
+    AppParts,
+    check_picture_size,
+    chosen_threshold,
+    decide,
+    guard_upload,
+    guarded,
+    guarded_html,
+    mark,
+)
+from rakuten_models.app_why import explanation_to_json, why_html
+from rakuten_models.app_words import Words
+from rakuten_models.classify import prediction_to_json
+from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, answer_html, as_html, empty_html
+from rakuten_models.product import Prediction, Product, RakutenModelsError
+
+# Brings the answer into view on a phone, where it lies below the inputs.
+_SHOW = """() => {
+    const part = document.getElementById("%s");
+    if (window.innerWidth < 768 && part) part.scrollIntoView({behavior: "smooth", block: "start"});
+}"""
+
+# Keeps "show all" open from answer to answer, and says which category was chosen in the list.
+_ANSWER_SCRIPT = """
+let open = false;
+element.addEventListener("toggle", (event) => { if (event.target.isConnected) open = event.target.open; }, true);
+watch("value", () => {
+    const others = element.querySelector("details");
+    if (others && open) others.open = true;
+});
+element.addEventListener("click", (event) => {
+    const row = event.target.closest("[data-code]");
+    if (row) trigger("select", {code: Number(row.dataset.code)});
+});
+"""
+
+
+class ClassifyTab:
+    """The tab's components, and the functions behind them.
+
+    Attributes:
+        inputs: Designation, description and picture; the Compare tab reads them, too.
+    """
+
+    def __init__(self, parts: AppParts) -> None:
+        """Place the components inside the tab that is open, and connect them."""
+        self._parts = parts
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                self._build_inputs()
+            with gr.Column(scale=6, min_width=320):
+                self._answer = gr.HTML(empty_html(), elem_id="answer", js_on_load=_ANSWER_SCRIPT)
+                self._why = gr.HTML("", elem_id="why", js_on_load=_ANSWER_SCRIPT)
+        # The code that the visitor chose in the list of categories; None for the answer's own.
+        self._explained = gr.State(None)
+        self._connect()
+        self._publish()
+
+    def _build_inputs(self) -> None:
+        designation = gr.Textbox(
+            "",
+            label=mark("designation"),
+            placeholder=mark("designation_hint"),
+            max_lines=1,
+            max_length=2000,
+            elem_id="designation",
+        )
+        description = gr.Textbox(
+            "",
+            label=mark("description"),
+            placeholder=mark("description_hint"),
+            lines=3,
+            max_lines=8,
+            max_length=50_000,
+        )
+        image = gr.Image(
+            label=mark("picture"),
+            type="filepath",
+            image_mode=None,
+            height=240,
+            sources=["upload", "clipboard", "webcam"],
+            buttons=["fullscreen"],
+            alt_text=mark("picture_alt"),
+            elem_id="picture",
+        )
+        guard_upload(image)
+        self.inputs = [designation, description, image]
+        with gr.Row():
+            self._clear = gr.Button(mark("clear"), variant="secondary", scale=1, min_width=100)
+            self._run = gr.Button(mark("classify"), variant="primary", scale=3, min_width=160)
+        self._examples_title = gr.HTML(self._examples_html("en"))
+        with gr.Row(elem_classes="examples"):
+            self._examples = [
+                gr.Button(mark(key), icon=EXAMPLES_FOLDER / file_name if file_name else None, size="sm")
+                for key, _, _, file_name in EXAMPLES
+            ]
+
+    def _examples_html(self, language: str) -> str:
+        return f'<h2 class="examples-title">{as_html(Words(language)("examples"))}</h2>'
+
+    def _connect(self) -> None:
+        parts = self._parts
+        # The page's own handlers give HTML; programs get values from the named endpoints.
+        private = {"api_visibility": "private"}
+        own = {**private, "concurrency_id": "classify"}
+        self._seen = seen = [*self.inputs, parts.language, parts.threshold]
+        self._of_explanation = explained = [*self.inputs, parts.language, self._explained]
+        outputs = [self._answer, self._explained]
+        designation, description, image = self.inputs
+        # Not `input`, which Gradio 6.31 gives for keys that write, but not for a paste or a deletion.
+        typed = gr.on(
+            [designation.change, description.change, image.change],
+            self._show_typed,
+            seen,
+            outputs,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **own,
+        )
+        changed = gr.on(
+            [parts.language.change, parts.threshold.change],
+            self._show_again,
+            seen,
+            self._answer,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **own,
+        )
+        asked = gr.on(
+            [designation.submit, self._run.click], self._show, seen, outputs, show_progress="minimal", **own
+        )
+        filled = []
+        for number, button in enumerate(self._examples):
+            handler = functools.partial(self._show_example, number)
+            settings = [parts.language, parts.threshold]
+            filled.append(
+                button.click(handler, settings, [*self.inputs, *outputs], show_progress="minimal", **own)
+            )
+        for event in [*filled, asked]:
+            event.then(js=_SHOW % "answer", **private)
+        for event in [typed, changed, asked, *filled]:
+            event.then(self._explain, explained, self._why, show_progress="hidden", **own)
+        chosen = gr.on(
+            [self._answer.select, self._why.select],
+            self._choose,
+            None,
+            self._explained,
+            queue=False,
+            **private,
+        )
+        chosen.then(self._explain, explained, self._why, show_progress="hidden", **own).then(
+            js=_SHOW % "why", **private
+        )
+        parts.language.change(
+            self._examples_html,
+            parts.language,
+            self._examples_title,
+            queue=False,
+            show_progress="hidden",
+            **private,
+        )
+        self._clear.click(
+            lambda language: ("", "", None, empty_html(Words(language)), "", None),
+            parts.language,
+            [*self.inputs, self._answer, self._why, self._explained],
+            queue=False,
+            **private,
+        )
+
+    def answer_after(self, event: Dependency) -> None:
+        """Answer what the inputs hold after an event: the page's own start, before which typing goes unheard."""
+        own = {"show_progress": "hidden", "concurrency_id": "classify", "api_visibility": "private"}
+        shown = event.then(self._show_again, self._seen, self._answer, **own)
+        shown.then(self._explain, self._of_explanation, self._why, **own)
+
+    def _predict(self, product: Product) -> Prediction:
+        # In a list, a picture that cannot be read is a note beside the text's answer, not an exception.
+        return self._parts.classifier.predict([product])[0]
+
+    def _show(
+        self, designation: str, description: str, image: str | None, language: str, slider: float
+    ) -> tuple[str, None]:
+        return self._show_again(designation, description, image, language, slider, False), None
+
+    def _show_typed(
+        self, designation: str, description: str, image: str | None, language: str, slider: float
+    ) -> tuple[str, None]:
+        return self._show_again(designation, description, image, language, slider), None
+
+    def _show_again(self, *values: Any) -> str:
+        return guarded_html(self._answer_html)(*values)
+
+    def _answer_html(
+        self,
+        designation: str,
+        description: str,
+        image: str | None,
+        language: str,
+        slider: float,
+        quiet: bool = True,
+    ) -> str:
+        """The answer; where nothing is given, an invitation, or a sentence if the visitor asked for an answer."""
+        words = Words(language)
+        if quiet and not _given(designation, description, image):
+            return empty_html(words)
+        check_picture_size(image, words)
+        threshold, own = chosen_threshold(slider, self._parts.own_threshold)
+        prediction = decide(self._predict(Product(designation, description, image)), threshold)
+        return answer_html(prediction, threshold, words, own_threshold=own)
+
+    def _show_example(
+        self, number: int, language: str, slider: float
+    ) -> tuple[str, str, str | None, str, None]:
+        _, designation, description, file_name = EXAMPLES[number]
+        image = str(EXAMPLES_FOLDER / file_name) if file_name else None
+        return designation, description, image, *self._show(designation, description, image, language, slider)
+
+    def _choose(self, event: gr.EventData) -> int | None:
+        code = event._data.get("code") if isinstance(event._data, dict) else None
+        return code if isinstance(code, int) else None
+
+    def _explain(self, *values: Any) -> str:
+        return guarded_html(self._why_html)(*values)
+
+    def _why_html(
+        self, designation: str, description: str, image: str | None, language: str, code: int | None
+    ) -> str:
+        if not _given(designation, description, image):
+            return ""
+        product = Product(designation, description, image)
+        try:
+            check_picture_size(image, Words(language))
+            return why_html(self._parts.classifier, product, code, Words(language))
+        except RakutenModelsError:
+            # The answer above already says what is wrong with this product.
+            return ""
+
+    def _publish(self) -> None:
+        """The endpoints `/classify` and `/explain`."""
+        parts = self._parts
+
+        def classify(
+            designation: str = "", description: str = "", image: str | None = None
+        ) -> dict[str, Any]:
+            """Classify one product by its text, its picture, or both.
+
+            Args:
+                designation: The listing's title; "" if absent.
+                description: The longer text, HTML allowed; "" if absent.
+                image: A picture file; None if absent.
+
+            Returns:
+                prdtypecode, category (names by language), probability, decision ("accept" or "review"),
+                threshold, image_weight, probabilities of all categories, best answers of text and image
+                alone; where something is wrong, "error" says what.
+            """
+            check_picture_size(image, Words())
+            # A program may send null for a text that it does not have.
+            prediction = self._predict(Product(designation or "", description or "", image))
+            return prediction_to_json(prediction, parts.own_threshold)
+
+        def explain(
+            designation: str = "",
+            description: str = "",
+            image: str | None = None,
+            prdtypecode: float | None = None,
+        ) -> dict[str, Any]:
+            """Explain one product's answer: the words and the parts of the picture that speak for a category.
+
+            Args:
+                designation: The listing's title; "" if absent.
+                description: The longer text, HTML allowed; "" if absent.
+                image: A picture file; None if absent.
+                prdtypecode: The category to explain; None for the one that the models choose.
+
+            Returns:
+                prdtypecode and category (names by language) that were explained, the words of designation
+                and description with their place and contribution, the text's score and its base, and the
+                heat map (rows of numbers) of the picture with its score; null where that side is absent.
+            """
+            check_picture_size(image, Words())
+            product = Product(designation or "", description or "", image)
+            code = None if prdtypecode is None else int(prdtypecode)
+            return explanation_to_json(parts.classifier.explain(product, code))
+
+        values = gr.JSON(visible=False)
+        code = gr.Number(None, label="prdtypecode", precision=0, visible=False)
+        shared = {"concurrency_id": "classify"}
+        gr.on([], guarded(classify), self.inputs, values, api_name="classify", **shared)
+        gr.on([], guarded(explain), [*self.inputs, code], values, api_name="explain", **shared)
+
+
+def _given(designation: str | None, description: str | None, image: str | None) -> bool:
+    return bool((designation or "").strip() or (description or "").strip() or image)

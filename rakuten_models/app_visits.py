@@ -1,0 +1,161 @@
+"""What the app keeps for each visitor while they score a catalog: a folder, rows, corrections; and forgets.
+
+Every visitor has a folder of their own with a name that nobody can guess. It goes when they leave, when
+nothing has happened in it for an hour, and when the app ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from rakuten_models.app_scoring import ScoredCatalog
+
+KEPT_SECONDS = 3600
+# How often a running job is looked at, so that a cancelled one ends soon and the bar moves.
+_LOOK_SECONDS = 0.2
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Visit:
+    """One visitor's catalog.
+
+    Attributes:
+        folder: For their files alone.
+        scored: The catalog that was scored last; None before.
+        corrections: By row number, the prdtypecode that the visitor picked.
+        cancelled: Set to stop the job that runs; None while none does.
+        used: When something last happened (time.monotonic).
+    """
+
+    folder: Path
+    scored: ScoredCatalog | None = None
+    corrections: dict[int, int] = field(default_factory=dict)
+    cancelled: threading.Event | None = None
+    used: float = field(default_factory=time.monotonic)
+
+
+class Visits:
+    """All visits; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        """Make the folder that holds the visitors' folders; it goes when the process ends."""
+        self._root = tempfile.TemporaryDirectory(prefix="rakuten-visits-", ignore_cleanup_errors=True)
+        self._visits: dict[str, Visit] = {}
+        self._lock = threading.Lock()
+
+    def of(self, visitor: str) -> Visit:
+        """The visit of a visitor, begun now if there is none; visits that lie idle are forgotten."""
+        with self._lock:
+            now = time.monotonic()
+            for other, visit in list(self._visits.items()):
+                if other != visitor and visit.cancelled is None and now - visit.used > KEPT_SECONDS:
+                    self._drop(other)
+            if visitor not in self._visits:
+                self._visits[visitor] = Visit(self.folder())
+            visit = self._visits[visitor]
+            visit.used = now
+            return visit
+
+    def folder(self) -> Path:
+        """A new folder that only its finder can name."""
+        return Path(tempfile.mkdtemp(dir=self._root.name))
+
+    def job_folder(self, visit: Visit) -> Path:
+        """An empty folder for a visit's next job; the files of its last one go, and its corrections."""
+        visit.scored = None
+        visit.corrections = {}
+        shutil.rmtree(visit.folder, ignore_errors=True)
+        visit.folder.mkdir(mode=0o700, parents=True)
+        return Path(tempfile.mkdtemp(dir=visit.folder))
+
+    def cancel(self, visitor: str) -> None:
+        """Stop the visitor's job, if one runs."""
+        visit = self._visits.get(visitor)
+        if visit is not None and visit.cancelled is not None:
+            visit.cancelled.set()
+
+    def forget(self, visitor: str) -> None:
+        """Stop the visitor's job and delete all that was theirs."""
+        self.cancel(visitor)
+        with self._lock:
+            self._drop(visitor)
+
+    @contextlib.contextmanager
+    def job(self, visit: Visit) -> Iterator[threading.Event | None]:
+        """Hold the visit's only place for a job: gives the event that cancels it, None if it is taken."""
+        with self._lock:
+            free = visit.cancelled is None
+            if free:
+                visit.cancelled = threading.Event()
+            event = visit.cancelled if free else None
+        try:
+            yield event
+        finally:
+            if free:
+                # Whoever stops listening before the end (a closed page) stops the work, too.
+                event.set()
+                visit.cancelled = None
+                visit.used = time.monotonic()
+
+    def _drop(self, visitor: str) -> None:
+        visit = self._visits.pop(visitor, None)
+        if visit is not None:
+            shutil.rmtree(visit.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Finished(Generic[Result]):
+    """The end of a job: what its work returned."""
+
+    result: Result
+
+
+def in_background(
+    work: Callable[[Callable[[Step], None]], Result],
+) -> Iterator[Step | Finished[Result] | None]:
+    """Run work in a thread of its own and give its steps as they come.
+
+    Args:
+        work: Takes a function to call with each step.
+
+    Yields:
+        The latest step, None while there is no new one, and at the end Finished with the result.
+
+    Raises:
+        Exception: What the work raised.
+    """
+    steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
+    end: list[Result | BaseException] = []
+    failed = threading.Event()
+
+    def run() -> None:
+        try:
+            end.append(work(steps.put))
+        # Handed over to whoever waits for the result.
+        except BaseException as error:
+            end.append(error)
+            failed.set()
+
+    thread = threading.Thread(target=run, name="catalog", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LOOK_SECONDS)
+        latest = None
+        while not steps.empty():
+            latest = steps.get()
+        yield latest
+    if failed.is_set():
+        raise end[0]
+    yield Finished(end[0])
