@@ -12,8 +12,10 @@ from huggingface_hub import ModelCard
 from rakuten_models.bundle import BundleConfig
 from rakuten_models.preprocessing import ImageSettings, TextSettings
 from rakuten_models.product import Category, Prediction
-from training.card import render_card
+from training.card import TASKS, render_card
 from training.evaluate import evaluate_predictions
+from training.measures import place_in_band
+from training.other_runs import SPLIT_FIGURES
 
 CATEGORIES = (
     Category(0, 10, {"en": "Second-hand books", "fr": "Livres d'occasion"}),
@@ -85,7 +87,12 @@ def test_every_figure_is_that_of_the_metrics():
             *(f"{section[key]:.3f}" for key in ("accuracy", "weighted_f1", "macro_f1", "ece")),
         ]
         band = section["ece_calibrated"]
-        assert f"{band['low']:.3f} to {band['high']:.3f} for {name} (measured {section['ece']:.3f})" in text
+        place = place_in_band(section["ece"], band)
+        words = "within it" if place == "within" else f"{place} the band"
+        assert (
+            f"{band['low']:.3f} to {band['high']:.3f} for {name} (measured {section['ece']:.3f}, {words})"
+            in text
+        )
     sections = ("text", "image", "fusion", "served")
     for label, key in (
         ("accuracy", "accuracy"), ("weighted F1", "weighted_f1"), ("macro F1", "macro_f1"), ("ECE", "ece"),
@@ -186,13 +193,89 @@ def test_what_the_run_says_is_shown():
         example_config(
             data={"limits": ["Shoes were never seen."], "languages": ["fr"]},
             methods={"fusion": "cross-fitted."},
-            ablation=[{"step": "words", "weighted F1": 0.81}, {"step": "with pairs", "weighted F1": 0.8234}],
         ),
         {},
     )
     assert "- Shoes were never seen." in card and "- **fusion**: cross-fitted." in card
-    assert "| with pairs | 0.823 |" in card
     assert parts(card)[0]["language"] == ["fr"]
+
+
+def test_what_other_runs_found_is_shown():
+    metrics = example_metrics()
+    _, alone = parts(render_card(example_config(), metrics))
+    assert "What each step brought" not in alone and "other splits" not in alone
+    plain = example_metrics(seed=1)
+    figures = {name: {key: plain[name][key] for key in SPLIT_FIGURES} for name in TASKS}
+    metrics |= {
+        "ablation": [
+            {"step": "words", "weighted F1": 0.81},
+            {"step": "with pairs", "weighted F1": 0.8234},
+            {"step": "not measured", "weighted F1": None},
+        ],
+        "other_splits": [{"split": "plain split, test part", "catalog": "an example", **figures}],
+    }
+    _, text = parts(render_card(example_config(), metrics))
+    assert table_rows(text, "with pairs") == [["with pairs", "0.823"]]
+    assert table_rows(text, "not measured") == [["not measured", "–"]]
+    assert table_rows(text, "plain split, test part") == [
+        [
+            "plain split, test part", name, str(plain[name]["rows"]),
+            *(f"{plain[name][key]:.3f}" for key in ("accuracy", "weighted_f1", "macro_f1")),
+            *(
+                "–" if plain[name][key] is None else f"{plain[name][key]:.3f}"
+                for key in ("lowest_category_f1_30_rows", "ece")
+            ),
+        ]
+        for name in TASKS
+    ]  # fmt: skip
+
+
+def test_known_confusions_are_shown_before_and_after():
+    metrics = example_metrics()
+    served, text_alone = (metrics[name]["known_confusions"][0] for name in ("served", "text"))
+    before = {
+        "prdtypecodes": [10, 2705],
+        "rows": served["rows"],
+        "confused_share": 0.5,
+        "f1": {"10": 0.1, "2705": 0.2},
+    }
+    metrics["before"] = {"method": "a plain | method", "known_confusions": [before]}
+    _, text = parts(render_card(example_config(), metrics))
+    assert table_rows(text, "categories")[0][2] == "confused, a plain \\| method"
+    assert table_rows(text, "10, 2705") == [[
+        "10, 2705", str(served["rows"]), "50.0 %", "0.100, 0.200",
+        *(
+            cell
+            for found in (text_alone, served)
+            for cell in (
+                f"{100 * found['confused_share']:.1f} %", f"{found['f1']['10']:.3f}, {found['f1']['2705']:.3f}",
+            )
+        ),
+    ]]  # fmt: skip
+    for name in TASKS:
+        metrics[name]["known_confusions"] = []
+    del metrics["before"]
+    assert "known to be taken for one another" not in render_card(example_config(), metrics)
+
+
+def test_the_card_says_whether_fusion_is_below_a_side():
+    metrics = example_metrics()
+    sides = {
+        "text_on_same_rows": {"weighted_f1": 0.8, "difference": 0.02, "low": -0.01, "high": 0.05},
+        "image_on_same_rows": {"weighted_f1": 0.5, "difference": 0.32, "low": 0.2, "high": 0.4},
+    }
+    metrics["fusion"] |= sides
+    text = render_card(example_config(), metrics)
+    assert (
+        "Fusion is not below the better single side, text; the interval of that difference holds zero."
+        in text
+    )
+    sides["text_on_same_rows"] |= {"difference": -0.02, "high": -0.001}
+    text = render_card(example_config(), metrics)
+    assert (
+        "Fusion is BELOW the better single side, text; the interval of that difference leaves out zero."
+        in text
+    )
 
 
 def code_blocks(card):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from training.measures import calibration, coverage, measure, paired_difference, weighted_f1
+from training.measures import calibration, coverage, measure, paired_difference, place_in_band, weighted_f1
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -118,6 +118,13 @@ def test_calibrated_band_holds_a_calibrated_model_and_not_an_overconfident_one()
     assert error > band["high"]
     correct = confidence > 0.5
     assert calibration(confidence, correct, seed=3) == calibration(confidence, correct, seed=3)
+
+
+def test_place_in_the_band():
+    band = {"low": 0.01, "mean": 0.015, "high": 0.02}
+    places = [place_in_band(value, band) for value in (0.005, 0.01, 0.015, 0.02, 0.025)]
+    assert places == ["below", "within", "within", "within", "above"]
+    assert place_in_band(None, None) is None
 
 
 def test_coverage_grows_to_all_rows_and_ends_at_accuracy():

@@ -10,8 +10,9 @@ run says of its data stands in `config.training["data"]`, all of it optional:
     languages   codes of the languages in the catalog (default: fr, en, de)
     limits      further sentences for "Limits and biases"
 
-`config.training["methods"]` says by model how it was fitted where METHODS below does not; `["ablation"]`, a
-list of dicts with the same keys, becomes a table. Every other fact in `config.training` is listed as it is.
+`config.training["methods"]` says by model how it was fitted where METHODS below does not. Every other fact in
+`config.training` is listed as it is. What other runs found (training/other_runs.py) comes from metrics.json: what each
+step brought, other splits, and a plain method's known confusions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jinja2
-import pandas
 from huggingface_hub import EvalResult, ModelCardData
 
 from rakuten_models.bundle import (
@@ -32,8 +32,8 @@ from rakuten_models.bundle import (
     TOKENIZER_FILE,
     BundleConfig,
 )
-from training.catalog import NAMES_FILE
-from training.measures import ENOUGH_ROWS
+from training.catalog import are_rakuten_categories
+from training.measures import ENOUGH_ROWS, place_in_band
 from training.plots import SECTIONS
 
 TEMPLATE_FILE = Path(__file__).parent.parent / "model_card.md"
@@ -54,7 +54,7 @@ HUB_METRICS = (
     ("ece", "Expected calibration error", "ece"),
 )
 # facts that are shown elsewhere in the card or say nothing to a person
-HIDDEN_FACTS = ("data", "methods", "catalog_fingerprint", "ablation")
+HIDDEN_FACTS = ("data", "methods", "catalog_fingerprint")
 # how each part is fitted, unless the run says otherwise in config.training["methods"]
 METHODS = {
     "text": "embeddings of the text's ids, designation and description apart, trained from scratch. Unless the run "
@@ -103,7 +103,7 @@ def render_card(
         revision=revision,
         data=config.training.get("data", {}),
         languages=_languages(config),
-        rakuten=_has_rakuten_categories(config),
+        rakuten=are_rakuten_categories(config.categories),
         rows_of_section={name: rows for name, (_, rows) in TASKS.items()},
         categories_by_f1=_categories_by_f1(config, metrics) if sections else [],
         weakest=_weakest(config, metrics) if sections else [],
@@ -113,7 +113,12 @@ def render_card(
         reads_characters=any("character" in name for name in asdict(config.text)),
         methods={**METHODS, **config.training.get("methods", {})},
         facts=_flat({key: value for key, value in config.training.items() if key not in HIDDEN_FACTS}),
-        ablation=config.training.get("ablation", []),
+        place_in_band={
+            name: place_in_band(metrics[name]["ece"], metrics[name]["ece_calibrated"]) for name in sections
+        },
+        fusion_verdict=_fusion_verdict(metrics["fusion"]) if "fusion" in sections else None,
+        confusions=_confusions(metrics) if sections else [],
+        ablation=metrics.get("ablation", []),
         serving_size=sum(sizes.get(name, 0) for name in (TOKENIZER_FILE, *SERVING_MODEL_FILES)),
         keras_size=sum(sizes.get(name, 0) for name in KERAS_FILES),
     )
@@ -160,11 +165,6 @@ def _languages(config: BundleConfig) -> tuple[str, ...]:
     return tuple(config.training.get("data", {}).get("languages", LANGUAGES))
 
 
-def _has_rakuten_categories(config: BundleConfig) -> bool:
-    known = set(pandas.read_csv(NAMES_FILE, encoding="utf-8")["prdtypecode"])
-    return all(category.prdtypecode in known for category in config.categories)
-
-
 def _categories_by_f1(config: BundleConfig, metrics: Mapping) -> list[tuple]:
     """Returns (category, {section: its measures}) for every category, the highest served F1 first."""
     rows = [
@@ -177,6 +177,37 @@ def _categories_by_f1(config: BundleConfig, metrics: Mapping) -> list[tuple]:
 def _weakest(config: BundleConfig, metrics: Mapping, count: int = 3) -> list[tuple]:
     occurring = [row for row in _categories_by_f1(config, metrics) if row[1]["served"]["support"]]
     return occurring[: -count - 1 : -1]
+
+
+def _fusion_verdict(fusion: Mapping) -> str:
+    """Returns a sentence: whether fusion is at least as good as the better of its sides, on the same rows."""
+    sides = {name: fusion[f"{name}_on_same_rows"] for name in ("text", "image")}
+    better = max(sides, key=lambda name: sides[name]["weighted_f1"])
+    other = sides[better]
+    words = "is not below" if other["difference"] >= 0 else "is BELOW"
+    zero = "holds" if other["low"] <= 0 <= other["high"] else "leaves out"
+    return f"Fusion {words} the better single side, {better}; the interval of that difference {zero} zero."
+
+
+def _confusions(metrics: Mapping) -> list[dict]:
+    """Returns a line for each known confusion: its categories, rows, and by method how it is answered.
+
+    The methods: the plain one given as before and text alone, both on the rows with a text, and served, on all rows.
+    """
+    methods = {"text alone": metrics["text"].get("known_confusions", [])}
+    if "before" in metrics:
+        methods = {metrics["before"]["method"]: metrics["before"]["known_confusions"], **methods}
+    served = metrics["served"].get("known_confusions", [])
+    methods = {name: groups for name, groups in methods.items() if groups} | {"served": served}
+    return [
+        {
+            "prdtypecodes": group["prdtypecodes"],
+            "rows": group["rows"],
+            "methods": {name: groups[number] for name, groups in methods.items()},
+        }
+        for number, group in enumerate(served)
+        if group["rows"]
+    ]
 
 
 def _flat(facts: Mapping, prefix: str = "") -> list[tuple[str, str]]:

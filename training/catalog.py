@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -194,6 +195,12 @@ def category_list(catalog: Catalog) -> tuple[Category, ...]:
         Category(index, code, names.loc[code].to_dict() if code in names.index else {"en": str(code)})
         for index, code in enumerate(codes)
     )
+
+
+def are_rakuten_categories(categories: Sequence[Category]) -> bool:
+    """Whether every category is one of the Rakuten challenge's, those that category_names.csv names."""
+    known = set(pandas.read_csv(NAMES_FILE, encoding="utf-8")["prdtypecode"])
+    return all(category.prdtypecode in known for category in categories)
 
 
 def _has_text(designation: str, description: str) -> bool:

@@ -6,6 +6,10 @@
 Two cores score one to three hundred products with a picture in a second, and far more without. The products
 go through `ProductClassifier`, as in the app: what is measured is what is served, calibration and all.
 
+What other runs found can be put beside it, in metrics.json and the card: `--ablation` (what each step brought),
+`--split-metrics` (the same recipe under other splits) and `--before` (a plain method's known confusions); see
+training/other_runs.py for the files.
+
 Text is judged on the rows with a text, image on those with a readable picture, fusion on those with both, and
 "served" on every row, also on those that nothing can be said about: they count as wrong. Rows whose label
 is not the catalog's own are left out: a label that a model made judges nothing.
@@ -30,7 +34,9 @@ from rakuten_models.classifier import CHUNK
 from rakuten_models.command_line import run_command
 from rakuten_models.product import ACCEPT, Category, Prediction, Product, RakutenModelsError
 from training.catalog import Catalog, read_catalog
+from training.confusions import confusion_groups, known_confusions
 from training.measures import Measures, measure, paired_difference, predicted_category_index, weighted_f1
+from training.other_runs import check_same_rows, read_ablation, read_before, read_split_metrics
 from training.report import format_table, update_bundle, write_evaluation
 from training.split import SplitSettings, split_catalog
 
@@ -61,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "must come from rows it has not seen; leave out --part or --update-bundle."
         )
     category_index = _category_index(catalog, positions, categories)
+    # Read before the long scoring, so that a wrong file is said at once.
+    ablation = read_ablation(options.ablation) if options.ablation else []
+    other_splits = read_split_metrics(options.split_metrics)
+    before = read_before(options.before) if options.before else None
     show = not options.quiet
     if show:
         print(f"{catalog.summary()}\nscoring {len(positions):,} rows ({split})", flush=True)
@@ -82,6 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name: facts["sha256"] for name, facts in config.files.items() if name in SERVING_MODEL_FILES
         },
     }
+    if ablation:
+        metrics["ablation"] = ablation
+    if other_splits:
+        metrics["other_splits"] = other_splits
+    if before:
+        check_same_rows(before, metrics["text"]["known_confusions"])
+        metrics["before"] = before
     lines = ["", format_table(metrics), "", f"{len(positions):,} rows in {seconds:.0f} s"]
     if options.output:
         write_evaluation(metrics, categories, options.output)
@@ -130,7 +147,8 @@ def evaluate_predictions(
         thresholds: the bundle's, by wanted precision.
 
     Returns:
-        {"text", "image", "fusion", "served"}: what `measures.measure` returns. "fusion" also has
+        {"text", "image", "fusion", "served"}: what `measures.measure` returns, and "known_confusions" (see
+        `confusions.known_confusions`; empty where the categories have no such groups). "fusion" also has
         "text_on_same_rows" and "image_on_same_rows", each with weighted_f1 and how far fusion is above it
         (with its 95 % interval); "served" also has "decision": the rows the app would accept and how many
         of them are right.
@@ -153,16 +171,15 @@ def evaluate_predictions(
         "fusion": ("probabilities", np.flatnonzero(has_text & has_image)),
         "served": ("probabilities", everything),
     }
-    found = {
-        name: measure(
-            stacked(attribute, rows),
-            category_index[rows],
-            codes,
-            thresholds=thresholds,
-            answered=(has_text | has_image)[rows],
+    groups = confusion_groups(categories)
+    found = {}
+    for name, (attribute, rows) in of_section.items():
+        probabilities, answered = stacked(attribute, rows), (has_text | has_image)[rows]
+        found[name] = measure(
+            probabilities, category_index[rows], codes, thresholds=thresholds, answered=answered
         )
-        for name, (attribute, rows) in of_section.items()
-    }
+        predicted = predicted_category_index(probabilities, answered)
+        found[name]["known_confusions"] = known_confusions(category_index[rows], predicted, codes, groups)
     both = of_section["fusion"][1]
     fusion = predicted_category_index(stacked("probabilities", both))
     for name in ("text", "image"):
@@ -246,6 +263,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="only N of those rows, for a quick look")
     parser.add_argument("--catalog-name", help="its name in figures and card (default: the folder's name)")
+    parser.add_argument(
+        "--ablation",
+        type=Path,
+        metavar="FILE",
+        help="JSON list of rows: what each step brought, for the card",
+    )
+    parser.add_argument(
+        "--split-metrics", type=Path, nargs="+", default=[], metavar="FILE",
+        help="metrics.json of the same recipe under other splits (--split plain), for the card",
+    )  # fmt: skip
+    parser.add_argument(
+        "--before", type=Path, metavar="FILE",
+        help="JSON file of benchmarks.quality: known confusions of a plain method, for the card",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     options = parser.parse_args(arguments)
     if options.limit is not None and options.limit < 1:

@@ -219,6 +219,13 @@ def calibration(
     return reliability, error, {"low": float(low), "mean": float(drawn_errors.mean()), "high": float(high)}
 
 
+def place_in_band(value: float | None, band: Mapping[str, float] | None) -> str | None:
+    """Returns "within", "above" or "below": where a measured error lies to what perfect calibration would show."""
+    if value is None or band is None:
+        return None
+    return "below" if value < band["low"] else "above" if value > band["high"] else "within"
+
+
 def coverage(
     confidence: np.ndarray, correct: np.ndarray, rows: int, points: int = COVERAGE_POINTS
 ) -> list[Measures]:

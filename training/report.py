@@ -12,14 +12,15 @@ from pathlib import Path
 from rakuten_models.bundle import CARD_FILE, METRICS_FILE, BundleConfig, replace_folder, write_atomically
 from rakuten_models.product import Category
 from training.card import render_card
+from training.measures import place_in_band
 from training.plots import SECTIONS, write_plots
 
 
 def format_table(metrics: Mapping) -> str:
     """Returns the figures as a table for a terminal, fusion's comparison on the same rows below it."""
     head = (
-        "", "rows", "accuracy", "weighted F1", "macro F1", "lowest F1 (category)", "log loss", "ECE", "top-3",
-        "top-5", "accepted at 95 %", "precision",
+        "", "rows", "accuracy", "weighted F1", "macro F1", "lowest F1 (category)", "log loss", "ECE", "ECE band",
+        "top-3", "top-5", "accepted at 95 %", "precision",
     )  # fmt: skip
     lines = [head]
     for name in SECTIONS:
@@ -32,7 +33,10 @@ def format_table(metrics: Mapping) -> str:
                 f"{section['rows']:,}",
                 *(_figure(section[key]) for key in ("accuracy", "weighted_f1", "macro_f1")),
                 lowest if section["rows"] else "-",
-                *(_figure(section[key]) for key in ("log_loss", "ece", "top3_accuracy", "top5_accuracy")),
+                *(_figure(section[key]) for key in ("log_loss", "ece")),
+                # to the band that a perfectly calibrated model would show
+                place_in_band(section["ece"], section["ece_calibrated"]) or "-",
+                *(_figure(section[key]) for key in ("top3_accuracy", "top5_accuracy")),
                 _figure(accepted.get("share_accepted")),
                 _figure(accepted.get("precision")),
             )
