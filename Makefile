@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
 
-.PHONY: app test train lint browser clean
+.PHONY: app test train bench lint browser clean
 
 ## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
 app: $(VENV)/serving-installed
@@ -19,6 +19,11 @@ test: $(VENV)/tests-installed
 train: $(VENV)/training-installed
 	@test -n "$(CATALOG)" -a -n "$(BUNDLE)" || { echo 'error: say which catalog and where to: make train CATALOG=folder BUNDLE=folder' >&2; exit 2; }
 	$(RUN) -m training.train --catalog-dir "$(CATALOG)" --output-dir "$(BUNDLE)" $(ARGS)
+
+## make bench CATALOG=folder TEST=folder BUNDLE=folder: the bundle beside other methods, see benchmarks/quality.py
+bench: $(VENV)/benchmarks-installed
+	@test -n "$(CATALOG)" -a -n "$(TEST)" -a -n "$(BUNDLE)" || { echo 'error: say on what: make bench CATALOG=folder TEST=folder BUNDLE=folder' >&2; exit 2; }
+	$(RUN) -m benchmarks.quality --train "$(CATALOG)" --test "$(TEST)" --bundle "$(BUNDLE)" $(ARGS)
 
 lint: $(VENV)/tests-installed
 	$(RUN) -m ruff check .
@@ -42,6 +47,10 @@ $(VENV)/serving-installed: requirements.txt | $(RUN)
 $(VENV)/training-installed: requirements.txt training/requirements.txt | $(RUN)
 	$(RUN) -m pip install --disable-pip-version-check -q -r training/requirements.txt
 	@touch $@ $(VENV)/serving-installed
+
+$(VENV)/benchmarks-installed: requirements.txt training/requirements.txt benchmarks/requirements.txt | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check -q -r benchmarks/requirements.txt
+	@touch $@ $(VENV)/serving-installed $(VENV)/training-installed
 
 $(VENV)/tests-installed: requirements.txt training/requirements.txt tests/requirements.txt | $(RUN)
 	$(RUN) -m pip install --disable-pip-version-check -q -r tests/requirements.txt

@@ -1,113 +1,202 @@
-"""How good the text answers are, beside other text methods fitted and scored on the same rows in one run.
+"""How good a bundle is beside other methods, all fitted and scored on the same rows in one run.
 
-    python -m benchmarks.quality --train CATALOG --test CATALOG --bundle FOLDER
+    python -m benchmarks.quality --train CATALOG --test CATALOG --bundle FOLDER --output quality.md
+    python -m benchmarks.quality --train CATALOG --test CATALOG --unlabelled CATALOG --output quality.md
 
-The bundle must have been trained on the same training catalog. Prints one table in Markdown: weighted F1, macro F1,
-the lowest category of at least 30 rows, ECE over 15 bins of equal mass, share accepted at 95 % precision as measured
-on these rows, seconds to fit, products a second, and the bundle's lead in weighted F1 with its 95 % interval (paired
-bootstrap, 2,000 draws).
+Without --bundle one is trained first, with the default settings. Prints Markdown: a table each for text (rows with a
+text), image (rows with a picture), fusion (rows with both) and what is served (all rows), and how often categories are
+confused that are known for it. Beside --output FILE.md the figures are written to FILE.json, which
+`python -m training.evaluate --before` takes. The peers take 15 to 25 minutes on two cores for 25,000 products, half of
+them with a picture.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-import time
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import numpy
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from benchmarks.text_peers import PEERS, cleaned
+from benchmarks.compare import Comparison
+from benchmarks.ours import OUR_IMAGE, OUR_TEXT, OURS
+from benchmarks.quality_table import DRAWS, format_confusions, format_lead, format_section
+from benchmarks.text_peers import FASTTEXT, LINEAR_SVC
 from rakuten_models import ProductClassifier
+from rakuten_models.bundle import write_atomically
 from rakuten_models.command_line import run_command
-from rakuten_models.product import Product
+from rakuten_models.product import RakutenModelsError
+from rakuten_models.runtime import usable_cores
 from training.catalog import Catalog, category_list, read_catalog
-from training.measures import measure, paired_difference
+from training.evaluate import category_index_of, select_rows
+from training.measures import Measures
+from training.split import SplitSettings
+from training.stages import TrainingSettings
+from training.train import train_bundle
 
-OTHER_LABEL_WEIGHT = 0.8
-OURS = "this bundle's text model"
+TITLES = {"text": "Text", "image": "Image", "fusion": "Fusion", "served": "Served"}
+OUR_METHODS = (OURS, OUR_TEXT, OUR_IMAGE)
+KINDS = {
+    "text": "light text method",
+    "image": "image method",
+    "fusion": "fusion",
+    "served": "light text method",
+}
+
+
+class BenchmarkError(RakutenModelsError):
+    """Catalogs and bundle that cannot be compared."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison; 0 when the table was printed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
-    parser.add_argument("--train", required=True, help="the catalog that the bundle was trained on")
-    parser.add_argument("--test", required=True, help="the catalog to score, with labels")
-    parser.add_argument("--bundle", help="a bundle's folder; the starter bundle by default")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    train = read_catalog(options.train, check_images=False)
-    test = read_catalog(options.test, check_images=False)
-    codes = [category.prdtypecode for category in category_list(train)]
-    train_rows, train_truth = _labelled_texts(train, codes)
-    test_rows, truth = _labelled_texts(test, codes)
-    weights = numpy.where(train.table["own_label"].to_numpy(bool)[train_rows], 1.0, OTHER_LABEL_WEIGHT)
-    # Texts alone: what the bundle says of a product's text is its text model's answer.
-    train_products = _texts_only(train, train_rows)
-    test_products = _texts_only(test, test_rows)
+    """Runs the comparison; see the module's text.
 
-    answers: dict[str, tuple[numpy.ndarray, float | None, float]] = {}
-    texts = cleaned(train_products)
-    for name, fit in PEERS.items():
-        started = time.perf_counter()
-        ask = fit(texts, train_truth, weights, options.seed)
-        fitted = time.perf_counter() - started
-        started = time.perf_counter()
-        logarithms = ask(cleaned(test_products))
-        rate = len(test_products) / (time.perf_counter() - started)
-        answers[name] = (numpy.exp(logarithms), fitted, rate)
-        print(f"{name}: fitted in {fitted:.0f} s", file=sys.stderr)
-    classifier = ProductClassifier.from_pretrained(options.bundle)
-    started = time.perf_counter()
-    predictions = classifier.predict(test_products)
-    rate = len(test_products) / (time.perf_counter() - started)
-    facts = classifier.config.training["text"]
-    ours = numpy.stack([prediction.probabilities for prediction in predictions])
-    answers[OURS] = (ours, facts.get("seconds"), rate)
-    _print_table(answers, truth, codes, ours.argmax(axis=1))
+    Args:
+        arguments: those of the command line if None.
+
+    Raises:
+        RakutenModelsError: with the sentence to show.
+    """
+    options = _parse(arguments)
+    train = read_catalog(options.train, limit=options.limit, seed=options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = options.bundle or _train_ours(options, Path(folder) / "bundle")
+        text, figures = compare(
+            train, options.test, bundle, backbone_weights=options.backbone_weights, seed=options.seed
+        )
+    print(text)
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.output, text)
+        write_atomically(
+            options.output.with_suffix(".json"), json.dumps(figures, indent=1, allow_nan=False) + "\n"
+        )
     return 0
 
 
-def _labelled_texts(catalog: Catalog, codes: Sequence[int]) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Rows with a text and a known category, and their output columns."""
-    found = catalog.table["prdtypecode"].fillna(-1).to_numpy(dtype=numpy.int64)
-    rows = numpy.flatnonzero(catalog.has_text & numpy.isin(found, codes))
-    return rows, numpy.searchsorted(codes, found[rows])
+def compare(
+    train: Catalog,
+    test_dir: str | Path,
+    bundle: str | Path,
+    *,
+    backbone_weights: str | Path | None,
+    seed: int = 0,
+    show: bool = True,
+) -> tuple[str, dict[str, object]]:
+    """Fits the peers and scores them beside a bundle.
 
+    Args:
+        train: the catalog that the bundle was trained on.
+        test_dir: the catalog to score, with own labels.
+        bundle: a bundle's folder or hub id.
+        backbone_weights: "imagenet", a weights file, or None for random weights.
+        seed: of everything random in the peers.
+        show: whether to say on standard error how far the run is.
 
-def _texts_only(catalog: Catalog, rows: numpy.ndarray) -> list[Product]:
-    products = catalog.products()
-    return [Product(products[row].designation, products[row].description) for row in rows]
-
-
-def _print_table(
-    answers: dict[str, tuple[numpy.ndarray, float | None, float]],
-    truth: numpy.ndarray,
-    codes: Sequence[int],
-    ours: numpy.ndarray,
-) -> None:
-    print(f"{len(truth):,} rows\n")
-    columns = ("method", "weighted F1", "macro F1", "lowest category", "ECE (calibrated: 95 % below)")
-    columns += ("accepted at 95 %", "fit s", "products/s", "our lead")
-    print(f"| {' | '.join(columns)} |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, (probabilities, seconds, rate) in answers.items():
-        values = measure(probabilities, truth, codes)
-        predicted = probabilities.argmax(axis=1)
-        lead = ""
-        if name != OURS:
-            gap = paired_difference(truth, ours, predicted, len(codes), draws=2000)
-            lead = f"{gap['difference']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
-        surest_first = numpy.argsort(-probabilities.max(axis=1), kind="stable")
-        right = (predicted == truth)[surest_first]
-        precise = numpy.flatnonzero(numpy.cumsum(right) / numpy.arange(1, len(right) + 1) >= 0.95)
-        accepted = (int(precise[-1]) + 1) / len(right) if len(precise) else 0.0
-        print(
-            f"| {name} | {values['weighted_f1']:.4f} | {values['macro_f1']:.4f} | "
-            f"{values['lowest_category_30_rows']}: {values['lowest_category_f1_30_rows']:.2f} | "
-            f"{values['ece']:.3f} ({values['ece_calibrated']['high']:.3f}) | {accepted:.1%} | "
-            f"{'' if seconds is None else f'{seconds:.0f}'} | {rate:,.0f} | {lead} |"
+    Returns:
+        The report in Markdown, and its figures ready for JSON: by section and method those of
+        `quality_table.section_measures`; "known_confusions" by method; "before": those of the plain method.
+    """
+    classifier = ProductClassifier.from_pretrained(bundle)
+    if category_list(train) != classifier.categories:
+        raise BenchmarkError(
+            f"{train.source} has other categories than the bundle {bundle}, so it did not train it."
         )
+    test, positions, split = select_rows(classifier.config, test_dir)
+    if test.fingerprint() == train.fingerprint():
+        raise BenchmarkError(f"{test.source} is the training catalog; give another one to score.")
+    comparison = Comparison(train, classifier, backbone_weights, seed, show)
+    products = test.products()
+    sections, confusions = comparison.run(
+        [products[row] for row in positions],
+        test.has_text[positions],
+        category_index_of(test, positions, classifier.categories),
+    )
+    text = _report(sections, confusions, _notes(train, classifier, sections))
+    figures = {**sections, "known_confusions": confusions}
+    figures["before"] = {"method": LINEAR_SVC, "known_confusions": confusions[LINEAR_SVC]}
+    return text, figures
+
+
+def _report(
+    sections: Mapping[str, Mapping[str, Measures]],
+    confusions: Mapping[str, list[Measures]],
+    notes: Sequence[str],
+) -> str:
+    lines = []
+    for name, found in sections.items():
+        lines += format_section(TITLES[name], found)
+    lines += format_confusions(confusions)
+    for name, found in sections.items():
+        peers = {method: values for method, values in found.items() if method not in OUR_METHODS}
+        if peers:
+            lines.append(f"- {TITLES[name]}: {format_lead(KINDS[name], peers)}")
+        if name == "fusion":
+            sides = {method: found[method] for method in (OUR_TEXT, OUR_IMAGE)}
+            lines.append(f"- {TITLES[name]}: {format_lead('single side', sides)}")
+    return "\n".join([*lines, "", "\n\n".join(notes)]) + "\n"
+
+
+def _notes(
+    train: Catalog, classifier: ProductClassifier, sections: Mapping[str, Mapping[str, Measures]]
+) -> list[str]:
+    notes = [
+        "Peers are calibrated by a temperature found inside the training rows; their seconds hold that. Intervals: "
+        f"paired bootstrap over the rows, {DRAWS:,} draws. Seconds and rates are those of a machine with "
+        f"{usable_cores()} cores, which may have had other work."
+    ]
+    if FASTTEXT not in sections["text"]:
+        notes.append("fastText was left out: `pip install -r benchmarks/requirements.txt` installs it.")
+    if classifier.config.training.get("catalog_fingerprint") != train.fingerprint():
+        notes.append(
+            f"The bundle was not trained on these {len(train):,} training rows, so this is no comparison of methods."
+        )
+    return notes
+
+
+def _train_ours(options: argparse.Namespace, folder: Path) -> Path:
+    print("training a bundle with the default settings", file=sys.stderr)
+    settings = TrainingSettings(split=SplitSettings(test_fraction=0.0, seed=options.seed), seed=options.seed)
+    return train_bundle(
+        options.train,
+        folder,
+        settings,
+        backbone_weights=options.backbone_weights,
+        unlabelled=options.unlabelled,
+        limit=options.limit,
+        show=False,
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
+    parser.add_argument("--train", required=True, metavar="CATALOG", help="what all methods are fitted on")
+    parser.add_argument(
+        "--test", required=True, metavar="CATALOG", help="what they are scored on, with labels"
+    )
+    parser.add_argument("--bundle", help="a bundle that was trained on --train; without it one is trained")
+    parser.add_argument(
+        "--unlabelled", metavar="CATALOG", help="for the bundle that is trained: texts without a label"
+    )
+    parser.add_argument(
+        "--backbone-weights", default="imagenet", metavar="FILE",
+        help="MobileNetV2 weights without top, where the official ones cannot be downloaded",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.md", help="where to write the report and FILE.json"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only N training rows, for a quick try")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options = parser.parse_args(arguments)
+    if options.bundle and options.unlabelled:
+        raise BenchmarkError(
+            "--unlabelled is for a bundle that is trained here; leave it out, or leave out --bundle."
+        )
+    return options
 
 
 if __name__ == "__main__":

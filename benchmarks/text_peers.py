@@ -1,130 +1,209 @@
-"""The text methods that a bundle's text model is measured against, each fitted and asked in the same way.
-
-A peer is fitted on texts and categories and answers with log probabilities. Those that give no probabilities are
-calibrated by a temperature on their scores, found in cross-validation inside the training rows.
-"""
+"""The text methods that a bundle's text model is measured against, each fitted and asked in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import keras
 import numpy
 import scipy.sparse
-from scipy.special import log_softmax
-from sklearn.feature_extraction.text import TfidfVectorizer
+import sklearn.base
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
-from sklearn.model_selection import cross_val_predict
 from sklearn.svm import LinearSVC
 
-from rakuten_models.preprocessing import clean_text
+from benchmarks.peers import (
+    ScoredPeer,
+    TrainingRows,
+    cleaned,
+    fit_until_it_stops,
+    in_all_columns,
+    out_of_fold_scores,
+)
 from rakuten_models.product import Product
-from training.calibration import fit_temperature
 
-Texts = Sequence[tuple[str, str]]
-Ask = Callable[[Texts], numpy.ndarray]
-
-
-def cleaned(products: Sequence[Product]) -> Texts:
-    """Designation and description as all methods get them: without tags and entities, in lower case."""
-    return [
-        (clean_text(product.designation).lower(), clean_text(product.description).lower())
-        for product in products
-    ]
+LINEAR_SVC = "TF-IDF + LinearSVC"
+LOG_LOSS = "TF-IDF + log-loss linear"
+FASTTEXT = "fastText with character n-grams"
+OLDER_TEXT = "averaged embedding (older project)"
+_WORD = re.compile(r"\w+")
 
 
-def linear_svc(texts: Texts, category_index: numpy.ndarray, weights: numpy.ndarray, seed: int) -> Ask:
+def text_peers() -> Mapping[str, Callable[[TrainingRows], ScoredPeer]]:
+    """By name, what fits each; fastText is only among them where it is installed."""
+    peers = {LINEAR_SVC: linear_svc, LOG_LOSS: log_loss_linear, OLDER_TEXT: AveragedEmbedding}
+    try:
+        import fasttext  # noqa: F401
+    except ImportError:
+        return peers
+    return {**peers, FASTTEXT: FastText}
+
+
+def linear_svc(rows: TrainingRows) -> ScoredPeer:
     """TF-IDF of words and characters, title and description apart, title weighted, and a linear SVM."""
-    features = _Tfidf(texts)
-    rows = features(texts)
-    model = LinearSVC(C=0.2, random_state=seed)
-    scores = cross_val_predict(
-        model, rows, category_index, cv=3, method="decision_function", params={"sample_weight": weights}
-    )
-    temperature = fit_temperature(scores, category_index)
-    model.fit(rows, category_index, sample_weight=weights)
-    return lambda asked: log_softmax(model.decision_function(features(asked)) / temperature, axis=1)
+    return LinearText(rows, LinearSVC(C=0.2, random_state=rows.seed))
 
 
-def log_loss_linear(texts: Texts, category_index: numpy.ndarray, weights: numpy.ndarray, seed: int) -> Ask:
+def log_loss_linear(rows: TrainingRows) -> ScoredPeer:
     """The same features and a linear model under the log loss, one against the rest."""
-    features = _Tfidf(texts)
-    rows = features(texts)
-    model = SGDClassifier(loss="log_loss", alpha=3e-6, max_iter=30, random_state=seed, n_jobs=-1)
-    scores = cross_val_predict(
-        model, rows, category_index, cv=3, method="decision_function", params={"sample_weight": weights}
-    )
-    temperature = fit_temperature(scores, category_index)
-    model.fit(rows, category_index, sample_weight=weights)
-    return lambda asked: log_softmax(model.decision_function(features(asked)) / temperature, axis=1)
+    model = SGDClassifier(loss="log_loss", alpha=3e-6, max_iter=30, random_state=rows.seed, n_jobs=-1)
+    return LinearText(rows, model)
 
 
-def averaged_embedding(texts: Texts, category_index: numpy.ndarray, weights: numpy.ndarray, seed: int) -> Ask:
+class LinearText(ScoredPeer):
+    """A linear model of scikit-learn on TF-IDF features, calibrated by cross-validation."""
+
+    def __init__(self, rows: TrainingRows, model: sklearn.base.ClassifierMixin) -> None:
+        """Fit on the rows, which have a text each."""
+        super().__init__()
+        texts = cleaned(rows.products)
+        self._features, self._categories = _Tfidf(texts), rows.categories
+        matrix = self._features(texts)
+
+        def fit(chosen: numpy.ndarray) -> sklearn.base.ClassifierMixin:
+            fitted = sklearn.base.clone(model)
+            return fitted.fit(matrix[chosen], rows.category_index[chosen], sample_weight=rows.weights[chosen])
+
+        def fit_fold(chosen: numpy.ndarray) -> Callable[[numpy.ndarray], numpy.ndarray]:
+            fitted = fit(chosen)
+            return lambda held: self._scores(fitted, matrix[held])
+
+        scores = out_of_fold_scores(rows, fit_fold)
+        self._model = fit(numpy.arange(len(texts)))
+        self.finish_cross_validated(rows, scores)
+
+    def scores(self, products: Sequence[Product]) -> numpy.ndarray:
+        """The decision function of every category."""
+        return self._scores(self._model, self._features(cleaned(products)))
+
+    def _scores(self, model: sklearn.base.ClassifierMixin, matrix: scipy.sparse.csr_matrix) -> numpy.ndarray:
+        return in_all_columns(model.decision_function(matrix), model.classes_, self._categories)
+
+
+class FastText(ScoredPeer):
+    """fastText (Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification") with character n-grams."""
+
+    def __init__(self, rows: TrainingRows) -> None:
+        """Fit on nine tenths of the rows, the rest finds the temperature; then on all."""
+        super().__init__()
+        texts = [self._line(text) for text in cleaned(rows.products)]
+        self._categories = rows.categories
+        held = rows.fold(10) == 0
+        self._model = self._fit(texts, rows.category_index, numpy.flatnonzero(~held))
+        judged = numpy.flatnonzero(held & rows.own_label)
+        scores = self.scores([rows.products[row] for row in judged])
+        self._model = self._fit(texts, rows.category_index, numpy.arange(len(texts)))
+        self.finish(scores, rows.category_index[judged])
+
+    def scores(self, products: Sequence[Product]) -> numpy.ndarray:
+        """The logarithms of its own probabilities."""
+        lines = [self._line(text) for text in cleaned(products)]
+        scores = numpy.full((len(lines), self._categories), -12.0)
+        if lines:
+            for row, (labels, probabilities) in enumerate(
+                zip(*self._model.predict(lines, k=-1), strict=True)
+            ):
+                columns = [int(label.removeprefix("__label__")) for label in labels]
+                scores[row, columns] = numpy.log(numpy.maximum(probabilities, 1e-5))
+        return scores
+
+    def megabytes(self) -> float:
+        """As it stores itself."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.bin"
+            self._model.save_model(str(path))
+            return path.stat().st_size / 1e6
+
+    @staticmethod
+    def _line(text: tuple[str, str]) -> str:
+        return " ".join(" ".join(text).split())
+
+    @staticmethod
+    def _fit(texts: Sequence[str], category_index: numpy.ndarray, chosen: numpy.ndarray):
+        import fasttext
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.txt"
+            lines = (f"__label__{category_index[row]} {texts[row]}\n" for row in chosen)
+            path.write_text("".join(lines), encoding="utf-8")
+            # One thread: with more, two runs differ.
+            return fasttext.train_supervised(
+                str(path), dim=100, lr=0.5, epoch=15, wordNgrams=2, minn=3, maxn=5, bucket=500_000, thread=1, verbose=0
+            )  # fmt: skip
+
+
+class AveragedEmbedding(ScoredPeer):
     """The older project's text model: 50,000 words, sequences of 500, embedding 200, global average, dense."""
-    import keras
-    from sklearn.feature_extraction.text import CountVectorizer
 
-    def joined(asked: Texts) -> list[str]:
-        return [f"{title} {description}".strip() for title, description in asked]
+    WORDS, LENGTH, WIDTH = 50_000, 500, 200
 
-    words = CountVectorizer(max_features=50_000 - 2, token_pattern=r"\w+").fit(joined(texts))
-    analyse, known = words.build_analyzer(), words.vocabulary_
+    def __init__(self, rows: TrainingRows) -> None:
+        """Fit on nine tenths of the rows; the rest says when to stop, and finds the temperature."""
+        super().__init__()
+        texts = self._joined(rows.products)
+        words = CountVectorizer(max_features=self.WORDS - 2, tokenizer=_WORD.findall, token_pattern=None).fit(
+            texts
+        )
+        self._known = words.vocabulary_
+        keras.utils.set_random_seed(rows.seed)
+        inputs = keras.Input((self.LENGTH,), dtype="int32")
+        table = keras.layers.Embedding(self.WORDS, self.WIDTH, mask_zero=True)(inputs)
+        average = keras.layers.GlobalAveragePooling1D()(table)
+        outputs = keras.layers.Dense(rows.categories)(average)
+        self._model = keras.Model(inputs, {"logits": outputs, "features": average})
+        held = rows.fold(10) == 0
+        model, ids = keras.Model(inputs, outputs), self._ids(rows.products)
+        fit_until_it_stops(model, ids, rows.category_index, rows.weights, held)
+        judged = numpy.flatnonzero(held & rows.own_label)
+        self.finish(self.scores([rows.products[row] for row in judged]), rows.category_index[judged])
 
-    def ids(asked: Texts) -> numpy.ndarray:
-        sequences = [[known.get(word, -1) + 2 for word in analyse(text)][:500] for text in joined(asked)]
-        return keras.utils.pad_sequences(sequences, maxlen=500, padding="post")
+    def scores(self, products: Sequence[Product]) -> numpy.ndarray:
+        """The logits."""
+        return self.outputs(products)["logits"]
 
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input((500,), dtype="int32")
-    table = keras.layers.Embedding(50_000, 200, mask_zero=True)(inputs)
-    outputs = keras.layers.Dense(int(category_index.max()) + 1)(keras.layers.GlobalAveragePooling1D()(table))
-    model = keras.Model(inputs, outputs)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    held = numpy.random.default_rng(seed).random(len(texts)) < 0.1
-    rows = ids(texts)
-    stop = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
-    model.fit(
-        rows[~held],
-        category_index[~held],
-        sample_weight=weights[~held],
-        validation_data=(rows[held], category_index[held]),
-        batch_size=64,
-        epochs=20,
-        callbacks=[stop],
-        verbose=0,
-    )
-    temperature = fit_temperature(model.predict(rows[held], verbose=0), category_index[held])
-    return lambda asked: log_softmax(model.predict(ids(asked), verbose=0) / temperature, axis=1)
+    def outputs(self, products: Sequence[Product]) -> dict[str, numpy.ndarray]:
+        """The logits, float32 (n, categories), and the layer before them, "features", float32 (n, 200)."""
+        if not len(products):
+            shapes = {name: output.shape[-1] for name, output in self._model.output.items()}
+            return {name: numpy.zeros((0, width), numpy.float32) for name, width in shapes.items()}
+        return self._model.predict(self._ids(products), batch_size=256, verbose=0)
 
+    def _ids(self, products: Sequence[Product]) -> numpy.ndarray:
+        """int32 (n, 500): 0 is padding, 1 a word that is not known."""
+        sequences = [
+            [self._known.get(word, -1) + 2 for word in _WORD.findall(text)][: self.LENGTH]
+            for text in self._joined(products)
+        ]
+        return keras.utils.pad_sequences(sequences, maxlen=self.LENGTH, padding="post")
 
-PEERS = {
-    "TF-IDF + LinearSVC": linear_svc,
-    "TF-IDF + log-loss linear": log_loss_linear,
-    "averaged embedding (older project)": averaged_embedding,
-}
+    @staticmethod
+    def _joined(products: Sequence[Product]) -> list[str]:
+        return [f"{title} {description}".strip() for title, description in cleaned(products)]
 
 
 class _Tfidf:
     """Words and word pairs, and character n-grams within words, of the title (counted double) and the description."""
 
-    def __init__(self, texts: Texts) -> None:
-        titles, descriptions = zip(*texts, strict=True)
+    def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
+        columns = list(zip(*texts, strict=True))
+        common = {"sublinear_tf": True, "strip_accents": "unicode"}
         self._parts = [
-            (column, weight, vectorizer.fit(source))
-            for column, weight, source in ((0, 2.0, titles), (1, 1.0, descriptions))
+            (column, weight, vectorizer.fit(columns[column]))
+            for column, weight in ((0, 2.0), (1, 1.0))
+            # A shop without a single description has nothing to learn from there.
+            if any(columns[column])
             for vectorizer in (
-                TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, strip_accents="unicode"),
+                TfidfVectorizer(ngram_range=(1, 2), min_df=2, **common),
                 TfidfVectorizer(
-                    analyzer="char_wb",
-                    ngram_range=(3, 5),
-                    min_df=3,
-                    sublinear_tf=True,
-                    strip_accents="unicode",
-                    max_features=200_000,
+                    analyzer="char_wb", ngram_range=(3, 5), min_df=3, max_features=200_000, **common
                 ),
             )
         ]
 
-    def __call__(self, texts: Texts) -> scipy.sparse.csr_matrix:
+    def __call__(self, texts: Sequence[tuple[str, str]]) -> scipy.sparse.csr_matrix:
         columns = list(zip(*texts, strict=True))
         return scipy.sparse.hstack(
             [weight * vectorizer.transform(columns[column]) for column, weight, vectorizer in self._parts],

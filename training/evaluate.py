@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--part {options.part} takes rows that the bundle was made from, and the figures in a bundle "
             "must come from rows it has not seen; leave out --part or --update-bundle."
         )
-    category_index = _category_index(catalog, positions, categories)
+    category_index = category_index_of(catalog, positions, categories)
     # Read before the long scoring, so that a wrong file is said at once.
     ablation = read_ablation(options.ablation) if options.ablation else []
     other_splits = read_split_metrics(options.split_metrics)
@@ -325,7 +325,12 @@ def _read_as_trained(config: BundleConfig, catalog_dir: str | Path) -> tuple[Cat
     return catalog, False
 
 
-def _category_index(catalog: Catalog, positions: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
+def category_index_of(catalog: Catalog, positions: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
+    """Returns int64 (rows,): the columns of the labels at these positions.
+
+    Raises:
+        EvaluationError: categories occur that are not among these.
+    """
     codes = catalog.table["prdtypecode"].iloc[positions]
     column = {category.prdtypecode: category.index for category in categories}
     unknown = codes[~codes.isin(column)].value_counts().sort_index()
