@@ -20,7 +20,7 @@ from rakuten_models import ProductClassifier
 from rakuten_models.product import Product
 from training.catalog import Catalog
 from training.confusions import confusion_groups, known_confusions
-from training.evaluate import category_index_of
+from training.judged_rows import category_index_of
 from training.measures import Measures
 from training.progress import Progress
 from training.split import SplitSettings, split_catalog
@@ -94,7 +94,7 @@ class Comparison:
             image[OURS] = our_answers(self._classifier, "image", pictures, self._show)
             sections["image"] = self._measured(image, truth[has_image])
             both = numpy.flatnonzero(has_text & has_image)
-            if len(both):
+            if len(both) and len(numpy.intersect1d(self._text_rows, self._image_rows)):
                 pairs = [products[row] for row in both]
                 fusion = self._fusion(text_peers_fitted, peer, network, features, seconds, pairs)
                 sections["fusion"] = self._measured(fusion, truth[both])
@@ -144,7 +144,7 @@ class Comparison:
         pairs: Sequence[Product],
     ) -> dict[str, Answers]:
         both = numpy.intersect1d(self._text_rows, self._image_rows)
-        judged = both[self._rows.own_label[both]]
+        judged = both[self._rows.at(both).judged]
         answers = {}
         for name in (LINEAR_SVC, LOG_LOSS):
             pool = LogLinearPool(

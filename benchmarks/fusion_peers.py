@@ -104,10 +104,10 @@ class ConcatenatedLayers(ScoredPeer):
             ]
         )
         # Only own labels tell how sure a fusion may be. Where few rows have one, none of them can be spared to fit on.
-        few = rows.own_label.sum() < len(inputs) / 10
-        held = rows.own_label if few and rows.own_label.any() else rows.fold(10) == 0
+        few = rows.judged.sum() < len(inputs) / 10
+        held = rows.judged if few else rows.fold(10) == 0
         fit_until_it_stops(self._model, inputs, rows.category_index, rows.weights, held)
-        judged = held & rows.own_label
+        judged = held & rows.judged
         self.finish(self._logits(inputs[judged]), rows.category_index[judged])
 
     def scores(self, products: Sequence[Product]) -> numpy.ndarray:

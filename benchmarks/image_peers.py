@@ -88,7 +88,7 @@ class FrozenLogisticRegression(ScoredPeer):
         for strength in self.STRENGTHS:
             scores = out_of_fold_scores(rows, fit_fold(strength))
             self.finish_cross_validated(rows, scores)
-            loss = log_loss(numpy.exp(self.out_of_fold[rows.own_label]), rows.category_index[rows.own_label])
+            loss = log_loss(numpy.exp(self.out_of_fold[rows.judged]), rows.category_index[rows.judged])
             candidates[strength] = (loss, scores)
         self.strength = min(candidates, key=lambda strength: candidates[strength][0])
         self._model = fit(self.strength, numpy.arange(len(features)))

@@ -52,9 +52,14 @@ class TrainingRows:
         """float64 (n,): how much each row counts."""
         return numpy.where(self.own_label, 1.0, OTHER_LABEL_WEIGHT)
 
+    @property
+    def judged(self) -> numpy.ndarray:
+        """Bool (n,): rows to choose and calibrate on: those with an own label, or all where none has one."""
+        return self.own_label if self.own_label.any() else ~self.own_label
+
     def fold(self, folds: int) -> numpy.ndarray:
         """int64 (n,): 0 to folds - 1, near-duplicates in one fold."""
-        return fold_numbers(self.groups, self.own_label, folds, self.seed)
+        return fold_numbers(self.groups, self.judged, folds, self.seed)
 
     def at(self, chosen: numpy.ndarray) -> TrainingRows:
         """The rows at these positions, int (m,)."""
@@ -110,7 +115,7 @@ class ScoredPeer:
 
     def finish_cross_validated(self, rows: TrainingRows, scores: numpy.ndarray) -> None:
         """The same with scores, float (n, categories), of each training row from a fit without it."""
-        self.finish(scores[rows.own_label], rows.category_index[rows.own_label])
+        self.finish(scores[rows.judged], rows.category_index[rows.judged])
         self.out_of_fold = log_softmax(scores / self.temperature, axis=1)
 
     def __call__(self, products: Sequence[Product]) -> numpy.ndarray:

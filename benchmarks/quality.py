@@ -32,7 +32,7 @@ from rakuten_models.command_line import run_command
 from rakuten_models.product import RakutenModelsError
 from rakuten_models.runtime import usable_cores
 from training.catalog import Catalog, category_list, read_catalog
-from training.evaluate import category_index_of, select_rows
+from training.judged_rows import category_index_of, select_rows
 from training.measures import Measures
 from training.split import SplitSettings
 from training.stages import TrainingSettings
@@ -109,6 +109,10 @@ def compare(
     test, positions, split = select_rows(classifier.config, test_dir)
     if test.fingerprint() == train.fingerprint():
         raise BenchmarkError(f"{test.source} is the training catalog; give another one to score.")
+    if not test.has_text[positions].any():
+        raise BenchmarkError(
+            f"{test.source} has no row with a text and an own label; give a catalog that has some."
+        )
     comparison = Comparison(train, classifier, backbone_weights, seed, show)
     products = test.products()
     sections, confusions = comparison.run(

@@ -93,7 +93,7 @@ class FastText(ScoredPeer):
         self._categories = rows.categories
         held = rows.fold(10) == 0
         self._model = self._fit(texts, rows.category_index, numpy.flatnonzero(~held))
-        judged = numpy.flatnonzero(held & rows.own_label)
+        judged = numpy.flatnonzero(held & rows.judged)
         scores = self.scores([rows.products[row] for row in judged])
         self._model = self._fit(texts, rows.category_index, numpy.arange(len(texts)))
         self.finish(scores, rows.category_index[judged])
@@ -157,7 +157,7 @@ class AveragedEmbedding(ScoredPeer):
         held = rows.fold(10) == 0
         model, ids = keras.Model(inputs, outputs), self._ids(rows.products)
         fit_until_it_stops(model, ids, rows.category_index, rows.weights, held)
-        judged = numpy.flatnonzero(held & rows.own_label)
+        judged = numpy.flatnonzero(held & rows.judged)
         self.finish(self.scores([rows.products[row] for row in judged]), rows.category_index[judged])
 
     def scores(self, products: Sequence[Product]) -> numpy.ndarray:

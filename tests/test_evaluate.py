@@ -17,7 +17,8 @@ from rakuten_models.product import Category, Prediction
 from tests.tiny_catalog import write_tiny_catalog
 from training import report
 from training.catalog import read_catalog
-from training.evaluate import EvaluationError, evaluate_predictions, main, score_catalog, select_rows
+from training.evaluate import evaluate_predictions, main, score_catalog
+from training.judged_rows import EvaluationError, select_rows
 from training.split import SplitSettings, split_catalog
 
 CATEGORIES = tuple(Category(index, code, {"en": f"shelf {code}"}) for index, code in enumerate((10, 40, 50)))

@@ -125,6 +125,9 @@ def test_without_a_bundle_one_is_trained_that_keeps_no_test_part(
 
 def test_refusals(tiny_bundle, tiny_catalog, tmp_path, capsys):
     few = write_tiny_catalog(tmp_path / "few", categories=3)
+    pictures = tmp_path / "pictures.csv"
+    image = next((few / "images" / "image_train").iterdir())
+    pictures.write_text(f"image,prdtypecode\n{image},10\n{image},40\n", encoding="utf-8")
     for arguments, sentence in (
         (
             ["--train", few, "--test", tiny_catalog, "--bundle", tiny_bundle],
@@ -133,6 +136,10 @@ def test_refusals(tiny_bundle, tiny_catalog, tmp_path, capsys):
         (
             ["--train", tiny_catalog, "--test", tiny_catalog, "--bundle", tiny_bundle],
             "is the training catalog; give",
+        ),
+        (
+            ["--train", tiny_catalog, "--test", pictures, "--bundle", tiny_bundle],
+            "no row with a text and an own label",
         ),
         (
             ["--train", few, "--test", few, "--bundle", tiny_bundle, "--unlabelled", few],
@@ -184,6 +191,12 @@ def test_temperature_comes_from_own_labels_alone():
         "the lowest that is tried: all own rows are right"
     )
     np.testing.assert_allclose(np.exp(peer.out_of_fold).sum(axis=1), 1.0)
+
+
+def test_where_no_label_is_the_catalogs_own_all_rows_calibrate():
+    rows = dataclasses.replace(text_rows(), own_label=np.zeros(24, bool))
+    assert rows.judged.all() and (rows.weights == 0.8).all()
+    assert np.bincount(rows.fold(3)).tolist() == [8, 8, 8]
 
 
 def test_scores_of_absent_categories_are_the_lowest():
