@@ -1,11 +1,8 @@
-"""Cross-fitting and the neighbours: who learns from what, and that nobody answers for a row it has seen."""
+"""Cross-fitting: that nobody answers for a row it has seen."""
 
 import numpy
-import pytest
-import scipy.sparse
 
 from training.cross_fit import cross_fitted_logits, fold_numbers
-from training.neighbours import Neighbours
 
 
 def test_folds_keep_groups_together_and_share_the_judged_rows():
@@ -46,24 +43,3 @@ def test_every_judged_row_is_answered_once_by_a_model_that_did_not_see_it():
     assert (logits[:, 0] == 0).all()
     assert (logits[:, 1] == numpy.flatnonzero(judged)).all()
     assert finished == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-def test_neighbours_vote_by_likeness():
-    """Two labelled texts share a rare word with the question, many share a frequent one."""
-    rows = numpy.zeros((30, 5), numpy.float32)
-    rows[:, 0] = 1
-    rows[:2, 1] = 1
-    truth = numpy.array([2, 2] + [0] * 28)
-    neighbours = Neighbours(scipy.sparse.csr_matrix(rows), truth, numpy.ones(30), 3, count=4)
-    answers = neighbours.of(scipy.sparse.csr_matrix(numpy.array([[1, 1, 0, 0, 0]], numpy.float32)))
-    assert answers.shape == (1, 3)
-    assert answers[0].argmax() == 2
-    assert numpy.exp(answers).sum() == pytest.approx(1, abs=1e-5)
-
-
-def test_a_text_without_any_known_row_gets_an_answer_all_the_same():
-    rows = scipy.sparse.csr_matrix(numpy.eye(4, dtype=numpy.float32))
-    neighbours = Neighbours(rows, numpy.array([0, 1, 1, 1]), numpy.ones(4), 2, others=rows)
-    answers = neighbours.of(scipy.sparse.csr_matrix((1, 4), dtype=numpy.float32))
-    assert numpy.isfinite(answers).all()
-    assert numpy.exp(answers).sum() == pytest.approx(1, abs=1e-5)

@@ -57,9 +57,10 @@ HUB_METRICS = (
 HIDDEN_FACTS = ("data", "methods", "catalog_fingerprint")
 # how each part is fitted, unless the run says otherwise in config.training["methods"]
 METHODS = {
-    "text": "embeddings of the text's ids, designation and description apart, trained from scratch. Unless the run "
-    "was a fast one, the model that is kept also learned what several others of its kind say of the same rows, and "
-    "of texts without a label.",
+    "text": "embeddings of the text's words, word pairs and character n-grams, designation and description apart. "
+    "Words bring along what a pretrained encoder (Universal Sentence Encoder, multilingual version 3) knows of them; "
+    "the rest is trained from scratch. Unless the run was a fast one, the model that is kept also learned what several "
+    "networks that read whole texts through that encoder say of the same rows, and of texts without a label.",
     "image": "MobileNetV2 with ImageNet weights; the head, and unless the run was a fast one the upper "
     "blocks, are trained on the catalog.",
     "fusion": "fitted on validation rows with own labels and both sides, from both models' logits and the "

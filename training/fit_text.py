@@ -4,6 +4,10 @@ The text model is a sum of table rows, a rectifier and a linear layer. Keras's A
 tables of some hundred thousand rows at every step, though a batch touches a few thousand: so the tables are
 fitted in training/sparse_network.py, many times faster on a processor, and then put into the Keras model. Which
 table rows a text stands for is asked of the Keras graph itself, so there is one definition of it.
+
+Words bring along what a pretrained encoder knows of them (training/sentence_encoder.py): a word's row of the table is
+one that was learned plus the encoder's vector through a matrix that was learned. Both are one number a unit in the
+end, so this costs nothing when the model serves. The teachers read whole texts through the encoder as well.
 """
 
 from __future__ import annotations
@@ -22,52 +26,58 @@ from rakuten_models.preprocessing import TextSettings, clean_text, encode_texts
 from rakuten_models.product import Product
 from training.measures import weighted_f1
 from training.models import TextModelSettings, build_text_model, text_feature_rows, text_inputs
-from training.neighbours import Neighbours
-from training.sparse_network import SparseNetwork, fit_network
+from training.sentence_encoder import encode_sentences, word_vectors
+from training.sparse_network import NetworkSettings, SparseNetwork, TextRows, fit_network
 
 PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
 _TABLES = ("words", "word_pairs", "character_grams")
+# How fast a matrix over the encoder's vectors learns beside the tables: of the words' vectors, and of whole texts'.
+_WORD_RATE, _SENTENCE_RATE = 1.0, 0.5
 # Rows in one call of the graph that names table rows: bounds its memory (some 100 MB with long descriptions).
 _ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class TextTrainingSettings:
-    """Choices for fitting the text side; all defaults were chosen on a validation part of real products.
+    """Choices for fitting the text side; all defaults were chosen in cross-validation over real products.
 
     Attributes:
         model: Size and shape of the model.
         vocabulary: Most words that the tokenizer knows.
-        minimum_word_count: A rarer word is unknown; its character n-grams still count.
+        minimum_word_count: A rarer word is unknown; its character n-grams still count. A word seen once teaches little,
+            but the pretrained encoder knows it.
         epochs: Passes over the training rows.
         batch_size: Rows a step.
         learning_rate: Of the first step; falls linearly to 0.
+        decay: How fast table rows shrink that the texts do not hold against it; see `NetworkSettings`.
         feature_dropout: Share of a text's words, pairs and n-grams that a step does not see.
         unit_dropout: Share of the features that a step does not see.
         label_smoothing: Probability mass spread evenly over all categories.
-        teachers: Networks of the same kind that are fitted first and thrown away; the one that is kept learns from
-            what they say of the training rows, too (Furlanello et al. 2018, "Born-Again Neural Networks"). That was
-            worth more than serving four of them.
+        pretrained_words: Whether words start from what the pretrained encoder knows of them.
+        teachers: Networks that are fitted first and thrown away; the one that is kept learns from what they say of the
+            training rows, and of texts without a label, too (Hinton et al. 2015, "Distilling the Knowledge in a Neural
+            Network"). They read each text through the pretrained encoder, too, which would be too large to serve.
         teacher_share: How far their opinion replaces the labels, 0 to 1.
-        neighbour_weight: How much the nearest labelled texts count beside the teachers' 1 where a text has no label;
-            0 for not at all. In cross-validation they lowered the log loss by 2 %.
+        teacher_feature_dropout: The teachers' feature_dropout.
         folds: Parts of the rows with own labels; each is answered by a model that was fitted on the others, and
             calibration, thresholds and fusion rest on these answers, while the model that is kept learns from all
             rows. With 0, only the validation rows are answered, and no model learns from them.
     """
 
     model: TextModelSettings = TextModelSettings()
-    vocabulary: int = 25_000
-    minimum_word_count: int = 2
+    vocabulary: int = 50_000
+    minimum_word_count: int = 1
     epochs: int = 8
     batch_size: int = 256
     learning_rate: float = 6e-3
+    decay: float = 1.0
     feature_dropout: float = 0.3
     unit_dropout: float = 0.5
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.05
+    pretrained_words: bool = True
     teachers: int = 4
     teacher_share: float = 0.8
-    neighbour_weight: float = 0.3
+    teacher_feature_dropout: float = 0.5
     folds: int = 5
 
     def fast(self) -> TextTrainingSettings:
@@ -146,17 +156,20 @@ class TextFitter:
         unlabelled_products: Sequence[Product] = (),
         seed: int = 0,
     ) -> None:
-        """Find the table rows of every text."""
+        """Find the table rows of every text, and ask the pretrained encoder."""
         self.settings = settings
         self._vocabulary, self._text_settings = tokenizer.get_vocab_size(), text_settings
         self._categories, self._seed = categories, seed
-        matrix_of = _FeatureMatrix(tokenizer, text_settings, settings.model)
-        self.rows = matrix_of(products)
         self._category_index = numpy.asarray(category_index)
         self._weights = numpy.asarray(weights, numpy.float32)
-        self._unlabelled = (
-            matrix_of(unlabelled_products) if unlabelled_products and settings.teachers else None
-        )
+        everyone = [*products, *(unlabelled_products if settings.teachers else ())]
+        sparse = _FeatureMatrix(tokenizer, text_settings, settings.model)(everyone)
+        self._unlabelled = numpy.arange(len(products), len(everyone))
+        self.rows = TextRows(sparse[: len(products)], numpy.zeros((len(products), 0), numpy.float16))
+        self._word_vectors = _vectors_of_vocabulary(tokenizer, sparse, settings.pretrained_words)
+        words = sparse[:, : len(self._word_vectors)] @ self._word_vectors
+        self._words = TextRows(sparse, words.astype(numpy.float16))
+        self._sentences = TextRows(sparse, _sentence_vectors(everyone)) if settings.teachers else None
 
     def fit(
         self,
@@ -164,7 +177,7 @@ class TextFitter:
         validation: numpy.ndarray,
         progress: Callable[[TextEpoch], None] | None = None,
     ) -> SparseNetwork:
-        """Fit teachers, ask them and the neighbours, and fit the network that learns from them.
+        """Fit teachers, ask them, and fit the network that learns from them.
 
         Args:
             train: int, which of the n products to fit on.
@@ -172,38 +185,37 @@ class TextFitter:
             progress: Called after each pass.
 
         Returns:
-            The network.
+            The network; it reads `rows`, nothing dense.
         """
         settings = self.settings
-        rows, truth, weights = self.rows[train], self._category_index[train], self._weights[train]
+        truth, weights = self._category_index[train], self._weights[train]
         weights = weights / max(float(weights.mean()), 1e-12)
         spread = settings.label_smoothing / self._categories
         targets = numpy.full((len(train), self._categories), spread, numpy.float32)
         targets[numpy.arange(len(targets)), truth] += 1 - settings.label_smoothing
         report = self._reporter(validation, progress)
-        if not settings.teachers:
-            return self._network(0, rows, targets, weights, report)
-        unlabelled = self._unlabelled
-        all_rows = rows if unlabelled is None else scipy.sparse.vstack([rows, unlabelled], format="csr")
-        # In logarithms, so that one sure teacher does not outvote several that agree on something else.
-        opinion = sum(
-            log_softmax(self._network(number + 1, rows, targets, weights, report).logits(all_rows), axis=1)
-            for number in range(settings.teachers)
-        )
-        opinion = opinion / settings.teachers
-        if unlabelled is not None and settings.neighbour_weight:
-            # Only for texts without a label: of its own training rows a network knows the labels already.
-            votes = Neighbours(rows, truth, weights, self._categories, unlabelled).of(unlabelled)
-            share = settings.neighbour_weight
-            # Half of the weight sharpens, as a further opinion does; half is shared out among both.
-            opinion[len(train) :] = (opinion[len(train) :] + share * votes) / (1 + share / 2)
-        taught = softmax(opinion, axis=1).astype(numpy.float32)
-        share = settings.teacher_share
-        targets = numpy.concatenate(
-            [(1 - share) * targets + share * taught[: len(targets)], taught[len(targets) :]]
-        )
-        weights = numpy.concatenate([weights, numpy.ones(len(targets) - len(weights), numpy.float32)])
-        return self._network(0, all_rows, targets, weights, report)
+        learned = train
+        if settings.teachers:
+            learned = numpy.concatenate([train, self._unlabelled])
+            sentences = self._sentences[train]
+            asked = self._sentences[learned]
+            # In logarithms, so that one sure teacher does not outvote several that agree on something else.
+            opinion = sum(
+                log_softmax(
+                    self._network(number + 1, sentences, targets, weights, report).logits(asked), axis=1
+                )
+                for number in range(settings.teachers)
+            )
+            taught = softmax(opinion / settings.teachers, axis=1).astype(numpy.float32)
+            share = settings.teacher_share
+            targets = numpy.concatenate(
+                [(1 - share) * targets + share * taught[: len(train)], taught[len(train) :]]
+            )
+            weights = numpy.concatenate([weights, numpy.ones(len(self._unlabelled), numpy.float32)])
+        network = self._network(0, self._words[learned], targets, weights, report)
+        network.table[: len(self._word_vectors)] += self._word_vectors @ network.dense
+        network.dense = network.dense[:0]
+        return network
 
     def to_keras(self, network: SparseNetwork) -> keras.Model:
         """The inference model of `build_text_model` with the network's numbers, its tables in 8 bits a value."""
@@ -214,7 +226,7 @@ class TextFitter:
     def _network(
         self,
         number: int,
-        rows: scipy.sparse.csr_matrix,
+        rows: TextRows,
         targets: numpy.ndarray,
         weights: numpy.ndarray,
         report: Callable[[int, SparseNetwork, int, float], None],
@@ -225,12 +237,16 @@ class TextFitter:
             rows,
             targets,
             weights,
-            units=settings.model.units,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            feature_dropout=settings.feature_dropout,
-            unit_dropout=settings.unit_dropout,
+            NetworkSettings(
+                units=settings.model.units,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                dense_rate=_SENTENCE_RATE if number else _WORD_RATE,
+                decay=settings.decay,
+                feature_dropout=settings.teacher_feature_dropout if number else settings.feature_dropout,
+                unit_dropout=settings.unit_dropout,
+            ),
             seed=[self._seed, number],
             report=lambda network, epoch, loss: report(number, network, epoch, loss),
         )
@@ -240,15 +256,15 @@ class TextFitter:
     ) -> Callable[[int, SparseNetwork, int, float], None]:
         settings = self.settings
         passes = (settings.teachers + 1) * settings.epochs
-        validation_rows = self.rows[validation] if progress and len(validation) else None
 
         def report(number: int, network: SparseNetwork, epoch: int, loss: float) -> None:
             if progress is None:
                 return
             before = (number - 1 if number else settings.teachers) * settings.epochs
             f1 = None
-            if validation_rows is not None:
-                predicted = network.logits(validation_rows).argmax(axis=1)
+            if len(validation):
+                rows = self._sentences if number else self._words
+                predicted = network.logits(rows[validation]).argmax(axis=1)
                 f1 = weighted_f1(self._category_index[validation], predicted, self._categories)
             progress(TextEpoch(before + epoch, passes, loss, f1))
 
@@ -272,6 +288,26 @@ def _to_keras(
         layer.quantize("int8")
     model.get_layer("logits").set_weights([network.head, network.bias])
     return model
+
+
+def _vectors_of_vocabulary(
+    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, pretrained: bool
+) -> numpy.ndarray:
+    """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1; (0, 512) if not wanted."""
+    if not pretrained:
+        return numpy.zeros((0, 0), numpy.float32)
+    vocabulary = tokenizer.get_vocab()
+    words = sorted(vocabulary, key=vocabulary.get)
+    vectors = word_vectors(words)
+    vectors[[vocabulary[PADDING_TOKEN], vocabulary[UNKNOWN_TOKEN]]] = 0
+    sums = sparse[:, : len(words)] @ vectors
+    return vectors / max(float(numpy.sqrt((sums**2).sum(axis=1).mean())), 1e-6)
+
+
+def _sentence_vectors(products: Sequence[Product]) -> numpy.ndarray:
+    """float16 (n, 1024): the pretrained encoder's vectors of designation and description."""
+    texts = [clean_text(text) for product in products for text in (product.designation, product.description)]
+    return encode_sentences(texts).reshape(len(products), -1)
 
 
 class _FeatureMatrix:

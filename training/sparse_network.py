@@ -1,108 +1,171 @@
-"""The text model's numbers, fitted: a network over sparse rows whose optimizer moves touched table rows only."""
+"""The text model's numbers, fitted: a network over sparse rows whose optimizer moves touched table rows only.
+
+A batch touches a few thousand rows of tables of some hundred thousand. The three loops over them are compiled; the
+rest of a step is small.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numba
 import numpy
 import scipy.sparse
 from scipy.special import log_softmax
 
 
+@dataclass(frozen=True, eq=False)
+class TextRows:
+    """Texts as a network sees them.
+
+    Attributes:
+        sparse: float32 (n, columns): what each text stands for, and with what weight.
+        dense: floating (n, width): more that is known of each text; width may be 0.
+    """
+
+    sparse: scipy.sparse.csr_matrix
+    dense: numpy.ndarray
+
+    def __getitem__(self, chosen: numpy.ndarray) -> TextRows:
+        """Some of the texts."""
+        return TextRows(self.sparse[chosen], self.dense[chosen])
+
+    def __len__(self) -> int:
+        """How many texts."""
+        return self.sparse.shape[0]
+
+    def followed_by(self, others: TextRows) -> TextRows:
+        """These and other texts."""
+        return TextRows(
+            scipy.sparse.vstack([self.sparse, others.sparse], format="csr"),
+            numpy.concatenate([self.dense, others.dense]),
+        )
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How one network is fitted.
+
+    Attributes:
+        units: Width of the table.
+        epochs: Passes over the rows.
+        batch_size: Rows a step.
+        learning_rate: Of the first step; falls linearly to 0.
+        dense_rate: The learning rate of what reads `TextRows.dense`, as a share of the other's.
+        decay: Share of a touched table row that is taken away in a step, for each unit of the learning rate.
+        feature_dropout: Share of a row's entries that a step does not see.
+        unit_dropout: Share of the features that a step does not see.
+    """
+
+    units: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    dense_rate: float
+    decay: float
+    feature_dropout: float
+    unit_dropout: float
+
+
+# Share of the values in TextRows.dense that a step does not see, and the spread of a table's random start: small, so
+# that a row which is hardly ever touched stays near nothing.
+_DENSE_DROPOUT = 0.1
+_TABLE_SPREAD = 0.01
+
+
 def fit_network(
-    rows: scipy.sparse.csr_matrix,
+    rows: TextRows,
     targets: numpy.ndarray,
     weights: numpy.ndarray,
+    settings: NetworkSettings,
     *,
-    units: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    feature_dropout: float,
-    unit_dropout: float,
     seed: Sequence[int],
     report: Callable[[SparseNetwork, int, float], None],
 ) -> SparseNetwork:
     """Fit a network from a random start.
 
     Args:
-        rows: float32 (n, columns): what each text stands for, and with what weight.
+        rows: n texts.
         targets: float32 (n, categories), rows sum to 1.
         weights: float32 (n,) with mean 1: how much each row counts.
-        units: Width of the table.
-        epochs: Passes over the rows.
-        batch_size: Rows a step.
-        learning_rate: Of the first step; falls linearly to 0.
-        feature_dropout: Share of a row's entries that a step does not see.
-        unit_dropout: Share of the features that a step does not see.
+        settings: The choices.
         seed: Numbers that fix the start, the order and what is dropped.
         report: Called after each pass with the network, the pass (1 for the first) and its mean loss in nats.
 
     Returns:
         The network.
     """
-    network = SparseNetwork(rows.shape[1], units, targets.shape[1], [*seed, 0], feature_dropout, unit_dropout)
+    network = SparseNetwork(rows, targets.shape[1], settings, [*seed, 0])
     random = numpy.random.default_rng([*seed, 1])
     # A tiny catalog still needs some steps to leave its random start.
-    batch_size = max(1, min(batch_size, len(targets) // 8))
+    batch_size = max(1, min(settings.batch_size, len(targets) // 8))
     steps_an_epoch = -(-len(targets) // batch_size)
-    for epoch in range(epochs):
+    for epoch in range(settings.epochs):
         order = random.permutation(len(targets))
         loss = 0.0
         for step in range(steps_an_epoch):
             chosen = order[step * batch_size : (step + 1) * batch_size]
-            rate = learning_rate * (1 - (epoch + step / steps_an_epoch) / epochs)
-            loss += network.step(rows[chosen], targets[chosen], weights[chosen], rate)
+            rate = settings.learning_rate * (1 - (epoch + step / steps_an_epoch) / settings.epochs)
+            loss += network.step(chosen, targets[chosen], weights[chosen], rate)
         report(network, epoch + 1, loss / max(len(targets), 1))
+    network.forget_rows()
     return network
 
 
 class SparseNetwork:
-    """Sparse rows -> sum of table rows -> rectifier -> linear; its Adam moves touched rows only."""
+    """Sparse rows -> sum of table rows (+ dense values through a matrix) -> rectifier -> linear.
+
+    Attributes:
+        table: float32 (columns, units).
+        dense: float32 (width, units), what reads `TextRows.dense`.
+        head: float32 (units, categories).
+        bias: float32 (categories,).
+    """
 
     _MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.99, 1e-7
 
     def __init__(
-        self,
-        columns: int,
-        units: int,
-        categories: int,
-        seed: Sequence[int],
-        feature_dropout: float,
-        unit_dropout: float,
+        self, rows: TextRows, categories: int, settings: NetworkSettings, seed: Sequence[int]
     ) -> None:
-        """A random start; for the arguments see `fit_network`."""
+        """A random start, to be fitted on these rows."""
         self._random = numpy.random.default_rng(seed)
         normal = self._random.standard_normal
-        self.table = normal((columns, units), numpy.float32) * numpy.float32(0.05)
+        columns, width, units = rows.sparse.shape[1], rows.dense.shape[1], settings.units
+        self.table = normal((columns, units), numpy.float32) * numpy.float32(_TABLE_SPREAD)
         self.head = normal((units, categories), numpy.float32) / numpy.float32(numpy.sqrt(units))
         self.bias = numpy.zeros(categories, numpy.float32)
+        self.dense = normal((width, units), numpy.float32) / numpy.float32(numpy.sqrt(max(width, 1)))
+        self._rows: TextRows | None = rows
         self._moments = {
-            name: (numpy.zeros_like(value), numpy.zeros_like(value))
-            for name, value in (("table", self.table), ("head", self.head), ("bias", self.bias))
+            name: (numpy.zeros_like(getattr(self, name)), numpy.zeros_like(getattr(self, name)))
+            for name in ("table", "dense", "head", "bias")
         }
-        self._steps = 0
-        self._feature_dropout, self._unit_dropout = feature_dropout, unit_dropout
+        self._place = numpy.full(columns, -1, numpy.int32)
+        self._steps, self._settings = 0, settings
 
-    def features(self, rows: scipy.sparse.csr_matrix) -> numpy.ndarray:
+    def forget_rows(self) -> None:
+        """Let go of what only fitting needs."""
+        self._rows, self._moments = None, {}
+
+    def features(self, rows: TextRows) -> numpy.ndarray:
         """float32 (n, units), 0 or above."""
-        return numpy.maximum(rows @ self.table, 0)
+        pooled = rows.sparse @ self.table
+        if self.dense.shape[0]:
+            pooled += rows.dense.astype(numpy.float32) @ self.dense
+        return numpy.maximum(pooled, 0)
 
-    def logits(self, rows: scipy.sparse.csr_matrix) -> numpy.ndarray:
+    def logits(self, rows: TextRows) -> numpy.ndarray:
         """float32 (n, categories)."""
         return self.features(rows) @ self.head + self.bias
 
     def step(
-        self,
-        rows: scipy.sparse.csr_matrix,
-        targets: numpy.ndarray,
-        weights: numpy.ndarray,
-        learning_rate: float,
+        self, chosen: numpy.ndarray, targets: numpy.ndarray, weights: numpy.ndarray, learning_rate: float
     ) -> float:
         """One step.
 
         Args:
-            rows: float32 (n, columns); its values are changed.
+            chosen: int (n,), which of the rows.
             targets: float32 (n, categories), rows sum to 1.
             weights: float32 (n,).
             learning_rate: Above 0.
@@ -111,17 +174,22 @@ class SparseNetwork:
             The sum of the rows' weighted cross-entropies, in nats.
         """
         self._steps += 1
-        seen = self._random.random(rows.nnz, numpy.float32) >= self._feature_dropout
-        rows.data *= seen / numpy.float32(1 - self._feature_dropout)
-        # Only the touched columns take part, renumbered from 0.
-        touched, renumbered = numpy.unique(rows.indices, return_inverse=True)
-        rows = scipy.sparse.csr_matrix(
-            (rows.data, renumbered, rows.indptr), shape=(rows.shape[0], len(touched))
+        settings, sparse = self._settings, self._rows.sparse
+        entries = (sparse.indptr, sparse.indices, sparse.data, chosen)
+        kept_share = numpy.float32(1 - settings.feature_dropout)
+        count = int((sparse.indptr[chosen + 1] - sparse.indptr[chosen]).sum())
+        seen = self._random.random(count, numpy.float32) < kept_share
+        pooled = numpy.zeros((len(chosen), settings.units), numpy.float32)
+        _add_table_rows(*entries, seen, self.table, pooled)
+        pooled /= kept_share
+        dense = self._rows.dense[chosen].astype(numpy.float32)
+        dense *= (self._random.random(dense.shape, numpy.float32) >= _DENSE_DROPOUT) / numpy.float32(
+            1 - _DENSE_DROPOUT
         )
+        pooled += dense @ self.dense
 
-        pooled = rows @ self.table[touched]
-        on = self._random.random(pooled.shape, numpy.float32) >= self._unit_dropout
-        gate = on * (pooled > 0) / numpy.float32(1 - self._unit_dropout)
+        on = self._random.random(pooled.shape, numpy.float32) >= settings.unit_dropout
+        gate = on * (pooled > 0) / numpy.float32(1 - settings.unit_dropout)
         features = pooled * gate
         log_probabilities = log_softmax(features @ self.head + self.bias, axis=1)
         loss = float((weights[:, None] * targets * -log_probabilities).sum())
@@ -129,17 +197,90 @@ class SparseNetwork:
         error = (numpy.exp(log_probabilities) - targets) * (weights / len(weights))[:, None]
         pooled_error = (error @ self.head.T) * gate
         rate = learning_rate * numpy.sqrt(1 - self._MEMORY**self._steps) / (1 - self._MOMENTUM**self._steps)
-        self._move("head", slice(None), features.T @ error, rate)
-        self._move("bias", slice(None), error.sum(axis=0), rate)
-        self._move("table", touched, rows.T @ pooled_error, rate)
+        self._move("head", features.T @ error, rate)
+        self._move("bias", error.sum(axis=0), rate)
+        self._move("dense", dense.T @ pooled_error, rate * settings.dense_rate)
+
+        touched = numpy.empty(count, numpy.int32)
+        gradient = numpy.empty((count, settings.units), numpy.float32)
+        found = _gather_gradient(*entries, seen, pooled_error / kept_share, self._place, touched, gradient)
+        _move_table_rows(
+            touched[:found],
+            gradient,
+            self._place,
+            self.table,
+            *self._moments["table"],
+            *map(
+                numpy.float32,
+                (self._MOMENTUM, self._MEMORY, rate, self._EPSILON, settings.decay * learning_rate),
+            ),
+        )
         return loss
 
-    def _move(self, name: str, chosen: numpy.ndarray | slice, gradient: numpy.ndarray, rate: float) -> None:
-        """Adam (Kingma and Ba 2015) on the chosen rows; the others keep their moments ("lazy" Adam)."""
+    def _move(self, name: str, gradient: numpy.ndarray, rate: float) -> None:
+        """Adam (Kingma and Ba 2015) on all of a small array."""
         first, second = self._moments[name]
-        momentum, memory = self._MOMENTUM, self._MEMORY
-        first_chosen = momentum * first[chosen] + (1 - momentum) * gradient
-        second_chosen = memory * second[chosen] + (1 - memory) * gradient**2
-        first[chosen], second[chosen] = first_chosen, second_chosen
-        change = numpy.float32(rate) * first_chosen / (numpy.sqrt(second_chosen) + self._EPSILON)
-        getattr(self, name)[chosen] -= change
+        first += (1 - self._MOMENTUM) * (gradient - first)
+        second += (1 - self._MEMORY) * (gradient**2 - second)
+        change = numpy.float32(rate) * first / (numpy.sqrt(second) + numpy.float32(self._EPSILON))
+        getattr(self, name)[...] -= change
+
+
+def _compiled(function: Callable) -> Callable:
+    """Compiled for the processor; kept on disk, so that the next process need not compile again."""
+    return numba.njit(nogil=True, fastmath=True, cache=True)(function)
+
+
+@_compiled
+def _add_table_rows(starts, columns, values, chosen, seen, table, pooled):
+    """Add to row i of pooled the table rows of text chosen[i], each times its value, where they are seen."""
+    entry = 0
+    for row in range(chosen.shape[0]):
+        for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
+            if seen[entry]:
+                value, column = values[position], columns[position]
+                for unit in range(table.shape[1]):
+                    pooled[row, unit] += value * table[column, unit]
+            entry += 1
+
+
+@_compiled
+def _gather_gradient(starts, columns, values, chosen, seen, error, place, touched, gradient):
+    """The gradient of each table row that was seen, one after the other; returns how many rows these are.
+
+    `place` holds -1 for every column before the call, and where its gradient stands after it.
+    """
+    entry, found = 0, 0
+    for row in range(chosen.shape[0]):
+        for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
+            if seen[entry]:
+                value, column = values[position], columns[position]
+                if place[column] < 0:
+                    place[column] = found
+                    touched[found] = column
+                    gradient[found] = 0
+                    found += 1
+                at = place[column]
+                for unit in range(error.shape[1]):
+                    gradient[at, unit] += value * error[row, unit]
+            entry += 1
+    return found
+
+
+@_compiled
+def _move_table_rows(touched, gradient, place, table, first, second, momentum, memory, rate, epsilon, decay):
+    """Adam on the touched rows; the others keep their moments ("lazy" Adam), and decay apart from them.
+
+    The decay is that of AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization").
+    """
+    for at in range(touched.shape[0]):
+        column = touched[at]
+        place[column] = -1
+        for unit in range(table.shape[1]):
+            slope = gradient[at, unit]
+            first[column, unit] = momentum * first[column, unit] + (1 - momentum) * slope
+            second[column, unit] = memory * second[column, unit] + (1 - memory) * slope * slope
+            table[column, unit] -= (
+                rate * first[column, unit] / (numpy.sqrt(second[column, unit]) + epsilon)
+                + decay * table[column, unit]
+            )
