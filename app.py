@@ -244,8 +244,8 @@ def check_tools() -> None:
     """
     if importlib.util.find_spec("mcp") is None:
         raise ToolsError(
-            "--mcp needs a library that is not installed; install it with `pip install 'rakuten-models[mcp]'`, or "
-            "leave --mcp out."
+            "--mcp needs a library that is not installed; install it with `pip install -r requirements.txt "
+            "-r requirements-mcp.txt` in an environment of its own, or leave --mcp out."
         )
 
 

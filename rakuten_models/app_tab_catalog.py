@@ -358,8 +358,8 @@ class CatalogTab:
                 image: The column of the pictures' file names; "" if absent.
 
             Returns:
-                The scored file: the rows as they were, with category, name, probability, decision and the
-                three best answers; and the counts of rows, scored, failed and to_review, with seconds.
+                the scored file: the rows as they were, with category, name, probability and decision
+                the counts of rows, scored, failed and to_review, with seconds
             """
             if catalog is None:
                 raise sentence_error(Words()("give_catalog"))

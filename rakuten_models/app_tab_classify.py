@@ -260,9 +260,11 @@ class ClassifyTab:
                 image: A picture file; None if absent.
 
             Returns:
-                prdtypecode, category (names by language), probability, decision ("accept" or "review"),
-                threshold, image_weight, probabilities of all categories, best answers of text and image
-                alone; where something is wrong, "error" says what.
+                prdtypecode and category (names by language)
+                probability, decision ("accept" or "review") and threshold
+                probabilities of all categories, the best first
+                the best answers of text and image alone, and image_weight, the picture's share in the answer
+                error, a sentence that says what is wrong, else null
             """
             check_picture_size(image, Words())
             # A program may send null for a text that it does not have.
@@ -284,9 +286,11 @@ class ClassifyTab:
                 prdtypecode: The category to explain; None for the one that the models choose.
 
             Returns:
-                prdtypecode and category (names by language) that were explained, the words of designation
-                and description with their place and contribution, the text's score and its base, and the
-                heat map (rows of numbers) of the picture with its score; null where that side is absent.
+                prdtypecode, category (names by language) and probability of what was explained
+                words of designation and description with their place and contribution
+                text_score, to which base and all words add up
+                heat_map (rows of numbers) of the picture, whose mean is image_score
+                score of the model that answered, with text_part and image_part; null where a side is absent
             """
             check_picture_size(image, Words())
             product = Product(designation or "", description or "", image)

@@ -256,7 +256,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "repository": ("Repository or folder", "Dépôt ou dossier"),
     "revision": ("Revision", "Révision"),
     "no_revision": ("none (a folder)", "aucune (un dossier)"),
-    "date": ("Date", "Date"),
+    "date": ("Date of training", "Date d'entraînement"),
     "trained_on": ("Trained on", "Entraîné sur"),
     "measured_on": ("Measured on", "Mesuré sur"),
     "products_count": ("{count} products", "{count} produits"),

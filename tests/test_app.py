@@ -1,6 +1,5 @@
 """The app started for real and called as programs call it, and the page's HTML read as a visitor reads it."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -185,15 +184,7 @@ def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_
 def test_a_tool_server_without_its_library_ends_the_app_with_the_command_to_install_it(monkeypatch, capsys):
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
     assert run_command(app.main, ["--mcp", "--port", str(free_port())]) == 2
-    assert "pip install 'rakuten-models[mcp]'" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="mcp is not installed; see README.md")
-def test_agents_find_every_action_as_a_tool(tiny_bundle, tmp_path):
-    with running_app(tiny_bundle, tmp_path, "--mcp") as address:
-        tools = httpx.get(f"{address}/gradio_api/mcp/schema").json()
-    assert {tool["name"] for tool in tools} == {"classify", "explain", "classify_batch"}
-    assert all(len(tool["description"]) > 50 for tool in tools)
+    assert "-r requirements-mcp.txt` in an environment of its own" in capsys.readouterr().err
 
 
 @pytest.fixture
