@@ -165,7 +165,9 @@ def build_demo(
     def head(language: str) -> str:
         return head_html(classifier.categories, name, classifier.revision, Words(language))
 
-    with gr.Blocks(title=Words()("title"), analytics_enabled=False, delete_cache=(HOUR, HOUR)) as demo:
+    # Gradio's own variable, but off unless it says so.
+    analytics = os.environ.get("GRADIO_ANALYTICS_ENABLED", "False") == "True"
+    with gr.Blocks(title=Words()("title"), analytics_enabled=analytics, delete_cache=(HOUR, HOUR)) as demo:
         with gr.Row(elem_classes="top"):
             top = gr.HTML(head("en"))
             language = gr.Radio(

@@ -24,12 +24,22 @@ from rakuten_models.app_catalog import (
 )
 from rakuten_models.app_figures import confusion_detail_html, confusion_html
 from rakuten_models.app_scoring import ScoredCatalog
-from rakuten_models.app_shared import AppParts, chosen_threshold, guard_upload, guarded, mark, sentence_error
+from rakuten_models.app_sentences import UNEXPECTED, said
+from rakuten_models.app_shared import (
+    AppParts,
+    checked_upload,
+    chosen_threshold,
+    guard_upload,
+    guarded,
+    mark,
+    sentence_error,
+)
 from rakuten_models.app_tab_model import CONFUSION_SCRIPT
 from rakuten_models.app_visits import Finished, Visit, Visits, in_background
 from rakuten_models.app_words import Words
 from rakuten_models.batch import BatchCancelled
 from rakuten_models.batch_columns import Columns, has_product
+from rakuten_models.page import card_html
 from rakuten_models.product import RakutenModelsError
 
 # A picked category is sent at once; the keyboard's place stays where it is, for nothing is drawn anew.
@@ -78,7 +88,7 @@ class CatalogTab:
             self._run = gr.Button(mark("score"), variant="primary", scale=3, min_width=160)
         self._progress = gr.HTML("", elem_id="catalog-progress")
         with gr.Column(visible=False) as self._results:
-            self._download = gr.DownloadButton(mark("download_scored"), variant="primary", elem_id="scored")
+            self._download = gr.DownloadButton(mark("download_scored"), elem_id="scored")
             self._summary = gr.HTML("")
             self._measures = gr.HTML("")
             self._matrix = gr.HTML("", js_on_load=CONFUSION_SCRIPT)
@@ -156,26 +166,27 @@ class CatalogTab:
             ],
             **quick,
         )
-        self._matrix.select(self._choose_cell, language, self._detail, **quick)
-        self._review.select(self._correct, language, [self._corrections, self._count], **quick)
+        self._matrix.select(guarded(self._choose_cell), language, self._detail, **quick)
+        self._review.select(guarded(self._correct), language, [self._corrections, self._count], **quick)
         turning = [self._page, language], [self._page, self._review]
-        self._previous.click(self._previous_page, *turning, **quick)
-        self._next.click(self._next_page, *turning, **quick)
+        self._previous.click(guarded(self._previous_page), *turning, **quick)
+        self._next.click(guarded(self._next_page), *turning, **quick)
 
     def _recognise(self, source: str | None, language: str) -> tuple[Any, ...]:
         """What the columns are, as soon as a file is there."""
         words = Words(language)
         none = [gr.update(choices=[(words("no_column"), "")], value="")] * len(self._columns)
-        if source is None:
-            return "", gr.update(visible=False), *none
         try:
+            source = checked_upload(source)
+            if source is None:
+                return "", gr.update(visible=False), *none
             header, columns = app_scoring.recognise(Path(source))
         except RakutenModelsError as error:
-            sentence = words("file_unreadable", sentence=str(error))
+            sentence = words("file_unreadable", sentence=said(str(error), words))
             return failure_html(sentence), gr.update(visible=False), *none
         except Exception:
             app_scoring.logger.exception("a catalog's columns could not be read")
-            return failure_html(words("unexpected")), gr.update(visible=False), *none
+            return failure_html(said(UNEXPECTED, words)), gr.update(visible=False), *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
@@ -200,13 +211,14 @@ class CatalogTab:
         words = Words(language)
         nothing = [gr.skip()] * 12
         idle = [gr.update(interactive=True), gr.update(interactive=False)]
-        if source is None:
-            yield failure_html(words("give_catalog")), *idle, *nothing
-            return
         try:
+            source, pictures = checked_upload(source), checked_upload(pictures)
+            if source is None:
+                yield failure_html(words("give_catalog")), *idle, *nothing
+                return
             columns = _chosen_columns(Path(source), designation, description, image, label)
         except RakutenModelsError as error:
-            yield failure_html(words("file_unreadable", sentence=str(error))), *idle, *nothing
+            yield failure_html(words("file_unreadable", sentence=said(str(error), words))), *idle, *nothing
             return
         if not has_product(columns):
             yield failure_html(words("give_column")), *idle, *nothing
@@ -248,10 +260,10 @@ class CatalogTab:
                 shutil.rmtree(folder, ignore_errors=True)
                 yield message_html(words("cancelled")), *idle, *nothing
             except RakutenModelsError as error:
-                yield failure_html(words("catalog_failed", sentence=str(error))), *idle, *nothing
+                yield failure_html(words("catalog_failed", sentence=said(str(error), words))), *idle, *nothing
             except Exception:
                 app_scoring.logger.exception("a catalog could not be scored")
-                yield failure_html(words("unexpected")), *idle, *nothing
+                yield failure_html(said(UNEXPECTED, words)), *idle, *nothing
 
     def _shown(self, visit: Visit, scored: ScoredCatalog, words: Words) -> tuple[Any, ...]:
         visit.scored = scored
@@ -270,10 +282,13 @@ class CatalogTab:
         """Summary, measures, confusion matrix, its detail, first rows and review."""
         scored, categories = visit.scored, self._parts.classifier.categories
         measures = matrix = detail = ""
+        if scored.unmeasured:
+            measures = card_html(words("measured"), message_html(said(scored.unmeasured, words)))
         if scored.measures is not None:
-            found = scored.measures
-            measures = measures_html(found.rows, found.accuracy, found.weighted_f1, words)
-            matrix = confusion_html(found.confusion_matrix, scored.measured_categories(categories), words)
+            measures = measures_html(scored.measures, words)
+            matrix = confusion_html(
+                scored.measures.confusion_matrix, scored.measured_categories(categories), words
+            )
             detail = self._cell_html(visit, None, None, words)
         return (
             summary_html(scored.summary, categories, scored.seconds, scored.rate, words),
@@ -281,7 +296,7 @@ class CatalogTab:
             matrix,
             detail,
             preview_html(scored.summary.first, categories, words),
-            review_html(scored.summary.doubtful, page, visit.corrections, categories, words),
+            review_html(scored.summary, page, visit.corrections, categories, words),
         )
 
     def _again(self, language: str, page: int, request: gr.Request) -> tuple[Any, ...]:
@@ -315,10 +330,12 @@ class CatalogTab:
 
     def _turned(self, page: int, language: str, visit: Visit) -> tuple[int, str]:
         """A page of the review, the nearest one if there is no such page."""
-        rows = visit.scored.summary.doubtful if visit.scored is not None else []
-        page = min(max(page, 0), max(0, (len(rows) - 1) // REVIEW_PAGE))
+        if visit.scored is None:
+            return 0, ""
+        summary = visit.scored.summary
+        page = min(max(page, 0), max(0, (len(summary.doubtful) - 1) // REVIEW_PAGE))
         categories = self._parts.classifier.categories
-        return page, review_html(rows, page, visit.corrections, categories, Words(language))
+        return page, review_html(summary, page, visit.corrections, categories, Words(language))
 
     def _correct(self, language: str, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
         """Note a picked category and renew the file of corrections."""
@@ -361,6 +378,7 @@ class CatalogTab:
                 the scored file: the rows as they were, with category, name, probability and decision
                 the counts of rows, scored, failed and to_review, with seconds
             """
+            catalog, pictures = checked_upload(catalog), checked_upload(pictures)
             if catalog is None:
                 raise sentence_error(Words()("give_catalog"))
             _, columns = app_scoring.recognise(Path(catalog))

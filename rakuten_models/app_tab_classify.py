@@ -10,7 +10,7 @@ from gradio.events import Dependency
 
 from rakuten_models.app_shared import (
     AppParts,
-    check_picture_size,
+    checked_picture,
     chosen_threshold,
     decide,
     guard_upload,
@@ -21,7 +21,7 @@ from rakuten_models.app_shared import (
 from rakuten_models.app_why import explanation_to_json, why_html
 from rakuten_models.app_words import Words
 from rakuten_models.classify import prediction_to_json
-from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, answer_html, as_html, empty_html
+from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, TEXT_PICTURE, answer_html, as_html, empty_html
 from rakuten_models.product import Prediction, Product, RakutenModelsError
 
 # Brings the answer into view on a phone, where it lies below the inputs.
@@ -101,7 +101,7 @@ class ClassifyTab:
         self._examples_title = gr.HTML(self._examples_html("en"))
         with gr.Row(elem_classes="examples"):
             self._examples = [
-                gr.Button(mark(key), icon=EXAMPLES_FOLDER / file_name if file_name else None, size="sm")
+                gr.Button(mark(key), icon=EXAMPLES_FOLDER / (file_name or TEXT_PICTURE), size="sm")
                 for key, _, _, file_name in EXAMPLES
             ]
 
@@ -213,7 +213,7 @@ class ClassifyTab:
         words = Words(language)
         if quiet and not _given(designation, description, image):
             return empty_html(words)
-        check_picture_size(image, words)
+        image = checked_picture(image)
         threshold, own = chosen_threshold(slider, self._parts.own_threshold)
         prediction = decide(self._predict(Product(designation, description, image)), threshold)
         return answer_html(prediction, threshold, words, own_threshold=own)
@@ -237,9 +237,8 @@ class ClassifyTab:
     ) -> str:
         if not _given(designation, description, image):
             return ""
-        product = Product(designation, description, image)
         try:
-            check_picture_size(image, Words(language))
+            product = Product(designation, description, checked_picture(image))
             return why_html(self._parts.classifier, product, code, Words(language))
         except RakutenModelsError:
             # The answer above already says what is wrong with this product.
@@ -266,7 +265,7 @@ class ClassifyTab:
                 the best answers of text and image alone, and image_weight, the picture's share in the answer
                 error, a sentence that says what is wrong, else null
             """
-            check_picture_size(image, Words())
+            image = checked_picture(image)
             # A program may send null for a text that it does not have.
             prediction = self._predict(Product(designation or "", description or "", image))
             return prediction_to_json(prediction, parts.own_threshold)
@@ -275,7 +274,7 @@ class ClassifyTab:
             designation: str = "",
             description: str = "",
             image: str | None = None,
-            prdtypecode: float | None = None,
+            prdtypecode: int | None = None,
         ) -> dict[str, Any]:
             """Explain one product's answer: the words and the parts of the picture that speak for a category.
 
@@ -292,13 +291,14 @@ class ClassifyTab:
                 heat_map (rows of numbers) of the picture, whose mean is image_score
                 score of the model that answered, with text_part and image_part; null where a side is absent
             """
-            check_picture_size(image, Words())
+            image = checked_picture(image)
             product = Product(designation or "", description or "", image)
-            code = None if prdtypecode is None else int(prdtypecode)
-            return explanation_to_json(parts.classifier.explain(product, code))
+            return explanation_to_json(parts.classifier.explain(product, prdtypecode))
 
         values = gr.JSON(visible=False)
         code = gr.Number(None, label="prdtypecode", precision=0, visible=False)
+        # As it comes: the explanation says better than Gradio what is no code.
+        code.preprocess = lambda payload: payload
         shared = {"concurrency_id": "classify"}
         gr.on([], guarded(classify), self.inputs, values, api_name="classify", **shared)
         gr.on([], guarded(explain), [*self.inputs, code], values, api_name="explain", **shared)

@@ -46,7 +46,7 @@ def why_html(classifier: ProductClassifier, product: Product, code: int | None, 
             f'<p class="back"><button type="button" class="link" data-code="{chosen.prdtypecode}">'
             f"{as_html(words('why_back'))}: {as_html(chosen.name(words.language))}</button></p>"
         )
-    title = words("why_title", category=f"“{category.name(words.language)}”")
+    title = words("why_title", category=words.quoted(category.name(words.language)))
     return (
         f'<div class="answer why"><section><h3>{as_html(title)} <span class="code">{category.prdtypecode}</span>'
         f"</h3>{back}{_words_html(explanation, product, words)}</section>"

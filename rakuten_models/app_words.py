@@ -47,28 +47,15 @@ _WORDS: dict[str, tuple[str, str]] = {
         "Type a designation, drop a picture, or try one of the examples.",
         "Saisissez un titre, déposez une photo, ou essayez un des exemples.",
     ),
-    "nothing_given": (
-        "The product holds no text and no picture; give a designation or a picture.",
-        "Le produit n'a ni texte ni photo ; donnez un titre ou une photo.",
-    ),
     "not_classified": (
         "This product could not be classified.",
         "Ce produit n'a pas pu être classé.",
-    ),
-    "unexpected": (
-        "Something went wrong with this input; change it and try again.",
-        "Cette saisie n'a pas pu être traitée ; modifiez-la et réessayez.",
-    ),
-    "picture_too_large": (
-        "The picture has {size} MB; upload one of at most {limit} MB.",
-        "La photo fait {size} Mo ; envoyez-en une d'au plus {limit} Mo.",
     ),
     "text_only_note": (
         "This answer comes from the text alone.",
         "Cette réponse vient du texte seul.",
     ),
-    "details": ("In detail: {sentence}", "En détail (en anglais) : {sentence}"),
-    "picture_unreadable": ("", "La photo n'a pas pu être lue."),
+    "in_english": ("{sentence}", "En anglais : {sentence}"),
     "probability": ("probability", "probabilité"),
     "accept": ("Accept", "Accepter"),
     "review": ("Review", "À vérifier"),
@@ -190,11 +177,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "file_unreadable": (
         "This file cannot be read: {sentence}",
-        "Ce fichier n'a pas pu être lu (en anglais) : {sentence}",
+        "Ce fichier n'a pas pu être lu : {sentence}",
     ),
     "catalog_failed": (
         "The catalog could not be scored: {sentence}",
-        "Le catalogue n'a pas pu être classé (en anglais) : {sentence}",
+        "Le catalogue n'a pas pu être classé : {sentence}",
     ),
     "too_busy": (
         "Another catalog of yours is being scored; wait for it or cancel it.",
@@ -220,14 +207,32 @@ _WORDS: dict[str, tuple[str, str]] = {
     "to_review": ("to review", "à vérifier"),
     "accepted": ("accepted", "acceptés"),
     "failed": ("not scored", "non classés"),
+    "not_scored": ("Not scored", "Non classé"),
     "problem_rows": ("Rows with a problem", "Lignes avec un problème"),
     "row": ("Row", "Ligne"),
+    "row_line": ("Row {row} (line {line} of the file)", "Ligne {row} du tableau (ligne {line} du fichier)"),
     "and_more": ("and {count} more", "et {count} autres"),
     "per_category": ("Products per category", "Produits par rayon"),
     "preview": ("First rows", "Premières lignes"),
     "category": ("Category", "Rayon"),
     "decision": ("Decision", "Décision"),
     "measured": ("Against the file's labels", "Face aux vrais codes du fichier"),
+    "measured_unscored": (
+        "{count} rows with a label could not be scored; they count as wrong.",
+        "{count} lignes avec un code n'ont pas pu être classées ; elles comptent comme fausses.",
+    ),
+    "measured_unlabelled": (
+        "{count} rows have no label and are not counted.",
+        "{count} lignes n'ont pas de code et ne comptent pas.",
+    ),
+    "measured_unknown": (
+        "{count} rows have a code that these models do not know ({examples}); they count as wrong.",
+        "{count} lignes ont un code que ces modèles ne connaissent pas ({examples}) ; elles comptent comme fausses.",
+    ),
+    "measured_unreadable": (
+        "{count} labels are no whole number and count as none ({examples}).",
+        "{count} codes ne sont pas des nombres entiers et comptent comme absents ({examples}).",
+    ),
     "measured_rows": ("rows with a label", "lignes avec un code"),
     "review_title": ("Review the doubtful rows", "Vérifier les lignes douteuses"),
     "review_intro": (
@@ -238,6 +243,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "review_none": ("No row needs a review.", "Aucune ligne n'est à vérifier."),
     "review_page": ("Rows {first} to {last} of {count}", "Lignes {first} à {last} sur {count}"),
+    "review_rest": (
+        "{count} more rows are to be reviewed; the scored file says which.",
+        "{count} autres lignes sont à vérifier ; le fichier classé dit lesquelles.",
+    ),
     "review_count": ("{count} rows reviewed", "{count} lignes vérifiées"),
     "review_pick": ("Right category of row {row}", "Bon rayon de la ligne {row}"),
     "review_choose": ("not reviewed", "non vérifiée"),
@@ -392,6 +401,10 @@ class Words:
             KeyError: No such words.
         """
         return _WORDS[key][self._column].format(**values) if values else _WORDS[key][self._column]
+
+    def quoted(self, name: str) -> str:
+        """A name in quotation marks: “Pool” or « Piscine »."""
+        return f"«\u00a0{name}\u00a0»" if self.language == "fr" else f"“{name}”"
 
     def percent(self, probability: float) -> str:
         """A probability for people: "94.2%" or "94,2 %"."""

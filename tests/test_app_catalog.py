@@ -7,16 +7,25 @@ import time
 import zipfile
 
 import httpx
+import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
 from gradio_client import Client, handle_file
 
 from rakuten_models import Category, Prediction
-from rakuten_models.app_catalog import CatalogSummary, ScoredRow, preview_html, review_html, summary_html
+from rakuten_models.app_catalog import (
+    CatalogSummary,
+    ScoredRow,
+    measures_html,
+    preview_html,
+    review_html,
+    summary_html,
+)
 from rakuten_models.app_scoring import ClassifierAtThreshold, write_labels
 from rakuten_models.app_visits import Finished, Visits, in_background
 from rakuten_models.app_words import Words
+from rakuten_models.batch import BatchMeasures
 from rakuten_models.page import EXAMPLES_FOLDER
 from tests.app_server import running_app
 from tests.screenshots import NO_BROWSER, find_browser, open_browser
@@ -197,7 +206,9 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(visit, catalog, pictures, f
         expect(page.get_by_label(label)).to_have_value(column)
     score(page, expect)
     expect(page.locator(".scored-title")).to_have_text(f"{len(ROWS) - 1} products scored")
-    expect(page.locator(".problems")).to_contain_text(re.compile(r"Row 30: Line \d+ has 6 fields"))
+    expect(page.locator(".problems")).to_contain_text(
+        re.compile(r"Row 30 \(line 31 of the file\): Line 31 has 6")
+    )
     expect(page.locator(".problems")).to_contain_text("nowhere.jpg")
     expect(page.get_by_text("Against the file's labels")).to_be_visible()
     assert page.locator("table img, .review-rows img").count() == 0
@@ -313,12 +324,36 @@ def test_a_summary_counts_all_and_keeps_the_most_doubtful():
     for html in (
         summary_html(summary, CATEGORIES, 1.0, 800.0, words),
         preview_html(summary.first, CATEGORIES, words),
-        review_html(summary.doubtful, 0, {101: 12}, CATEGORIES, words),
-        review_html([], 0, {}, CATEGORIES, words),
+        review_html(summary, 0, {101: 12}, CATEGORIES, words),
+        review_html(CatalogSummary(), 0, {}, CATEGORIES, words),
     ):
         assert "<img" not in html and "${" not in html and "{{" not in html
-    html = review_html(summary.doubtful, 0, {101: 12}, CATEGORIES, words)
+    html = review_html(summary, 0, {101: 12}, CATEGORIES, words)
     assert html.count("<select") == 10 and html.count(" selected") == 1
+    assert "Rows 1 to 10 of 500. 200 more rows are to be reviewed; the scored file says which." in html
+
+
+def test_measures_say_which_labels_did_not_count():
+    measures = BatchMeasures(
+        accuracy=0.5,
+        weighted_f1=0.25,
+        confusion_matrix=numpy.eye(2, dtype=int),
+        prdtypecodes=(10, 99),
+        rows=12,
+        unscored=1,
+        unlabelled=2,
+        unknown={99: 3},
+        unreadable={"<b>": 4, **{f"text {n}": 1 for n in range(6)}},
+    )
+    html = measures_html(measures, Words())
+    assert "0.500" in html and "0.250" in html
+    assert "1 rows with a label could not be scored" in html and "2 rows have no label" in html
+    assert "3 rows have a code that these models do not know (99)" in html
+    assert (
+        "10 labels are no whole number and count as none (&lt;b&gt;, text 0, text 1, text 2, text 3, …)"
+        in html
+    )
+    assert "rows" not in measures_html(BatchMeasures(1.0, 1.0, numpy.eye(1), (10,), 5), Words("fr"))
 
 
 def test_without_corrections_there_is_no_labels_file(tmp_path):

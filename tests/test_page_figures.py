@@ -95,6 +95,7 @@ def test_a_cell_says_what_its_two_categories_are():
     assert "5 of 5 products of “Shelf 2” (12) were answered rightly" in confusion_detail_html(
         MATRIX, CATEGORIES, 2, 2, words
     )
+    assert "«\u00a0Rayon 2\u00a0»" in confusion_detail_html(MATRIX, CATEGORIES, 2, 2, Words("fr"))
     for nowhere in ((None, None), (99, 0), (-1, 0), ("0", "1")):
         assert "Choose a cell" in confusion_detail_html(MATRIX, CATEGORIES, *nowhere, words)
 
