@@ -190,7 +190,7 @@ def build_demo(
         parts = AppParts(classifier, name, language, threshold)
         with gr.Tabs():
             with gr.Tab(mark("tab_classify"), id="classify"):
-                classify = ClassifyTab(parts)
+                classify = ClassifyTab(parts, demo.load)
             with gr.Tab(mark("tab_catalog"), id="catalog"):
                 catalog = CatalogTab(parts)
             with gr.Tab(mark("tab_model"), id="model"):
@@ -200,7 +200,7 @@ def build_demo(
         private = {"api_visibility": "private"}
         language.change(js=_NEXT_LANGUAGE, inputs=language, **private)
         language.change(head, language, top, queue=False, show_progress="hidden", **private)
-        classify.answer_after(demo.load(js=_FIRST_LANGUAGE, outputs=language, **private))
+        demo.load(js=_FIRST_LANGUAGE, outputs=language, **private)
         demo.unload(catalog.forget_visitor)
     demo.queue(default_concurrency_limit=CONCURRENCY, max_size=QUEUE_LENGTH)
     demo.launch = functools.partial(demo.launch, **launch_settings())

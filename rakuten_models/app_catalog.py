@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from rakuten_models.app_sentences import said
 from rakuten_models.app_words import Words
 from rakuten_models.batch import BatchMeasures
-from rakuten_models.page import as_html, card_html, problem_html
+from rakuten_models.page import as_html, card_html, problem_html, shortened
 from rakuten_models.product import ACCEPT, Category
 
 REVIEW_PAGE = 10
 # So many rows are shown, and so many doubtful ones kept to be reviewed; the scored file holds all of them.
 _SHOWN_ROWS = 20
 _MOST_REVIEWED = 500
-_SHOWN_TEXT = 160
 _MOST_LISTED = 5
 
 
@@ -295,12 +294,6 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join([*values[:_MOST_LISTED], *["…"] * (len(values) > _MOST_LISTED)])
 
 
-def shortened(text: str) -> str:
-    """A row's text, cut where a table has no room for more."""
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 1]}…"
-
-
 def review_count_html(corrections: Mapping[int, int], words: Words) -> str:
     """How many rows have been reviewed."""
     return message_html(words("review_count", count=words.number(len(corrections))))
@@ -334,7 +327,7 @@ def _problems(summary: CatalogSummary, words: Words) -> str:
     if not summary.problems:
         return ""
     items = "".join(
-        f"<li>{as_html(_place(row, words))}: {as_html(said(row.problem, words))}</li>"
+        f"<li>{as_html(words('problem_row', place=_place(row, words), sentence=said(row.problem, words)))}</li>"
         for row in summary.problems
     )
     more = summary.noted - len(summary.problems)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 
-from rakuten_models.app_words import Words
+from rakuten_models.app_words import Words, french_spaces
 
 UNEXPECTED = "Something went wrong with this input; change it and try again."
 
@@ -46,7 +46,7 @@ SENTENCES = (
     ),
     # What was uploaded.
     (
-        "This {kind} is not here, or no longer; upload it again.",
+        "The {kind} is not here, or no longer; upload it again.",
         "Ce fichier n'est pas ici, ou n'y est plus ; envoyez-le à nouveau.",
     ),
     (
@@ -208,10 +208,12 @@ def said(sentence: str, words: Words) -> str:
     for pattern, french in _patterns():
         found = pattern.fullmatch(sentence)
         if found:
-            values = found.groupdict()
+            values = {
+                name: re.sub(r"^(\d+)\.(\d+)$", r"\1,\2", value) for name, value in found.groupdict().items()
+            }
             if "picture" in values:
                 values["picture"] = "La photo" + values["picture"].removeprefix("The picture")
-            return french.format(**values)
+            return french_spaces(french).format(**values)
     return words("in_english", sentence=sentence)
 
 

@@ -178,6 +178,11 @@ def checked_picture(image: str | UploadError | None) -> str | None:
     return path
 
 
+def anything_given(designation: str | None, description: str | None, image: str | UploadError | None) -> bool:
+    """Whether the inputs hold something to classify."""
+    return bool((designation or "").strip() or (description or "").strip() or image)
+
+
 def _said_of(data_model: type[GradioModel]) -> type[GradioModel]:
     """The same model of a message, which refuses another form with a sentence instead of the library's report."""
 
@@ -209,6 +214,6 @@ def _uploaded_file(
     folders = [Path(folder).resolve() for folder in (component.GRADIO_CACHE, EXAMPLES_FOLDER)]
     if not any(path.is_relative_to(folder) for folder in folders) or not path.is_file():
         return UploadError(
-            f"This {'picture' if is_picture else 'file'} is not here, or no longer; upload it again."
+            f"The {'picture' if is_picture else 'file'} is not here, or no longer; upload it again."
         )
     return str(path)

@@ -125,7 +125,7 @@ class CatalogTab:
         self._source.change(
             self._recognise,
             [self._source, language],
-            [self._progress, self._column_row, *self._columns],
+            [self._progress, self._results, self._column_row, *self._columns],
             **own,
         )
         shown = [
@@ -173,27 +173,28 @@ class CatalogTab:
         self._next.click(guarded(self._next_page), *turning, **quick)
 
     def _recognise(self, source: str | None, language: str) -> tuple[Any, ...]:
-        """What the columns are, as soon as a file is there."""
+        """What the columns are, as soon as a file is there; what an earlier one gave is put away."""
         words = Words(language)
+        hidden = gr.update(visible=False)
         none = [gr.update(choices=[(words("no_column"), "")], value="")] * len(self._columns)
         try:
             source = checked_upload(source)
             if source is None:
-                return "", gr.update(visible=False), *none
+                return "", hidden, hidden, *none
             header, columns = app_scoring.recognise(Path(source))
         except RakutenModelsError as error:
             sentence = words("file_unreadable", sentence=said(str(error), words))
-            return failure_html(sentence), gr.update(visible=False), *none
+            return failure_html(sentence), hidden, hidden, *none
         except Exception:
             app_scoring.logger.exception("a catalog's columns could not be read")
-            return failure_html(said(UNEXPECTED, words)), gr.update(visible=False), *none
+            return failure_html(said(UNEXPECTED, words)), hidden, hidden, *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
             for name in (columns.designation, columns.description, columns.image, columns.label)
         ]
         message = message_html(words("columns_ready", columns=words.number(len(header))))
-        return message, gr.update(visible=True), *chosen
+        return message, hidden, gr.update(visible=True), *chosen
 
     def _score(
         self,

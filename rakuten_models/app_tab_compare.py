@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import gradio as gr
 from gradio.components import Component
 
-from rakuten_models.app_shared import AppParts, checked_picture, chosen_threshold, decide, guarded_html, mark
+from rakuten_models.app_shared import (
+    AppParts,
+    anything_given,
+    checked_picture,
+    chosen_threshold,
+    decide,
+    guarded_html,
+    mark,
+)
 from rakuten_models.app_words import Words
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.classify import accept_threshold
@@ -51,7 +59,7 @@ class CompareTab:
         self, designation: str, description: str, image: str | None, language: str, slider: float
     ) -> str:
         words = Words(language)
-        if not (designation.strip() or description.strip() or image):
+        if not anything_given(designation, description, image):
             return f'<div class="answer empty"><p>{as_html(words("compare_empty"))}</p></div>'
         image = checked_picture(image)
         product = Product(designation, description, image)

@@ -10,11 +10,12 @@ from typing import Any
 from rakuten_models.app_words import Words
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.explain import Explanation, heat_map_image, highlight_segments
-from rakuten_models.page import as_html
+from rakuten_models.page import as_html, shortened
 from rakuten_models.product import Category, Product, ProductError
 
-# Words in the sentence below the marked text.
+# Words in the sentence below the marked text, and characters of one.
 _MOST = 5
+_LONGEST = 40
 
 
 def why_html(classifier: ProductClassifier, product: Product, code: int | None, words: Words) -> str:
@@ -127,7 +128,7 @@ def _most(explanation: Explanation, words: Words) -> str:
     def listed(sign: int) -> str:
         found = [word for word in ranked if word.contribution * sign > 0][:_MOST]
         return ", ".join(
-            f"{' '.join(word.text.split())} ({words.number(word.contribution, 2, signed=True)})"
+            f"{shortened(word.text, _LONGEST)} ({words.number(word.contribution, 2, signed=True)})"
             for word in found
         ) or words("why_none")
 

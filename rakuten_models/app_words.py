@@ -6,6 +6,8 @@ written on the server by `Words`, in the language that the visitor chose.
 
 from __future__ import annotations
 
+import re
+
 from rakuten_models.classify import percent
 
 LANGUAGES = ("en", "fr")
@@ -40,7 +42,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "example_pool": ("Pool\npicture only", "Piscine\nphoto seule"),
     "example_controller": ("Controller\nEnglish", "Manette\nanglais"),
     "example_drill": ("Drill\nFrench text", "Perceuse\ntexte français"),
-    "example_cushion": ("Cushion cover\nGerman text", "Housse de coussin\ntexte allemand"),
+    "example_cushion": ("Cushion\nGerman text", "Coussin\ntexte allemand"),
     "example_dragons": ("Dragons\ndoubtful", "Dragons\ndouteux"),
     "empty_title": ("The answer appears here", "La réponse apparaît ici"),
     "empty_text": (
@@ -160,8 +162,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "column_label": ("Label column", "Colonne du vrai code"),
     "no_column": ("none", "aucune"),
     "columns_ready": (
-        "{columns} columns found; check which is which, then score.",
-        "{columns} colonnes trouvées ; vérifiez leur rôle, puis lancez.",
+        "Columns found: {columns}. Check which is which, then score.",
+        "Colonnes trouvées : {columns}. Vérifiez leur rôle, puis lancez.",
     ),
     "score": ("Score the catalog", "Classer le catalogue"),
     "cancel": ("Cancel", "Annuler"),
@@ -199,7 +201,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "cancelled": ("Cancelled; nothing was kept.", "Annulé ; rien n'a été gardé."),
     "seconds": ("{count} s", "{count} s"),
     "minutes": ("{count} min", "{count} min"),
-    "scored_title": ("{count} products scored", "{count} produits classés"),
+    "scored_title": ("Products scored: {count}", "Produits classés : {count}"),
     "scored_time": (
         "in {seconds}, {rate} rows a second",
         "en {seconds}, {rate} lignes par seconde",
@@ -211,6 +213,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "problem_rows": ("Rows with a problem", "Lignes avec un problème"),
     "row": ("Row", "Ligne"),
     "row_line": ("Row {row} (line {line} of the file)", "Ligne {row} du tableau (ligne {line} du fichier)"),
+    "problem_row": ("{place}: {sentence}", "{place} : {sentence}"),
     "and_more": ("and {count} more", "et {count} autres"),
     "per_category": ("Products per category", "Produits par rayon"),
     "preview": ("First rows", "Premières lignes"),
@@ -218,20 +221,20 @@ _WORDS: dict[str, tuple[str, str]] = {
     "decision": ("Decision", "Décision"),
     "measured": ("Against the file's labels", "Face aux vrais codes du fichier"),
     "measured_unscored": (
-        "{count} rows with a label could not be scored; they count as wrong.",
-        "{count} lignes avec un code n'ont pas pu être classées ; elles comptent comme fausses.",
+        "With a label, but not scored: {count}; they count as wrong.",
+        "Avec un code, mais non classées : {count} ; elles comptent comme fausses.",
     ),
     "measured_unlabelled": (
-        "{count} rows have no label and are not counted.",
-        "{count} lignes n'ont pas de code et ne comptent pas.",
+        "Without a label: {count}; they are not counted.",
+        "Sans code : {count} ; elles ne comptent pas.",
     ),
     "measured_unknown": (
-        "{count} rows have a code that these models do not know ({examples}); they count as wrong.",
-        "{count} lignes ont un code que ces modèles ne connaissent pas ({examples}) ; elles comptent comme fausses.",
+        "With a code that these models do not know ({examples}): {count}; they count as wrong.",
+        "Avec un code que ces modèles ne connaissent pas ({examples}) : {count} ; elles comptent comme fausses.",
     ),
     "measured_unreadable": (
-        "{count} labels are no whole number and count as none ({examples}).",
-        "{count} codes ne sont pas des nombres entiers et comptent comme absents ({examples}).",
+        "Labels that are no whole number ({examples}): {count}; they count as none.",
+        "Codes qui ne sont pas des nombres entiers ({examples}) : {count} ; ils comptent comme absents.",
     ),
     "measured_rows": ("rows with a label", "lignes avec un code"),
     "review_title": ("Review the doubtful rows", "Vérifier les lignes douteuses"),
@@ -244,10 +247,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "review_none": ("No row needs a review.", "Aucune ligne n'est à vérifier."),
     "review_page": ("Rows {first} to {last} of {count}", "Lignes {first} à {last} sur {count}"),
     "review_rest": (
-        "{count} more rows are to be reviewed; the scored file says which.",
-        "{count} autres lignes sont à vérifier ; le fichier classé dit lesquelles.",
+        "Further rows to be reviewed: {count}; the scored file says which.",
+        "Autres lignes à vérifier : {count} ; le fichier classé dit lesquelles.",
     ),
-    "review_count": ("{count} rows reviewed", "{count} lignes vérifiées"),
+    "review_count": ("Rows reviewed: {count}", "Lignes vérifiées : {count}"),
     "review_pick": ("Right category of row {row}", "Bon rayon de la ligne {row}"),
     "review_choose": ("not reviewed", "non vérifiée"),
     "previous": ("Previous", "Précédent"),
@@ -400,7 +403,10 @@ class Words:
         Raises:
             KeyError: No such words.
         """
-        return _WORDS[key][self._column].format(**values) if values else _WORDS[key][self._column]
+        text = _WORDS[key][self._column]
+        if self.language == "fr":
+            text = french_spaces(text)
+        return text.format(**values) if values else text
 
     def quoted(self, name: str) -> str:
         """A name in quotation marks: “Pool” or « Piscine »."""
@@ -429,6 +435,11 @@ class Words:
         if seconds < 120:
             return self("seconds", count=self.number(seconds))
         return self("minutes", count=self.number(seconds / 60))
+
+
+def french_spaces(text: str) -> str:
+    """French sets a space before : ; ? and !, at which no line may break."""
+    return re.sub(" (?=[:;?!])", "\u00a0", text)
 
 
 def translations() -> dict[str, dict[str, str]]:

@@ -238,6 +238,12 @@ def _code(category: Category) -> str:
     return f'<span class="code">{category.prdtypecode}</span>'
 
 
+def shortened(text: str, most: int = 160) -> str:
+    """A text in one line, cut where there is no room for more than so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def as_html(text: object) -> str:
     """Plain text as HTML; "$" and braces too, which Gradio's HTML component takes for its own templates."""
     return escape(str(text)).replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")

@@ -205,7 +205,7 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(visit, catalog, pictures, f
         page.get_by_label(label).press("Enter")
         expect(page.get_by_label(label)).to_have_value(column)
     score(page, expect)
-    expect(page.locator(".scored-title")).to_have_text(f"{len(ROWS) - 1} products scored")
+    expect(page.locator(".scored-title")).to_have_text(f"Products scored: {len(ROWS) - 1}")
     expect(page.locator(".problems")).to_contain_text(
         re.compile(r"Row 30 \(line 31 of the file\): Line 31 has 6")
     )
@@ -223,7 +223,7 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(visit, catalog, pictures, f
     lists.nth(0).select_option("1560")
     lists.nth(1).focus()
     lists.nth(1).select_option("2583")
-    expect(page.locator("#review-count")).to_have_text("2 rows reviewed")
+    expect(page.locator("#review-count")).to_have_text("Rows reviewed: 2")
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#review")).to_contain_text("Rows 11 to 20")
     page.get_by_role("button", name="Previous").click()
@@ -298,7 +298,7 @@ def test_visitors_see_only_their_own_catalog_on_any_window(visit, folder):
     assert "second secret" in second.content() and "first secret" not in second.content()
     assert first.evaluate("document.documentElement.scrollWidth") <= 390
     first.get_by_label("Français").check()
-    expect(first.locator(".scored-title")).to_have_text("1 produits classés")
+    expect(first.locator(".scored-title")).to_have_text("Produits classés : 1")
     expect(first.locator("#review")).to_contain_text("first secret canapé")
 
 
@@ -330,7 +330,7 @@ def test_a_summary_counts_all_and_keeps_the_most_doubtful():
         assert "<img" not in html and "${" not in html and "{{" not in html
     html = review_html(summary, 0, {101: 12}, CATEGORIES, words)
     assert html.count("<select") == 10 and html.count(" selected") == 1
-    assert "Rows 1 to 10 of 500. 200 more rows are to be reviewed; the scored file says which." in html
+    assert "Rows 1 to 10 of 500. Further rows to be reviewed: 200; the scored file says which." in html
 
 
 def test_measures_say_which_labels_did_not_count():
@@ -347,13 +347,10 @@ def test_measures_say_which_labels_did_not_count():
     )
     html = measures_html(measures, Words())
     assert "0.500" in html and "0.250" in html
-    assert "1 rows with a label could not be scored" in html and "2 rows have no label" in html
-    assert "3 rows have a code that these models do not know (99)" in html
-    assert (
-        "10 labels are no whole number and count as none (&lt;b&gt;, text 0, text 1, text 2, text 3, …)"
-        in html
-    )
-    assert "rows" not in measures_html(BatchMeasures(1.0, 1.0, numpy.eye(1), (10,), 5), Words("fr"))
+    assert "With a label, but not scored: 1" in html and "Without a label: 2" in html
+    assert "do not know (99): 3; they count as wrong" in html
+    assert "no whole number (&lt;b&gt;, text 0, text 1, text 2, text 3, …): 10;" in html
+    assert "hint" not in measures_html(BatchMeasures(1.0, 1.0, numpy.eye(1), (10,), 5), Words())
 
 
 def test_without_corrections_there_is_no_labels_file(tmp_path):

@@ -95,7 +95,7 @@ def test_no_sentence_about_a_visitors_input_is_english_alone(reader):
 
 def test_values_go_into_the_french():
     assert in_french("The picture 'a b.jpg' is empty (0 bytes); choose another picture.") == (
-        "La photo 'a b.jpg' est vide (0 octet) ; choisissez-en une autre."
+        "La photo 'a b.jpg' est vide (0 octet)\u00a0; choisissez-en une autre."
     )
     assert in_french("The picture is empty (0 bytes); choose another picture.").startswith(
         "La photo est vide"
@@ -104,7 +104,7 @@ def test_values_go_into_the_french():
 
 
 def test_what_is_not_translated_says_that_it_is_english():
-    assert in_french("The moon is too bright; wait.") == "En anglais : The moon is too bright; wait."
+    assert in_french("The moon is too bright; wait.") == "En anglais\u00a0: The moon is too bright; wait."
     assert said("The moon is too bright; wait.", Words("en")) == "The moon is too bright; wait."
 
 

@@ -118,7 +118,7 @@ def test_examples_fill_the_inputs_and_clear_empties_them(page):
     page.get_by_role("button", name="Controller").click()
     expect(page.get_by_label("Designation")).to_have_value(re.compile("Wireless controller"))
     expect(page.locator(".trust")).to_be_visible()
-    page.get_by_role("button", name="Cushion cover").click()
+    page.get_by_role("button", name="Cushion").click()
     expect(page.locator(".side").nth(1)).to_contain_text("No picture given")
     page.get_by_role("button", name="Clear").click()
     expect(page.locator(".answer.empty")).to_be_visible()
