@@ -1,5 +1,6 @@
 """What the README tells people to type, typed; and the files that it names, in their places."""
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -65,7 +66,8 @@ def test_every_file_that_is_named_is_there():
     tree = README.split("\n## Files\n")[1].split("```")[1]
     folder = REPOSITORY_ROOT
     for line in tree.strip("\n").splitlines():
-        for name in re.split(r"\s{2,}", line.strip())[0].split():
+        # Names have a dot or end in a slash; what follows them is prose.
+        for name in itertools.takewhile(re.compile(r"Makefile|\S+\.\w+|\w+/").fullmatch, line.split()):
             path = (folder if line.startswith(" ") else REPOSITORY_ROOT) / name
             assert list(path.parent.glob(path.name)), path
         if name.endswith("/") and not line.startswith(" "):
