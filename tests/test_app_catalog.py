@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 from gradio_client import Client, handle_file
 
-from rakuten_models import Category, Prediction
+from rakuten_models import Category, Prediction, app_scoring
 from rakuten_models.app_catalog import (
     CatalogSummary,
     ScoredRow,
@@ -26,6 +26,7 @@ from rakuten_models.app_scoring import ClassifierAtThreshold, write_labels
 from rakuten_models.app_visits import Finished, Visits, in_background
 from rakuten_models.app_words import Words
 from rakuten_models.batch import BatchMeasures
+from rakuten_models.batch_columns import Columns
 from rakuten_models.page import EXAMPLES_FOLDER
 from tests.app_server import running_app
 from tests.screenshots import NO_BROWSER, find_browser, open_browser
@@ -300,6 +301,60 @@ def test_visitors_see_only_their_own_catalog_on_any_window(visit, folder):
     first.get_by_label("Français").check()
     expect(first.locator(".scored-title")).to_have_text("Produits classés : 1")
     expect(first.locator("#review")).to_contain_text("first secret canapé")
+
+
+@needs_browser
+def test_another_file_puts_the_results_of_the_one_before_away(visit, folder):
+    from playwright.sync_api import expect
+
+    page = visit()
+    good, bad = folder / "good.csv", folder / "bad.csv"
+    good.write_text("designation\ncanapé\n", encoding="utf-8")
+    bad.write_bytes(b"")
+    upload(page, "catalog-file", good)
+    expect(page.get_by_label("Designation column")).to_have_value("designation")
+    score(page, expect)
+    page.locator("#catalog-file").get_by_role("button", name="Clear").click()
+    expect(page.locator(".scored-title")).to_have_count(0)
+    upload(page, "catalog-file", bad)
+    expect(page.get_by_role("alert")).to_contain_text("bad.csv is empty")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [(["", ""], "it is empty"), (["x", ""], "'x' is no whole number")]
+)
+def test_labels_without_a_code_leave_the_catalog_scored(classifier, tmp_path, labels, said):
+    source = tmp_path / "catalog.csv"
+    source.write_text(
+        "designation,prdtypecode\n" + "".join(f"canapé,{label}\n" for label in labels), encoding="utf-8"
+    )
+    output = tmp_path / "output"
+    output.mkdir()
+    scored = app_scoring.score(
+        classifier,
+        source,
+        output,
+        pictures=None,
+        columns=Columns(designation="designation", label="prdtypecode"),
+        threshold=0.5,
+    )
+    assert scored.summary.rows == 2 and scored.summary.failed == 0
+    assert scored.measures is None and said in scored.unmeasured
+    assert str(tmp_path) not in scored.unmeasured
+
+
+def test_rows_with_a_problem_are_found_in_their_file(classifier, tmp_path):
+    source = tmp_path / "catalog.csv"
+    source.write_text('designation,note\n"canapé\nde salon",a\n,b\n\nchaise,c,d\n', encoding="utf-8")
+    output = tmp_path / "output"
+    output.mkdir()
+    columns = Columns(designation="designation")
+    scored = app_scoring.score(classifier, source, output, pictures=None, columns=columns, threshold=None)
+    assert [(row.number, row.line) for row in scored.summary.problems] == [(2, 4), (3, 6)]
+    html = summary_html(scored.summary, classifier.categories, 1.0, 1.0, Words())
+    assert (
+        "Row 2 (line 4 of the file): " in html and "Row 3 (line 6 of the file): Line 6 has 3 fields" in html
+    )
 
 
 CATEGORIES = tuple(

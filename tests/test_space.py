@@ -6,7 +6,9 @@ The installing tests take a minute each and need a package registry, so they run
 import re
 import shutil
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -75,24 +77,33 @@ def find_python(version):
     return str(of_pyenv[-1]) if of_pyenv else shutil.which(f"python{version}")
 
 
-@pytest.mark.space
-@pytest.mark.parametrize("version", SPACE_PYTHONS)
-def test_requirements_alone_build_a_space_that_answers(version, tmp_path):
-    python = find_python(version)
+@pytest.fixture(scope="module", params=SPACE_PYTHONS)
+def space(request, tmp_path_factory):
+    """A folder with what a Space holds, and a Python with its requirements and nothing else."""
+    python = find_python(request.param)
     if python is None:
-        pytest.skip(f"no Python {version} on this machine")
-    space = tmp_path / "space"
+        pytest.skip(f"no Python {request.param} on this machine")
+    folder = tmp_path_factory.mktemp("space")
     for name in app_files(REPOSITORY_ROOT, with_starter=True):
-        (space / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY_ROOT / name, space / name)
-    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
-    own_python = str(tmp_path / "venv" / "bin" / "python")
-    for command in (["install", "-qq", "-r", "requirements.txt"], ["check"]):
-        subprocess.run(
-            [own_python, "-m", "pip", "--disable-pip-version-check", *command], cwd=space, check=True
-        )
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY_ROOT / name, folder / name)
+    subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
+    own_python = str(folder / "venv" / "bin" / "python")
+    install(own_python, "-r", str(folder / "requirements.txt"))
+    return folder, own_python
+
+
+def install(python, *what):
+    command = [python, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*command, "install", "-qq", *what], check=True)
+    subprocess.run([*command, "check"], check=True)
+
+
+@pytest.mark.space
+def test_requirements_alone_build_a_space_that_answers(space):
+    folder, python = space
     started = time.monotonic()
-    with app_process([own_python, "app.py"], space) as (address, process):
+    with app_process([python, "app.py"], folder) as (address, process):
         ready = time.monotonic()
         client = Client(address, verbose=False)
         picture = handle_file(EXAMPLES_FOLDER / "pool.jpg")
@@ -107,6 +118,33 @@ def test_requirements_alone_build_a_space_that_answers(version, tmp_path):
     memory = int(peak.group(1)) * 1024 if peak else 0
     assert memory < LARGEST_MEMORY
     print(
-        f"Python {version}: ready after {ready - started:.1f} s, first answer in {answered - asked:.2f} s, "
+        f"ready after {ready - started:.1f} s, first answer in {answered - asked:.2f} s, "
         f"peak memory {memory / 1e6:.0f} MB"
     )
+
+
+@pytest.mark.space
+def test_zero_gpu_accepts_the_app(space):
+    """Its library reports a start only of an app with a marked function, and needs no GPU for that."""
+    folder, python = space
+    install(python, "spaces==0.51.3")
+    asked = []
+
+    class Device(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *values):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Device)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    device = f"http://127.0.0.1:{server.server_port}"
+    variables = {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": device}
+    with app_process([python, "app.py"], folder, **variables) as (address, _):
+        answer = Client(address, verbose=False).predict("Piscine tubulaire ronde", api_name="/classify")
+    server.shutdown()
+    assert asked == ["/startup-report"]
+    assert answer["error"] is None
