@@ -161,22 +161,22 @@ def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[i
     Returns:
         Its path; None without corrections.
     """
-    picked = [
-        {
-            **({"index": row.index} if row.index else {}),
-            "designation": row.designation,
-            "description": row.description,
-            "image": row.image,
-            "prdtypecode": corrections[row.number],
-        }
-        for row in rows
-        if row.number in corrections
-    ]
+    picked = [row for row in rows if row.number in corrections]
     if not picked:
         return None
-    path = folder / "corrections.csv"
-    batch.write_corrections(path, picked)
-    return path
+    # Training takes an index only where each row has its own, and no address of a picture elsewhere.
+    has_index = all(row.index for row in picked) and len({row.index for row in picked}) == len(picked)
+    labels = [
+        {
+            **({"index": row.index} if has_index else {}),
+            "designation": row.designation,
+            "description": row.description,
+            "image": "" if "://" in row.image else row.image,
+            "prdtypecode": corrections[row.number],
+        }
+        for row in picked
+    ]
+    return batch.write_corrections(folder / "corrections.csv", labels)
 
 
 def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:

@@ -388,7 +388,7 @@ class CatalogTab:
             scored = app_scoring.score(
                 classifier,
                 Path(catalog),
-                self._visits.folder(),
+                self._visits.passing_folder(),
                 pictures=Path(pictures) if pictures else None,
                 columns=columns,
                 threshold=self._parts.own_threshold,

@@ -413,6 +413,41 @@ def test_without_corrections_there_is_no_labels_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("indexes", "image", "kept"),
+    [
+        (("7", "8"), "sofa.jpg", [7, 8]),
+        (("7", "7"), "", [0, 1]),
+        (("7", ""), "https://shop/sofa.jpg", [0, 1]),
+    ],
+)
+def test_training_reads_whatever_was_corrected(tmp_path, indexes, image, kept):
+    from training.catalog import read_catalog
+
+    (tmp_path / "sofa.jpg").write_bytes((EXAMPLES_FOLDER / "sofa.jpg").read_bytes())
+    rows = [
+        ScoredRow(
+            number, index, f"chaise {number}", 'bois; <b>neuf</b>, "beau"\n', image, ((10, 0.5),), "review"
+        )
+        for number, index in enumerate(indexes, start=1)
+    ]
+    catalog = read_catalog(write_labels(tmp_path, rows, {1: 10, 2: 1560, 99: 10}))
+    assert catalog.table.index.tolist() == kept
+    assert catalog.table["prdtypecode"].tolist() == [10, 1560]
+    assert catalog.table["designation"].tolist() == ["chaise 1", "chaise 2"]
+    assert catalog.has_image.all() == (image == "sofa.jpg") and not catalog.unreadable_images
+
+
+def test_what_a_program_was_given_goes_after_a_while(monkeypatch):
+    monkeypatch.setattr("rakuten_models.app_visits.KEPT_SECONDS", 0.05)
+    visits = Visits()
+    kept, folder = visits.folder(), visits.passing_folder()
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert kept.exists() and not folder.exists()
+
+
 def test_another_threshold_changes_decisions_alone(classifier):
     from rakuten_models import Product
 
