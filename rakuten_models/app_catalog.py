@@ -1,9 +1,9 @@
-"""The Catalog page's HTML: progress, what a scored catalog holds, its first rows, and the review of doubtful ones."""
+"""The Catalog page's HTML: progress, what a scored catalog holds, its measures and its first rows."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rakuten_models.app_sentences import said
@@ -12,7 +12,6 @@ from rakuten_models.batch import BatchMeasures
 from rakuten_models.page import as_html, card_html, problem_html, shortened
 from rakuten_models.product import ACCEPT, Category
 
-REVIEW_PAGE = 10
 # So many rows are shown, and so many doubtful ones kept to be reviewed; the scored file holds all of them.
 _SHOWN_ROWS = 20
 _MOST_REVIEWED = 500
@@ -227,76 +226,10 @@ def measures_html(measures: BatchMeasures, words: Words) -> str:
     return card_html(words("measured"), f'<div class="tiles">{tiles}</div>{notes}')
 
 
-def review_html(
-    summary: CatalogSummary,
-    page: int,
-    corrections: Mapping[int, int],
-    categories: Sequence[Category],
-    words: Words,
-) -> str:
-    """One page of the doubtful rows, each with a list to pick the right category from.
-
-    Args:
-        summary: Holds them, in their order.
-        page: Which REVIEW_PAGE of them, from 0.
-        corrections: By row number, the prdtypecode that was picked.
-        categories: The bundle's.
-        words: In the visitor's language.
-    """
-    rows = summary.doubtful
-    if not rows:
-        return card_html(words("review_title"), f"<p>{as_html(words('review_none'))}</p>")
-    first = page * REVIEW_PAGE
-    shown = rows[first : first + REVIEW_PAGE]
-    names = {category.prdtypecode: category.name(words.language) for category in categories}
-    others = sorted(names, key=lambda code: names[code].casefold())
-    items = []
-    for row in shown:
-        picked = corrections.get(row.number)
-        options = [f'<option value="">{as_html(words("review_choose"))}</option>']
-        top = [code for code, _ in row.top]
-        for code in [*top, *(code for code in others if code not in top)]:
-            selected = " selected" if code == picked else ""
-            options.append(
-                f'<option value="{code}"{selected}>{as_html(names.get(code, code))} ({code})</option>'
-            )
-        guesses = "".join(
-            f"<li>{as_html(names.get(code, code))} <b>{as_html(words.percent(probability))}</b></li>"
-            for code, probability in row.top
-        )
-        problem = f'<p class="hint">{as_html(said(row.problem, words))}</p>' if row.problem else ""
-        label = as_html(words("review_pick", row=words.number(row.number)))
-        items.append(
-            f'<li class="review-row{" done" if picked is not None else ""}"><div><p class="hint">'
-            f"{as_html(words('row'))} {words.number(row.number)}</p>"
-            f'<p class="review-text">{as_html(row.text)}</p>{problem}</div>'
-            f'<ol class="guesses">{guesses}</ol>'
-            f'<select aria-label="{label}" data-row="{row.number}">{"".join(options)}</select></li>'
-        )
-    place = words(
-        "review_page",
-        first=words.number(first + 1),
-        last=words.number(first + len(shown)),
-        count=words.number(len(rows)),
-    )
-    if summary.to_review > len(rows):
-        place += ". " + words("review_rest", count=words.number(summary.to_review - len(rows)))
-    return card_html(
-        words("review_title"),
-        f'<p>{as_html(words("review_intro"))}</p><p class="hint">{as_html(place)}</p>'
-        f'<ol class="review-rows">{"".join(items)}</ol>',
-    )
-
-
 def _listed(values: Iterable[object]) -> str:
     """The first few values, shortened: "7, 8, …"."""
     values = [shortened(str(value)) for value in values]
     return ", ".join([*values[:_MOST_LISTED], *["…"] * (len(values) > _MOST_LISTED)])
-
-
-def review_count_html(corrections: Mapping[int, int], words: Words) -> str:
-    """How many rows have been reviewed."""
-    return message_html(words("review_count", count=words.number(len(corrections))))
 
 
 def failure_html(sentence: str) -> str:

@@ -142,6 +142,11 @@ class UploadError(RakutenModelsError):
     """What came in a file's place is no file that was uploaded here, or is too large."""
 
 
+def visitor_of(request: gr.Request) -> str:
+    """What tells one open page from another; hard to guess."""
+    return str(request.session_hash)
+
+
 def guard_upload(component: gr.Image | gr.File) -> None:
     """Take over what a component makes of a message: the path of an uploaded file, readable or not.
 

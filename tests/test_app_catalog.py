@@ -19,9 +19,9 @@ from rakuten_models.app_catalog import (
     ScoredRow,
     measures_html,
     preview_html,
-    review_html,
     summary_html,
 )
+from rakuten_models.app_review import review_html
 from rakuten_models.app_scoring import ClassifierAtThreshold, write_labels
 from rakuten_models.app_visits import Finished, Visits, in_background
 from rakuten_models.app_words import Words
