@@ -16,6 +16,7 @@ from rakuten_models import Category, Prediction, Product, ProductClassifier
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.command_line import run_command
 from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, answer_html, head_html
+from rakuten_models.product import RakutenModelsError
 from tests.app_server import BUNDLE_VARIABLES, REPOSITORY_ROOT, app_environment, free_port, running_app
 
 
@@ -253,6 +254,30 @@ def test_a_platform_may_launch_the_modules_demo(tiny_bundle, no_bundle_chosen, m
         demo.close()
     assert config["title"] == "Product classifier" and config["analytics_enabled"] is False
     assert ".answer" in config["css"]
+
+
+def test_the_environment_may_name_a_second_bundle(tiny_bundle, no_bundle_chosen, monkeypatch):
+    def tabs():
+        components = app.load_demo(str(tiny_bundle)).config["components"]
+        return [each["props"]["id"] for each in components if each["type"] == "tabitem"]
+
+    assert tabs() == ["classify", "catalog", "model"]
+    monkeypatch.setenv("RAKUTEN_COMPARE_REPO", str(tiny_bundle))
+    assert tabs() == ["classify", "catalog", "model", "compare"]
+    monkeypatch.setenv("RAKUTEN_COMPARE_REVISION", "v1")
+    with pytest.raises(RakutenModelsError, match="revisions belong to hub repositories"):
+        tabs()
+
+
+@pytest.mark.parametrize(("asked", "sends"), [(None, False), ("True", True), ("False", False)])
+def test_usage_figures_are_sent_only_if_asked(classifier, monkeypatch, asked, sends):
+    monkeypatch.delenv("GRADIO_ANALYTICS_ENABLED", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", asked)
+    # What a page would send, or ask about newer versions, goes nowhere.
+    monkeypatch.setattr("gradio.analytics.initiated_analytics", lambda data: None)
+    monkeypatch.setattr("gradio.analytics.version_check", lambda: None)
+    assert app.build_demo(classifier).analytics_enabled is sends
 
 
 def test_examples_exist_and_are_small():
