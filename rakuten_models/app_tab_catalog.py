@@ -103,12 +103,12 @@ class CatalogTab:
             self._recognise,
             [self._source, language],
             [self._progress, self._results, self._column_row, *self._columns],
-            **own,
+            **quick,
         )
         cards = [self._summary, self._measures, self._matrix, self._detail, self._preview]
         self._shown = [self._results, self._download, *cards, *self._review.components]
         # Said at once: another visitor's catalog may have to be done first.
-        self._run.click(self._begin, language, [self._progress, self._run], **quick).then(
+        scored = self._run.click(self._begin, language, [self._progress, self._run], **quick).then(
             self._score,
             [self._source, self._pictures, *self._columns, language, self._parts.threshold],
             [self._progress, self._run, self._cancel, *self._shown],
@@ -116,6 +116,12 @@ class CatalogTab:
             concurrency_id="catalog",
             concurrency_limit=1,
             **own,
+        )
+        scored.failure(
+            lambda language: (failure_html(Words(language)("crowded")), gr.update(interactive=True)),
+            language,
+            [self._progress, self._run],
+            **quick,
         )
         self._cancel.click(self._stop, None, None, **quick)
         language.change(self._again, language, cards, **quick)

@@ -23,7 +23,15 @@ from rakuten_models.app_shared import (
 from rakuten_models.app_why import explanation_to_json, why_html
 from rakuten_models.app_words import Words
 from rakuten_models.classify import prediction_to_json
-from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, TEXT_PICTURE, answer_html, as_html, empty_html
+from rakuten_models.page import (
+    EXAMPLES,
+    EXAMPLES_FOLDER,
+    TEXT_PICTURE,
+    answer_html,
+    as_html,
+    empty_html,
+    problem_html,
+)
 from rakuten_models.product import Prediction, Product, RakutenModelsError
 
 # Brings the answer into view on a phone, where it lies below the inputs.
@@ -154,7 +162,9 @@ class ClassifyTab:
             *(each.change for each in (designation, description, image, parts.language, parts.threshold)),
             page_load,
         )
-        gr.on(changes, self._show, seen, shown, trigger_mode="always_last", show_progress="hidden", **own)
+        changed = gr.on(
+            changes, self._show, seen, shown, trigger_mode="always_last", show_progress="hidden", **own
+        )
         asked = gr.on(
             [designation.submit, self._run.click],
             functools.partial(self._show, asked=True),
@@ -163,6 +173,15 @@ class ClassifyTab:
             show_progress="minimal",
             **own,
         )
+        for event in (changed, asked):
+            # The queue is full.
+            event.failure(
+                lambda language: (problem_html(Words(language)("crowded")), ""),
+                parts.language,
+                shown,
+                queue=False,
+                **private,
+            )
         # Filling the inputs changes them, which is answered.
         filled = [
             button.click(functools.partial(self._example, number), None, self.inputs, queue=False, **private)

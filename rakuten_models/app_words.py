@@ -49,6 +49,10 @@ _WORDS: dict[str, tuple[str, str]] = {
         "Type a designation, drop a picture, or try one of the examples.",
         "Saisissez un titre, déposez une photo, ou essayez un des exemples.",
     ),
+    "crowded": (
+        "Too many visitors wait at this moment; try again in a minute.",
+        "Trop de visiteurs attendent en ce moment ; réessayez dans une minute.",
+    ),
     "not_classified": (
         "This product could not be classified.",
         "Ce produit n'a pas pu être classé.",

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from gradio_client import Client, handle_file
 
+import app
 from rakuten_models import Category, Prediction, app_scoring
 from rakuten_models.app_catalog import (
     CatalogSummary,
@@ -28,7 +29,7 @@ from rakuten_models.app_words import Words
 from rakuten_models.batch import BatchMeasures
 from rakuten_models.batch_columns import Columns
 from rakuten_models.page import EXAMPLES_FOLDER
-from tests.app_server import running_app
+from tests.app_server import free_port, running_app
 from tests.screenshots import NO_BROWSER, find_browser, open_browser
 
 needs_browser = pytest.mark.skipif(find_browser() is None, reason=NO_BROWSER)
@@ -261,6 +262,38 @@ def test_a_run_can_be_cancelled_and_nothing_is_kept(visit, folder):
     expect(page.locator("#catalog-progress")).to_have_text("Cancelled; nothing was kept.", timeout=20_000)
     expect(page.locator(".scored-title")).to_have_count(0)
     expect(page.get_by_role("button", name="Score the catalog")).to_be_enabled()
+
+
+@needs_browser
+def test_a_crowd_is_told_to_come_back(tiny_bundle, browser, folder, monkeypatch):
+    from playwright.sync_api import expect
+
+    file = folder / "long.csv"
+    file.write_text("designation\n" + "canapé de salon\n" * 60_000, encoding="utf-8")
+    monkeypatch.setattr(app, "QUEUE_LENGTH", 1)
+    demo = app.load_demo(str(tiny_bundle))
+    _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    contexts = [browser.new_context() for _ in range(3)]
+    try:
+        # One is served, one waits.
+        for number, context in enumerate(contexts):
+            page = context.new_page()
+            page.goto(address)
+            page.get_by_role("tab", name="Catalog").click()
+            upload(page, "catalog-file", file)
+            expect(page.get_by_label("Designation column")).to_have_value("designation")
+            page.get_by_role("button", name="Score the catalog").click()
+            said = ("rows a second", "Reading the catalog", "Too many visitors wait at this moment")[number]
+            expect(page.locator("#catalog-progress")).to_contain_text(said, timeout=20_000)
+        expect(page.get_by_role("button", name="Score the catalog")).to_be_enabled()
+        assert page.get_by_text("Error", exact=True).filter(visible=True).count() == 0
+        page.get_by_role("tab", name="Classify").click()
+        page.locator("#designation").get_by_role("textbox").fill("canapé")
+        expect(page.locator("#answer")).to_contain_text("Too many visitors wait at this moment")
+    finally:
+        for context in contexts:
+            context.close()
+        demo.close()
 
 
 @needs_browser
