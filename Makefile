@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
 
-.PHONY: app test train bench lint browser clean
+.PHONY: app test space train bench lint browser clean
 
 ## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
 app: $(VENV)/serving-installed
@@ -14,6 +14,10 @@ app: $(VENV)/serving-installed
 ## All tests. Those that need a browser say so and are skipped where none is found; see `make browser`.
 test: $(VENV)/tests-installed
 	$(RUN) -m pytest $(ARGS)
+
+## The app built from requirements.txt alone, as a Space builds it, on every Python it may meet there; slow.
+space: $(VENV)/tests-installed
+	$(RUN) -m pytest -m space -s tests/test_space.py $(ARGS)
 
 ## make train CATALOG=folder BUNDLE=folder
 train: $(VENV)/training-installed
@@ -45,13 +49,13 @@ $(VENV)/serving-installed: requirements.txt | $(RUN)
 	@touch $@
 
 $(VENV)/training-installed: requirements.txt training/requirements.txt | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check -q -r training/requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt -r training/requirements.txt
 	@touch $@ $(VENV)/serving-installed
 
 $(VENV)/benchmarks-installed: requirements.txt training/requirements.txt benchmarks/requirements.txt | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check -q -r benchmarks/requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt -r training/requirements.txt -r benchmarks/requirements.txt
 	@touch $@ $(VENV)/serving-installed $(VENV)/training-installed
 
 $(VENV)/tests-installed: requirements.txt training/requirements.txt tests/requirements.txt | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check -q -r tests/requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt -r training/requirements.txt -r tests/requirements.txt
 	@touch $@ $(VENV)/serving-installed $(VENV)/training-installed

@@ -165,7 +165,9 @@ def build_demo(
     def head(language: str) -> str:
         return head_html(classifier.categories, name, classifier.revision, Words(language))
 
-    with gr.Blocks(title=Words()("title"), analytics_enabled=False, delete_cache=(HOUR, HOUR)) as demo:
+    # Gradio's own variable, but off unless it says so.
+    analytics = os.environ.get("GRADIO_ANALYTICS_ENABLED", "False") == "True"
+    with gr.Blocks(title=Words()("title"), analytics_enabled=analytics, delete_cache=(HOUR, HOUR)) as demo:
         with gr.Row(elem_classes="top"):
             top = gr.HTML(head("en"))
             language = gr.Radio(
@@ -188,7 +190,7 @@ def build_demo(
         parts = AppParts(classifier, name, language, threshold)
         with gr.Tabs():
             with gr.Tab(mark("tab_classify"), id="classify"):
-                classify = ClassifyTab(parts)
+                classify = ClassifyTab(parts, demo.load)
             with gr.Tab(mark("tab_catalog"), id="catalog"):
                 catalog = CatalogTab(parts)
             with gr.Tab(mark("tab_model"), id="model"):
@@ -198,7 +200,7 @@ def build_demo(
         private = {"api_visibility": "private"}
         language.change(js=_NEXT_LANGUAGE, inputs=language, **private)
         language.change(head, language, top, queue=False, show_progress="hidden", **private)
-        classify.answer_after(demo.load(js=_FIRST_LANGUAGE, outputs=language, **private))
+        demo.load(js=_FIRST_LANGUAGE, outputs=language, **private)
         demo.unload(catalog.forget_visitor)
     demo.queue(default_concurrency_limit=CONCURRENCY, max_size=QUEUE_LENGTH)
     demo.launch = functools.partial(demo.launch, **launch_settings())
@@ -244,8 +246,8 @@ def check_tools() -> None:
     """
     if importlib.util.find_spec("mcp") is None:
         raise ToolsError(
-            "--mcp needs a library that is not installed; install it with `pip install 'rakuten-models[mcp]'`, or "
-            "leave --mcp out."
+            "--mcp needs a library that is not installed; install it with `pip install -r requirements.txt "
+            "-r requirements-mcp.txt` in an environment of its own, or leave --mcp out."
         )
 
 

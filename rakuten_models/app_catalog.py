@@ -1,20 +1,21 @@
-"""The Catalog page's HTML: progress, what a scored catalog holds, its first rows, and the review of doubtful ones."""
+"""The Catalog page's HTML: progress, what a scored catalog holds, its measures and its first rows."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rakuten_models.app_sentences import said
 from rakuten_models.app_words import Words
-from rakuten_models.page import as_html, card_html, problem_html
+from rakuten_models.batch import BatchMeasures
+from rakuten_models.page import as_html, card_html, problem_html, shortened
 from rakuten_models.product import ACCEPT, Category
 
-REVIEW_PAGE = 10
 # So many rows are shown, and so many doubtful ones kept to be reviewed; the scored file holds all of them.
 _SHOWN_ROWS = 20
 _MOST_REVIEWED = 500
-_SHOWN_TEXT = 160
+_MOST_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ScoredRow:
         top: The best answers as (prdtypecode, probability), the best first; empty if it was not scored.
         decision: "accept" or "review".
         problem: Why it was not scored or its picture left out; "" if all went well.
+        line: Where it begins in its file, from 1; None if nobody looked, or the file has no lines.
     """
 
     number: int
@@ -40,6 +42,7 @@ class ScoredRow:
     top: tuple[tuple[int, float], ...]
     decision: str
     problem: str = ""
+    line: int | None = None
 
     @property
     def probability(self) -> float:
@@ -179,7 +182,7 @@ def preview_html(rows: Sequence[ScoredRow], categories: Sequence[Category], word
         category = names.get(row.top[0][0]) if row.top else None
         name = "-" if category is None else f"{category.name(words.language)} ({category.prdtypecode})"
         probability = words.percent(row.probability) if row.top else "-"
-        decision = words("accept" if row.decision == ACCEPT else "review")
+        decision = words("accept" if row.decision == ACCEPT else "review") if row.top else words("not_scored")
         body.append(
             f'<tr><td>{words.number(row.number)}</td><td class="left">{as_html(row.text)}</td>'
             f'<td class="left">{as_html(name)}</td><td>{as_html(probability)}</td>'
@@ -199,86 +202,34 @@ def preview_html(rows: Sequence[ScoredRow], categories: Sequence[Category], word
     )
 
 
-def measures_html(rows: int, accuracy: float | None, weighted_f1: float | None, words: Words) -> str:
-    """Accuracy and weighted F1 against the file's own labels."""
+def measures_html(measures: BatchMeasures, words: Words) -> str:
+    """Accuracy and weighted F1 against the file's own labels, and which labels say nothing or name no category."""
     tiles = "".join(
         f'<div class="tile"><strong>{as_html(value)}</strong><span>{as_html(words(key))}</span></div>'
         for key, value in (
-            ("measured_rows", words.number(rows)),
-            ("accuracy", "-" if accuracy is None else words.number(accuracy, 3)),
-            ("weighted_f1", "-" if weighted_f1 is None else words.number(weighted_f1, 3)),
+            ("measured_rows", words.number(measures.rows)),
+            ("accuracy", words.number(measures.accuracy, 3)),
+            ("weighted_f1", words.number(measures.weighted_f1, 3)),
         )
     )
-    return card_html(words("measured"), f'<div class="tiles">{tiles}</div>')
-
-
-def review_html(
-    rows: Sequence[ScoredRow],
-    page: int,
-    corrections: Mapping[int, int],
-    categories: Sequence[Category],
-    words: Words,
-) -> str:
-    """One page of the doubtful rows, each with a list to pick the right category from.
-
-    Args:
-        rows: All doubtful rows, in their order.
-        page: Which REVIEW_PAGE of them, from 0.
-        corrections: By row number, the prdtypecode that was picked.
-        categories: The bundle's.
-        words: In the visitor's language.
-    """
-    if not rows:
-        return card_html(words("review_title"), f"<p>{as_html(words('review_none'))}</p>")
-    first = page * REVIEW_PAGE
-    shown = rows[first : first + REVIEW_PAGE]
-    names = {category.prdtypecode: category.name(words.language) for category in categories}
-    others = sorted(names, key=lambda code: names[code].casefold())
-    items = []
-    for row in shown:
-        picked = corrections.get(row.number)
-        options = [f'<option value="">{as_html(words("review_choose"))}</option>']
-        top = [code for code, _ in row.top]
-        for code in [*top, *(code for code in others if code not in top)]:
-            selected = " selected" if code == picked else ""
-            options.append(
-                f'<option value="{code}"{selected}>{as_html(names.get(code, code))} ({code})</option>'
-            )
-        guesses = "".join(
-            f"<li>{as_html(names.get(code, code))} <b>{as_html(words.percent(probability))}</b></li>"
-            for code, probability in row.top
-        )
-        problem = f'<p class="hint">{as_html(row.problem)}</p>' if row.problem else ""
-        label = as_html(words("review_pick", row=words.number(row.number)))
-        items.append(
-            f'<li class="review-row{" done" if picked is not None else ""}"><div><p class="hint">'
-            f"{as_html(words('row'))} {words.number(row.number)}</p>"
-            f'<p class="review-text">{as_html(row.text)}</p>{problem}</div>'
-            f'<ol class="guesses">{guesses}</ol>'
-            f'<select aria-label="{label}" data-row="{row.number}">{"".join(options)}</select></li>'
-        )
-    place = words(
-        "review_page",
-        first=words.number(first + 1),
-        last=words.number(first + len(shown)),
-        count=words.number(len(rows)),
+    counts = (
+        ("measured_unscored", measures.unscored, ()),
+        ("measured_unlabelled", measures.unlabelled, ()),
+        ("measured_unknown", sum(measures.unknown.values()), measures.unknown),
+        ("measured_unreadable", sum(measures.unreadable.values()), measures.unreadable),
     )
-    return card_html(
-        words("review_title"),
-        f'<p>{as_html(words("review_intro"))}</p><p class="hint">{as_html(place)}</p>'
-        f'<ol class="review-rows">{"".join(items)}</ol>',
+    notes = "".join(
+        f'<p class="hint">{as_html(words(key, count=words.number(count), examples=_listed(examples)))}</p>'
+        for key, count, examples in counts
+        if count
     )
+    return card_html(words("measured"), f'<div class="tiles">{tiles}</div>{notes}')
 
 
-def shortened(text: str) -> str:
-    """A row's text, cut where a table has no room for more."""
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 1]}…"
-
-
-def review_count_html(corrections: Mapping[int, int], words: Words) -> str:
-    """How many rows have been reviewed."""
-    return message_html(words("review_count", count=words.number(len(corrections))))
+def _listed(values: Iterable[object]) -> str:
+    """The first few values, shortened: "7, 8, …"."""
+    values = [shortened(str(value)) for value in values]
+    return ", ".join([*values[:_MOST_LISTED], *["…"] * (len(values) > _MOST_LISTED)])
 
 
 def failure_html(sentence: str) -> str:
@@ -309,7 +260,7 @@ def _problems(summary: CatalogSummary, words: Words) -> str:
     if not summary.problems:
         return ""
     items = "".join(
-        f"<li>{as_html(words('row'))} {words.number(row.number)}: {as_html(row.problem)}</li>"
+        f"<li>{as_html(words('problem_row', place=_place(row, words), sentence=said(row.problem, words)))}</li>"
         for row in summary.problems
     )
     more = summary.noted - len(summary.problems)
@@ -317,6 +268,13 @@ def _problems(summary: CatalogSummary, words: Words) -> str:
     return (
         f'<section><h3>{as_html(words("problem_rows"))}</h3><ul class="problems">{items}</ul>{rest}</section>'
     )
+
+
+def _place(row: ScoredRow, words: Words) -> str:
+    number = words.number(row.number)
+    if row.line is None:
+        return f"{words('row')} {number}"
+    return words("row_line", row=number, line=words.number(row.line))
 
 
 def _table_card(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[str], words: Words) -> str:

@@ -254,7 +254,7 @@ def confusion_detail_html(
     if truth not in inside or answer not in inside:
         return f'<p class="detail hint" role="status">{as_html(words("confusion_none"))}</p>'
     names = [
-        f"“{categories[index].name(words.language)}” ({categories[index].prdtypecode})"
+        f"{words.quoted(categories[index].name(words.language))} ({categories[index].prdtypecode})"
         for index in (truth, answer)
     ]
     values = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class ScoredCatalog:
         seconds: How long it took.
         rate: Rows a second.
         measures: Against the file's labels; None where it has none.
+        unmeasured: Why its labels say nothing, as a sentence; "" if they do, or there are none.
     """
 
     output: Path
@@ -43,6 +44,7 @@ class ScoredCatalog:
     seconds: float
     rate: float
     measures: batch.BatchMeasures | None = None
+    unmeasured: str = ""
 
     def measured_categories(self, categories: Sequence[Category]) -> list[Category]:
         """The categories of the confusion matrix's rows and columns, in their order."""
@@ -122,6 +124,7 @@ def score(
     """
     parquet = source.suffix.lower() == ".parquet"
     output = folder / (f"{source.stem}_scored" if parquet else f"{source.stem}_scored.csv")
+    measures, unmeasured = None, ""
     with _named_as_uploaded(source, pictures):
         done = batch.score_catalog(
             source,
@@ -134,10 +137,17 @@ def score(
             cancelled=cancelled,
         )
         summary = CatalogSummary.of(_scored_rows(output, columns))
-        measures = batch.evaluate_scored(output, columns.label) if columns.label else None
-    return ScoredCatalog(
-        _one_file(output) if parquet else output, summary, done.seconds, done.rows_per_second, measures
-    )
+        lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
+    summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
+    if columns.label:
+        try:
+            with _named_as_uploaded(output):
+                measures = batch.evaluate_scored(output, columns.label)
+        except RakutenModelsError as error:
+            # The rows are scored all the same.
+            unmeasured = str(error)
+    file = _one_file(output) if parquet else output
+    return ScoredCatalog(file, summary, done.seconds, done.rows_per_second, measures, unmeasured)
 
 
 def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[int, int]) -> Path | None:
@@ -151,22 +161,22 @@ def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[i
     Returns:
         Its path; None without corrections.
     """
-    picked = [
-        {
-            **({"index": row.index} if row.index else {}),
-            "designation": row.designation,
-            "description": row.description,
-            "image": row.image,
-            "prdtypecode": corrections[row.number],
-        }
-        for row in rows
-        if row.number in corrections
-    ]
+    picked = [row for row in rows if row.number in corrections]
     if not picked:
         return None
-    path = folder / "corrections.csv"
-    batch.write_corrections(path, picked)
-    return path
+    # Training takes an index only where each row has its own, and no address of a picture elsewhere.
+    has_index = all(row.index for row in picked) and len({row.index for row in picked}) == len(picked)
+    labels = [
+        {
+            **({"index": row.index} if has_index else {}),
+            "designation": row.designation,
+            "description": row.description,
+            "image": "" if "://" in row.image else row.image,
+            "prdtypecode": corrections[row.number],
+        }
+        for row in picked
+    ]
+    return batch.write_corrections(folder / "corrections.csv", labels)
 
 
 def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:

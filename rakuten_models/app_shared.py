@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ListFiles
+from gradio.data_classes import GradioModel, ListFiles
+from pydantic import ValidationError
 
+from rakuten_models.app_sentences import UNEXPECTED, said
 from rakuten_models.app_words import Words
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.classify import accept_threshold
@@ -25,6 +28,9 @@ from rakuten_models.product import ACCEPT, REVIEW, Prediction, RakutenModelsErro
 MEGABYTE = 1024 * 1024
 LARGEST_PICTURE = 20 * MEGABYTE
 LARGEST_UPLOAD = 200 * MEGABYTE
+
+NO_FILE = "This message holds no file; upload the file and send what the upload answers."
+NO_DATA_PICTURE = "The picture's data: address holds no picture; upload a JPEG, PNG, WebP or GIF file."
 
 # Moves of the slider; a position within half a step of the bundle's own threshold means that threshold.
 THRESHOLD_STEP = 0.001
@@ -107,20 +113,22 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise sentence_error(str(error)) from error
         except Exception as error:
             _logger.exception("%s failed", handler.__name__)
-            raise sentence_error(Words()("unexpected")) from error
+            raise sentence_error(UNEXPECTED) from error
 
     return guard
 
 
 def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
-    """A handler that gives HTML, whose errors become a sentence in that HTML's place."""
+    """A handler that takes a `language` and gives HTML; what goes wrong becomes a sentence in that HTML's place."""
+    signature = inspect.signature(handler)
 
     @functools.wraps(handler)
     def guard(*inputs: Any, **named: Any) -> str:
         try:
             return guarded(handler)(*inputs, **named)
         except gr.Error as error:
-            return problem_html(str(error.message))
+            language = signature.bind(*inputs, **named).arguments["language"]
+            return problem_html(said(str(error.message), Words(language)))
 
     return guard
 
@@ -130,56 +138,87 @@ def sentence_error(sentence: str) -> gr.Error:
     return gr.Error(sentence, print_exception=False, title="")
 
 
+class UploadError(RakutenModelsError):
+    """What came in a file's place is no file that was uploaded here, or is too large."""
+
+
+def visitor_of(request: gr.Request) -> str:
+    """What tells one open page from another; hard to guess."""
+    return str(request.session_hash)
+
+
 def guard_upload(component: gr.Image | gr.File) -> None:
-    """Take over a component's `preprocess`: it gives the path of an uploaded file, readable or not.
+    """Take over what a component makes of a message: the path of an uploaded file, readable or not.
 
     gr.Image's own opens the file before any function of ours sees it and fails with a bare "Error" where
-    that goes wrong; and Gradio checks only those paths that come with its own mark of a file.
+    that goes wrong; and Gradio checks only those paths that come with its own mark of a file. A handler
+    passes what it gets through `checked_upload` or `checked_picture`.
     """
     component.preprocess = functools.partial(_uploaded_file, component, component.preprocess)
+    component.data_model = _said_of(component.data_model)
 
 
-def _uploaded_file(component: gr.Image | gr.File, preprocess: Callable, payload: Any) -> str | None:
-    """The path of what was uploaded, or None for nothing.
+def checked_upload(file: str | UploadError | None) -> str | None:
+    """The path of an uploaded file, None for nothing.
 
     Raises:
-        gr.Error: What came holds no file, or names another file on this machine.
+        UploadError: It was not uploaded, or is not here any longer.
     """
+    if isinstance(file, UploadError):
+        raise file
+    return file
+
+
+def checked_picture(image: str | UploadError | None) -> str | None:
+    """The path of an uploaded picture, None for nothing.
+
+    Raises:
+        UploadError: As `checked_upload`, or it is as large as only a catalog's ZIP may be.
+    """
+    path = checked_upload(image)
+    if path is not None and (size := Path(path).stat().st_size) > LARGEST_PICTURE:
+        raise UploadError(
+            f"The picture has {size / MEGABYTE:.1f} MB; upload one of at most {LARGEST_PICTURE // MEGABYTE} MB."
+        )
+    return path
+
+
+def anything_given(designation: str | None, description: str | None, image: str | UploadError | None) -> bool:
+    """Whether the inputs hold something to classify."""
+    return bool((designation or "").strip() or (description or "").strip() or image)
+
+
+def _said_of(data_model: type[GradioModel]) -> type[GradioModel]:
+    """The same model of a message, which refuses another form with a sentence instead of the library's report."""
+
+    def model_validate(cls: type, *values: Any, **settings: Any) -> GradioModel:
+        try:
+            return data_model.model_validate(*values, **settings)
+        except ValidationError as error:
+            raise sentence_error(NO_FILE) from error
+
+    # Under the same name, which the page that documents the endpoints shows.
+    return type(data_model.__name__, (data_model,), {"model_validate": classmethod(model_validate)})
+
+
+def _uploaded_file(
+    component: gr.Image | gr.File, preprocess: Callable, payload: Any
+) -> str | UploadError | None:
+    """The path of what was uploaded, None for nothing; an error is given, not raised, for the page to show it."""
     if isinstance(payload, ListFiles):
         payload = payload.root[0] if payload.root else None
     if payload is None:
         return None
+    is_picture = isinstance(component, gr.Image)
     if not payload.path:
         try:
             return preprocess(payload)
-        except (OSError, ValueError) as error:
-            message = "This message holds no file; upload the file and send what the upload answers."
-            if isinstance(component, gr.Image):
-                message = (
-                    "The picture's data: address holds no picture; upload a JPEG, PNG, WebP or GIF file."
-                )
-            raise sentence_error(message) from error
+        except (OSError, ValueError):
+            return UploadError(NO_DATA_PICTURE if is_picture else NO_FILE)
     path = Path(payload.path).resolve()
     folders = [Path(folder).resolve() for folder in (component.GRADIO_CACHE, EXAMPLES_FOLDER)]
     if not any(path.is_relative_to(folder) for folder in folders) or not path.is_file():
-        what = "picture" if isinstance(component, gr.Image) else "file"
-        raise sentence_error(
-            f"This {what} was not uploaded; upload the file and send what the upload answers."
+        return UploadError(
+            f"The {'picture' if is_picture else 'file'} is not here, or no longer; upload it again."
         )
     return str(path)
-
-
-def check_picture_size(image: str | None, words: Words) -> None:
-    """Refuse a picture file that only a catalog's ZIP may be as large as.
-
-    Raises:
-        RakutenModelsError: It is over the limit.
-    """
-    if image is not None and (size := Path(image).stat().st_size) > LARGEST_PICTURE:
-        raise RakutenModelsError(
-            words(
-                "picture_too_large",
-                size=words.number(size / MEGABYTE, 1),
-                limit=LARGEST_PICTURE // MEGABYTE,
-            )
-        )

@@ -12,35 +12,34 @@ import gradio as gr
 
 from rakuten_models import app_scoring
 from rakuten_models.app_catalog import (
-    REVIEW_PAGE,
     failure_html,
     measures_html,
     message_html,
     preview_html,
     progress_html,
-    review_count_html,
-    review_html,
     summary_html,
 )
 from rakuten_models.app_figures import confusion_detail_html, confusion_html
+from rakuten_models.app_review import ReviewPart
 from rakuten_models.app_scoring import ScoredCatalog
-from rakuten_models.app_shared import AppParts, chosen_threshold, guard_upload, guarded, mark, sentence_error
+from rakuten_models.app_sentences import UNEXPECTED, said
+from rakuten_models.app_shared import (
+    AppParts,
+    checked_upload,
+    chosen_threshold,
+    guard_upload,
+    guarded,
+    mark,
+    sentence_error,
+    visitor_of,
+)
 from rakuten_models.app_tab_model import CONFUSION_SCRIPT
 from rakuten_models.app_visits import Finished, Visit, Visits, in_background
 from rakuten_models.app_words import Words
 from rakuten_models.batch import BatchCancelled
 from rakuten_models.batch_columns import Columns, has_product
+from rakuten_models.page import card_html
 from rakuten_models.product import RakutenModelsError
-
-# A picked category is sent at once; the keyboard's place stays where it is, for nothing is drawn anew.
-_REVIEW_SCRIPT = """
-element.addEventListener("change", (event) => {
-    const list = event.target.closest("select[data-row]");
-    if (!list) return;
-    list.closest("li").classList.toggle("done", list.value !== "");
-    trigger("select", {row: Number(list.dataset.row), code: list.value === "" ? null : Number(list.value)});
-});
-"""
 
 
 class CatalogTab:
@@ -78,31 +77,19 @@ class CatalogTab:
             self._run = gr.Button(mark("score"), variant="primary", scale=3, min_width=160)
         self._progress = gr.HTML("", elem_id="catalog-progress")
         with gr.Column(visible=False) as self._results:
-            self._download = gr.DownloadButton(mark("download_scored"), variant="primary", elem_id="scored")
+            self._download = gr.DownloadButton(mark("download_scored"), elem_id="scored")
             self._summary = gr.HTML("")
             self._measures = gr.HTML("")
             self._matrix = gr.HTML("", js_on_load=CONFUSION_SCRIPT)
             self._detail = gr.HTML("")
             self._preview = gr.HTML("")
-            self._review = gr.HTML("", js_on_load=_REVIEW_SCRIPT, elem_id="review")
-            self._count = gr.HTML("", elem_id="review-count")
-            with gr.Row(visible=False) as self._review_row:
-                self._previous = gr.Button(mark("previous"), size="md", min_width=100)
-                self._next = gr.Button(mark("next"), size="md", min_width=100)
-                self._corrections = gr.DownloadButton(
-                    mark("download_corrections"),
-                    size="md",
-                    elem_id="corrections",
-                    min_width=220,
-                    interactive=False,
-                )
-        self._page = gr.Number(0, precision=0, visible=False)
+            self._review = ReviewPart(parts, self._visits)
         self._connect()
         self._publish()
 
     def forget_visitor(self, request: gr.Request) -> None:
         """The visitor has left: nothing of theirs is kept."""
-        self._visits.forget(_visitor(request))
+        self._visits.forget(visitor_of(request))
 
     def _intro_html(self, language: str) -> str:
         return f'<p class="intro">{Words(language)("catalog_intro")}</p>'
@@ -115,74 +102,57 @@ class CatalogTab:
         self._source.change(
             self._recognise,
             [self._source, language],
-            [self._progress, self._column_row, *self._columns],
-            **own,
+            [self._progress, self._results, self._column_row, *self._columns],
+            **quick,
         )
-        shown = [
-            self._results,
-            self._download,
-            self._summary,
-            self._measures,
-            self._matrix,
-            self._detail,
-            self._preview,
-            self._review,
-            self._review_row,
-            self._page,
-            self._corrections,
-            self._count,
-        ]
-        self._run.click(
+        cards = [self._summary, self._measures, self._matrix, self._detail, self._preview]
+        self._shown = [self._results, self._download, *cards, *self._review.components]
+        # Said at once: another visitor's catalog may have to be done first.
+        scored = self._run.click(self._begin, language, [self._progress, self._run], **quick).then(
             self._score,
             [self._source, self._pictures, *self._columns, language, self._parts.threshold],
-            [self._progress, self._run, self._cancel, *shown],
+            [self._progress, self._run, self._cancel, *self._shown],
             # One catalog at a time leaves a processor for those who classify single products.
             concurrency_id="catalog",
             concurrency_limit=1,
             **own,
         )
-        self._cancel.click(self._stop, None, None, **quick)
-        language.change(
-            self._again,
-            [language, self._page],
-            [
-                self._summary,
-                self._measures,
-                self._matrix,
-                self._detail,
-                self._preview,
-                self._review,
-                self._count,
-            ],
+        scored.failure(
+            lambda language: (failure_html(Words(language)("crowded")), gr.update(interactive=True)),
+            language,
+            [self._progress, self._run],
             **quick,
         )
-        self._matrix.select(self._choose_cell, language, self._detail, **quick)
-        self._review.select(self._correct, language, [self._corrections, self._count], **quick)
-        turning = [self._page, language], [self._page, self._review]
-        self._previous.click(self._previous_page, *turning, **quick)
-        self._next.click(self._next_page, *turning, **quick)
+        self._cancel.click(self._stop, None, None, **quick)
+        language.change(self._again, language, cards, **quick)
+        self._matrix.select(guarded(self._choose_cell), language, self._detail, **quick)
 
     def _recognise(self, source: str | None, language: str) -> tuple[Any, ...]:
-        """What the columns are, as soon as a file is there."""
+        """What the columns are, as soon as a file is there; what an earlier one gave is put away."""
         words = Words(language)
+        hidden = gr.update(visible=False)
         none = [gr.update(choices=[(words("no_column"), "")], value="")] * len(self._columns)
-        if source is None:
-            return "", gr.update(visible=False), *none
         try:
+            source = checked_upload(source)
+            if source is None:
+                return "", hidden, hidden, *none
             header, columns = app_scoring.recognise(Path(source))
         except RakutenModelsError as error:
-            sentence = words("file_unreadable", sentence=str(error))
-            return failure_html(sentence), gr.update(visible=False), *none
+            sentence = words("file_unreadable", sentence=said(str(error), words))
+            return failure_html(sentence), hidden, hidden, *none
         except Exception:
             app_scoring.logger.exception("a catalog's columns could not be read")
-            return failure_html(words("unexpected")), gr.update(visible=False), *none
+            return failure_html(said(UNEXPECTED, words)), hidden, hidden, *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
             for name in (columns.designation, columns.description, columns.image, columns.label)
         ]
         message = message_html(words("columns_ready", columns=words.number(len(header))))
-        return message, gr.update(visible=True), *chosen
+        return message, hidden, gr.update(visible=True), *chosen
+
+    def _begin(self, language: str) -> tuple[str, Any]:
+        return progress_html(0, None, 0, None, Words(language)), gr.update(interactive=False)
 
     def _score(
         self,
@@ -198,20 +168,21 @@ class CatalogTab:
     ) -> Iterator[tuple[Any, ...]]:
         """Score the catalog, moving the progress bar, and show what came out."""
         words = Words(language)
-        nothing = [gr.skip()] * 12
+        nothing = [gr.skip()] * len(self._shown)
         idle = [gr.update(interactive=True), gr.update(interactive=False)]
-        if source is None:
-            yield failure_html(words("give_catalog")), *idle, *nothing
-            return
         try:
+            source, pictures = checked_upload(source), checked_upload(pictures)
+            if source is None:
+                yield failure_html(words("give_catalog")), *idle, *nothing
+                return
             columns = _chosen_columns(Path(source), designation, description, image, label)
         except RakutenModelsError as error:
-            yield failure_html(words("file_unreadable", sentence=str(error))), *idle, *nothing
+            yield failure_html(words("file_unreadable", sentence=said(str(error), words))), *idle, *nothing
             return
         if not has_product(columns):
             yield failure_html(words("give_column")), *idle, *nothing
             return
-        visit = self._visits.of(_visitor(request))
+        visit = self._visits.of(visitor_of(request))
         with self._visits.job(visit) as cancelled:
             if cancelled is None:
                 yield failure_html(words("too_busy")), *idle, *nothing
@@ -240,7 +211,7 @@ class CatalogTab:
             try:
                 for step in steps:
                     if isinstance(step, Finished):
-                        yield "", *idle, *self._shown(visit, step.result, words)
+                        yield "", *idle, *self._results_of(visit, step.result, words)
                     elif step is not None:
                         bar = progress_html(step.done, step.total, step.rate, step.seconds_left, words)
                         yield bar, gr.skip(), gr.skip(), *nothing
@@ -248,32 +219,32 @@ class CatalogTab:
                 shutil.rmtree(folder, ignore_errors=True)
                 yield message_html(words("cancelled")), *idle, *nothing
             except RakutenModelsError as error:
-                yield failure_html(words("catalog_failed", sentence=str(error))), *idle, *nothing
+                yield failure_html(words("catalog_failed", sentence=said(str(error), words))), *idle, *nothing
             except Exception:
                 app_scoring.logger.exception("a catalog could not be scored")
-                yield failure_html(words("unexpected")), *idle, *nothing
+                yield failure_html(said(UNEXPECTED, words)), *idle, *nothing
 
-    def _shown(self, visit: Visit, scored: ScoredCatalog, words: Words) -> tuple[Any, ...]:
+    def _results_of(self, visit: Visit, scored: ScoredCatalog, words: Words) -> tuple[Any, ...]:
         visit.scored = scored
         visit.corrections = {}
         return (
             gr.update(visible=True),
             str(scored.output),
-            *self._results_html(visit, 0, words),
-            gr.update(visible=len(scored.summary.doubtful) > 0),
-            0,
-            gr.update(value=None, interactive=False),
-            "",
+            *self._cards_html(visit, words),
+            *self._review.of(visit, words),
         )
 
-    def _results_html(self, visit: Visit, page: int, words: Words) -> tuple[str, ...]:
-        """Summary, measures, confusion matrix, its detail, first rows and review."""
+    def _cards_html(self, visit: Visit, words: Words) -> tuple[str, ...]:
+        """Summary, measures, confusion matrix, its detail and first rows."""
         scored, categories = visit.scored, self._parts.classifier.categories
         measures = matrix = detail = ""
+        if scored.unmeasured:
+            measures = card_html(words("measured"), message_html(said(scored.unmeasured, words)))
         if scored.measures is not None:
-            found = scored.measures
-            measures = measures_html(found.rows, found.accuracy, found.weighted_f1, words)
-            matrix = confusion_html(found.confusion_matrix, scored.measured_categories(categories), words)
+            measures = measures_html(scored.measures, words)
+            matrix = confusion_html(
+                scored.measures.confusion_matrix, scored.measured_categories(categories), words
+            )
             detail = self._cell_html(visit, None, None, words)
         return (
             summary_html(scored.summary, categories, scored.seconds, scored.rate, words),
@@ -281,24 +252,19 @@ class CatalogTab:
             matrix,
             detail,
             preview_html(scored.summary.first, categories, words),
-            review_html(scored.summary.doubtful, page, visit.corrections, categories, words),
         )
 
-    def _again(self, language: str, page: int, request: gr.Request) -> tuple[Any, ...]:
+    def _again(self, language: str, request: gr.Request) -> tuple[str, ...]:
         """The same results in the other language."""
-        visit = self._visits.of(_visitor(request))
-        if visit.scored is None:
-            return ("",) * 7
-        words = Words(language)
-        count = review_count_html(visit.corrections, words) if visit.corrections else ""
-        return *self._results_html(visit, int(page or 0), words), count
+        visit = self._visits.of(visitor_of(request))
+        return ("",) * 5 if visit.scored is None else self._cards_html(visit, Words(language))
 
     def _stop(self, request: gr.Request) -> None:
-        self._visits.cancel(_visitor(request))
+        self._visits.cancel(visitor_of(request))
 
     def _choose_cell(self, language: str, event: gr.EventData, request: gr.Request) -> str:
         data = event._data if isinstance(event._data, dict) else {}
-        visit = self._visits.of(_visitor(request))
+        visit = self._visits.of(visitor_of(request))
         return self._cell_html(visit, data.get("truth"), data.get("answer"), Words(language))
 
     def _cell_html(self, visit: Visit, truth: int | None, answer: int | None, words: Words) -> str:
@@ -306,36 +272,6 @@ class CatalogTab:
             return ""
         categories = visit.scored.measured_categories(self._parts.classifier.categories)
         return confusion_detail_html(visit.scored.measures.confusion_matrix, categories, truth, answer, words)
-
-    def _previous_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
-        return self._turned(int(page or 0) - 1, language, self._visits.of(_visitor(request)))
-
-    def _next_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
-        return self._turned(int(page or 0) + 1, language, self._visits.of(_visitor(request)))
-
-    def _turned(self, page: int, language: str, visit: Visit) -> tuple[int, str]:
-        """A page of the review, the nearest one if there is no such page."""
-        rows = visit.scored.summary.doubtful if visit.scored is not None else []
-        page = min(max(page, 0), max(0, (len(rows) - 1) // REVIEW_PAGE))
-        categories = self._parts.classifier.categories
-        return page, review_html(rows, page, visit.corrections, categories, Words(language))
-
-    def _correct(self, language: str, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
-        """Note a picked category and renew the file of corrections."""
-        data = event._data if isinstance(event._data, dict) else {}
-        visit = self._visits.of(_visitor(request))
-        number, code = data.get("row"), data.get("code")
-        codes = {category.prdtypecode for category in self._parts.classifier.categories}
-        rows = visit.scored.summary.doubtful if visit.scored is not None else []
-        if not any(row.number == number for row in rows) or not (code is None or code in codes):
-            return gr.skip(), gr.skip()
-        if code is None:
-            visit.corrections.pop(number, None)
-        else:
-            visit.corrections[number] = code
-        labels = app_scoring.write_labels(visit.folder, rows, visit.corrections)
-        button = gr.update(value=None if labels is None else str(labels), interactive=labels is not None)
-        return button, review_count_html(visit.corrections, Words(language))
 
     def _publish(self) -> None:
         """The endpoint `/classify_batch`."""
@@ -358,9 +294,10 @@ class CatalogTab:
                 image: The column of the pictures' file names; "" if absent.
 
             Returns:
-                The scored file: the rows as they were, with category, name, probability, decision and the
-                three best answers; and the counts of rows, scored, failed and to_review, with seconds.
+                the scored file: the rows as they were, with category, name, probability and decision
+                the counts of rows, scored, failed and to_review, with seconds
             """
+            catalog, pictures = checked_upload(catalog), checked_upload(pictures)
             if catalog is None:
                 raise sentence_error(Words()("give_catalog"))
             _, columns = app_scoring.recognise(Path(catalog))
@@ -369,7 +306,7 @@ class CatalogTab:
             scored = app_scoring.score(
                 classifier,
                 Path(catalog),
-                self._visits.folder(),
+                self._visits.passing_folder(),
                 pictures=Path(pictures) if pictures else None,
                 columns=columns,
                 threshold=self._parts.own_threshold,
@@ -387,10 +324,6 @@ class CatalogTab:
             api_name="classify_batch",
             concurrency_id="catalog",
         )
-
-
-def _visitor(request: gr.Request) -> str:
-    return str(request.session_hash)
 
 
 def _chosen_columns(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
 from rakuten_models.app_shared import (
     AppParts,
-    check_picture_size,
+    UploadError,
+    anything_given,
+    checked_picture,
     chosen_threshold,
     decide,
     guard_upload,
@@ -21,7 +23,15 @@ from rakuten_models.app_shared import (
 from rakuten_models.app_why import explanation_to_json, why_html
 from rakuten_models.app_words import Words
 from rakuten_models.classify import prediction_to_json
-from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, answer_html, as_html, empty_html
+from rakuten_models.page import (
+    EXAMPLES,
+    EXAMPLES_FOLDER,
+    TEXT_PICTURE,
+    answer_html,
+    as_html,
+    empty_html,
+    problem_html,
+)
 from rakuten_models.product import Prediction, Product, RakutenModelsError
 
 # Brings the answer into view on a phone, where it lies below the inputs.
@@ -44,6 +54,29 @@ element.addEventListener("click", (event) => {
 });
 """
 
+# Gradio's page refuses what does not look like a picture, under the title "Error". Every file goes to the server
+# instead, whose answer says what is wrong with it, in the page and in the visitor's language.
+_ANY_FILE_SCRIPT = """
+const asPictures = (files) => {
+    const transfer = new DataTransfer();
+    for (const file of files) transfer.items.add(new File([file], file.name, {type: "image/unknown"}));
+    return transfer.files;
+};
+const needed = (files) => [...files].some((file) => !file.type.startsWith("image/"));
+document.addEventListener("change", (event) => {
+    const input = event.target.closest("#picture input[type=file]");
+    if (input && needed(input.files)) input.files = asPictures(input.files);
+}, true);
+document.addEventListener("drop", (event) => {
+    const input = event.target.closest("#picture") && document.querySelector("#picture input[type=file]");
+    if (!input || !needed(event.dataTransfer.files)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    input.files = asPictures(event.dataTransfer.files);
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+}, true);
+"""
+
 
 class ClassifyTab:
     """The tab's components, and the functions behind them.
@@ -52,18 +85,24 @@ class ClassifyTab:
         inputs: Designation, description and picture; the Compare tab reads them, too.
     """
 
-    def __init__(self, parts: AppParts) -> None:
-        """Place the components inside the tab that is open, and connect them."""
+    def __init__(self, parts: AppParts, page_load: Callable) -> None:
+        """Place the components inside the tab that is open, and connect them.
+
+        Args:
+            parts: The app's.
+            page_load: The page's `load`.
+        """
         self._parts = parts
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._build_inputs()
             with gr.Column(scale=6, min_width=320):
-                self._answer = gr.HTML(empty_html(), elem_id="answer", js_on_load=_ANSWER_SCRIPT)
+                script = _ANSWER_SCRIPT + _ANY_FILE_SCRIPT
+                self._answer = gr.HTML(empty_html(), elem_id="answer", js_on_load=script)
                 self._why = gr.HTML("", elem_id="why", js_on_load=_ANSWER_SCRIPT)
-        # The code that the visitor chose in the list of categories; None for the answer's own.
-        self._explained = gr.State(None)
-        self._connect()
+        # What `_choose` noted; None before.
+        self._chosen = gr.State(None)
+        self._connect(page_load)
         self._publish()
 
     def _build_inputs(self) -> None:
@@ -101,66 +140,63 @@ class ClassifyTab:
         self._examples_title = gr.HTML(self._examples_html("en"))
         with gr.Row(elem_classes="examples"):
             self._examples = [
-                gr.Button(mark(key), icon=EXAMPLES_FOLDER / file_name if file_name else None, size="sm")
+                gr.Button(mark(key), icon=EXAMPLES_FOLDER / (file_name or TEXT_PICTURE), size="sm")
                 for key, _, _, file_name in EXAMPLES
             ]
 
     def _examples_html(self, language: str) -> str:
         return f'<h2 class="examples-title">{as_html(Words(language)("examples"))}</h2>'
 
-    def _connect(self) -> None:
+    def _connect(self, page_load: Callable) -> None:
         parts = self._parts
         # The page's own handlers give HTML; programs get values from the named endpoints.
         private = {"api_visibility": "private"}
         own = {**private, "concurrency_id": "classify"}
-        self._seen = seen = [*self.inputs, parts.language, parts.threshold]
-        self._of_explanation = explained = [*self.inputs, parts.language, self._explained]
-        outputs = [self._answer, self._explained]
+        seen = [*self.inputs, parts.language, parts.threshold, self._chosen]
+        shown = [self._answer, self._why]
         designation, description, image = self.inputs
-        # Not `input`, which Gradio 6.31 gives for keys that write, but not for a paste or a deletion.
-        typed = gr.on(
-            [designation.change, description.change, image.change],
-            self._show_typed,
-            seen,
-            outputs,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **own,
+        # One event for all that changes the answer, of which the last always counts: of several events, an early
+        # one's answer could come after a late one's. The page's own start is among them, for what is typed before
+        # goes unheard. Not `input`, which Gradio 6.31 gives for keys that write, but not for a paste or a deletion.
+        changes = (
+            *(each.change for each in (designation, description, image, parts.language, parts.threshold)),
+            page_load,
         )
         changed = gr.on(
-            [parts.language.change, parts.threshold.change],
-            self._show_again,
-            seen,
-            self._answer,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **own,
+            changes, self._show, seen, shown, trigger_mode="always_last", show_progress="hidden", **own
         )
         asked = gr.on(
-            [designation.submit, self._run.click], self._show, seen, outputs, show_progress="minimal", **own
+            [designation.submit, self._run.click],
+            functools.partial(self._show, asked=True),
+            seen,
+            shown,
+            show_progress="minimal",
+            **own,
         )
-        filled = []
-        for number, button in enumerate(self._examples):
-            handler = functools.partial(self._show_example, number)
-            settings = [parts.language, parts.threshold]
-            filled.append(
-                button.click(handler, settings, [*self.inputs, *outputs], show_progress="minimal", **own)
+        for event in (changed, asked):
+            # The queue is full.
+            event.failure(
+                lambda language: (problem_html(Words(language)("crowded")), ""),
+                parts.language,
+                shown,
+                queue=False,
+                **private,
             )
+        # Filling the inputs changes them, which is answered.
+        filled = [
+            button.click(functools.partial(self._example, number), None, self.inputs, queue=False, **private)
+            for number, button in enumerate(self._examples)
+        ]
         for event in [*filled, asked]:
             event.then(js=_SHOW % "answer", **private)
-        for event in [typed, changed, asked, *filled]:
-            event.then(self._explain, explained, self._why, show_progress="hidden", **own)
-        chosen = gr.on(
+        gr.on(
             [self._answer.select, self._why.select],
             self._choose,
-            None,
-            self._explained,
-            queue=False,
-            **private,
-        )
-        chosen.then(self._explain, explained, self._why, show_progress="hidden", **own).then(
-            js=_SHOW % "why", **private
-        )
+            [*self.inputs, parts.language],
+            [self._chosen, self._why],
+            show_progress="hidden",
+            **own,
+        ).then(js=_SHOW % "why", **private)
         parts.language.change(
             self._examples_html,
             parts.language,
@@ -170,80 +206,93 @@ class ClassifyTab:
             **private,
         )
         self._clear.click(
-            lambda language: ("", "", None, empty_html(Words(language)), "", None),
+            lambda language: ("", "", None, empty_html(Words(language)), ""),
             parts.language,
-            [*self.inputs, self._answer, self._why, self._explained],
+            [*self.inputs, *shown],
             queue=False,
             **private,
         )
-
-    def answer_after(self, event: Dependency) -> None:
-        """Answer what the inputs hold after an event: the page's own start, before which typing goes unheard."""
-        own = {"show_progress": "hidden", "concurrency_id": "classify", "api_visibility": "private"}
-        shown = event.then(self._show_again, self._seen, self._answer, **own)
-        shown.then(self._explain, self._of_explanation, self._why, **own)
 
     def _predict(self, product: Product) -> Prediction:
         # In a list, a picture that cannot be read is a note beside the text's answer, not an exception.
         return self._parts.classifier.predict([product])[0]
 
     def _show(
-        self, designation: str, description: str, image: str | None, language: str, slider: float
-    ) -> tuple[str, None]:
-        return self._show_again(designation, description, image, language, slider, False), None
+        self,
+        designation: str,
+        description: str,
+        image: str | UploadError | None,
+        language: str,
+        slider: float,
+        chosen: tuple | None,
+        asked: bool = False,
+    ) -> Iterator[tuple[Any, Any]]:
+        """The answer as soon as it is there, then why.
 
-    def _show_typed(
-        self, designation: str, description: str, image: str | None, language: str, slider: float
-    ) -> tuple[str, None]:
-        return self._show_again(designation, description, image, language, slider), None
-
-    def _show_again(self, *values: Any) -> str:
-        return guarded_html(self._answer_html)(*values)
+        Args:
+            designation: As typed.
+            description: As typed.
+            image: From the upload.
+            language: Of the page.
+            slider: The visitor's threshold.
+            chosen: From `_choose`.
+            asked: Where nothing is given, a sentence says so; otherwise an invitation stands there.
+        """
+        product = designation, description, image
+        if not asked and not anything_given(*product):
+            yield empty_html(Words(language)), ""
+            return
+        yield guarded_html(self._answer_html)(*product, language, slider), gr.skip()
+        # A category is chosen for one product; the next one's own answer is explained.
+        code = chosen[1] if chosen and chosen[0] == product else None
+        yield gr.skip(), guarded_html(self._why_html)(*product, language, code)
 
     def _answer_html(
         self,
         designation: str,
         description: str,
-        image: str | None,
+        image: str | UploadError | None,
         language: str,
         slider: float,
-        quiet: bool = True,
     ) -> str:
-        """The answer; where nothing is given, an invitation, or a sentence if the visitor asked for an answer."""
-        words = Words(language)
-        if quiet and not _given(designation, description, image):
-            return empty_html(words)
-        check_picture_size(image, words)
+        product = Product(designation, description, checked_picture(image))
         threshold, own = chosen_threshold(slider, self._parts.own_threshold)
-        prediction = decide(self._predict(Product(designation, description, image)), threshold)
-        return answer_html(prediction, threshold, words, own_threshold=own)
-
-    def _show_example(
-        self, number: int, language: str, slider: float
-    ) -> tuple[str, str, str | None, str, None]:
-        _, designation, description, file_name = EXAMPLES[number]
-        image = str(EXAMPLES_FOLDER / file_name) if file_name else None
-        return designation, description, image, *self._show(designation, description, image, language, slider)
-
-    def _choose(self, event: gr.EventData) -> int | None:
-        code = event._data.get("code") if isinstance(event._data, dict) else None
-        return code if isinstance(code, int) else None
-
-    def _explain(self, *values: Any) -> str:
-        return guarded_html(self._why_html)(*values)
+        prediction = decide(self._predict(product), threshold)
+        return answer_html(prediction, threshold, Words(language), own_threshold=own)
 
     def _why_html(
-        self, designation: str, description: str, image: str | None, language: str, code: int | None
+        self,
+        designation: str,
+        description: str,
+        image: str | UploadError | None,
+        language: str,
+        code: int | None,
     ) -> str:
-        if not _given(designation, description, image):
+        if not anything_given(designation, description, image):
             return ""
-        product = Product(designation, description, image)
         try:
-            check_picture_size(image, Words(language))
+            product = Product(designation, description, checked_picture(image))
             return why_html(self._parts.classifier, product, code, Words(language))
         except RakutenModelsError:
             # The answer above already says what is wrong with this product.
             return ""
+
+    def _example(self, number: int) -> tuple[str, str, str | None]:
+        _, designation, description, file_name = EXAMPLES[number]
+        return designation, description, str(EXAMPLES_FOLDER / file_name) if file_name else None
+
+    def _choose(
+        self,
+        designation: str,
+        description: str,
+        image: str | UploadError | None,
+        language: str,
+        event: gr.EventData,
+    ) -> tuple[tuple, str]:
+        """Note which category was chosen in the list for which product, and explain that one."""
+        product = designation, description, image
+        code = event._data.get("code") if isinstance(event._data, dict) else None
+        return (product, code), guarded_html(self._why_html)(*product, language, code)
 
     def _publish(self) -> None:
         """The endpoints `/classify` and `/explain`."""
@@ -260,11 +309,13 @@ class ClassifyTab:
                 image: A picture file; None if absent.
 
             Returns:
-                prdtypecode, category (names by language), probability, decision ("accept" or "review"),
-                threshold, image_weight, probabilities of all categories, best answers of text and image
-                alone; where something is wrong, "error" says what.
+                prdtypecode and category (names by language)
+                probability, decision ("accept" or "review") and threshold
+                probabilities of all categories, the best first
+                the best answers of text and image alone, and image_weight, the picture's share in the answer
+                error, a sentence that says what is wrong, else null
             """
-            check_picture_size(image, Words())
+            image = checked_picture(image)
             # A program may send null for a text that it does not have.
             prediction = self._predict(Product(designation or "", description or "", image))
             return prediction_to_json(prediction, parts.own_threshold)
@@ -273,7 +324,7 @@ class ClassifyTab:
             designation: str = "",
             description: str = "",
             image: str | None = None,
-            prdtypecode: float | None = None,
+            prdtypecode: int | None = None,
         ) -> dict[str, Any]:
             """Explain one product's answer: the words and the parts of the picture that speak for a category.
 
@@ -284,21 +335,20 @@ class ClassifyTab:
                 prdtypecode: The category to explain; None for the one that the models choose.
 
             Returns:
-                prdtypecode and category (names by language) that were explained, the words of designation
-                and description with their place and contribution, the text's score and its base, and the
-                heat map (rows of numbers) of the picture with its score; null where that side is absent.
+                prdtypecode, category (names by language) and probability of what was explained
+                words of designation and description with their place and contribution
+                text_score, to which base and all words add up
+                heat_map (rows of numbers) of the picture, whose mean is image_score
+                score of the model that answered, with text_part and image_part; null where a side is absent
             """
-            check_picture_size(image, Words())
+            image = checked_picture(image)
             product = Product(designation or "", description or "", image)
-            code = None if prdtypecode is None else int(prdtypecode)
-            return explanation_to_json(parts.classifier.explain(product, code))
+            return explanation_to_json(parts.classifier.explain(product, prdtypecode))
 
         values = gr.JSON(visible=False)
         code = gr.Number(None, label="prdtypecode", precision=0, visible=False)
+        # As it comes: the explanation says better than Gradio what is no code.
+        code.preprocess = lambda payload: payload
         shared = {"concurrency_id": "classify"}
         gr.on([], guarded(classify), self.inputs, values, api_name="classify", **shared)
         gr.on([], guarded(explain), [*self.inputs, code], values, api_name="explain", **shared)
-
-
-def _given(designation: str | None, description: str | None, image: str | None) -> bool:
-    return bool((designation or "").strip() or (description or "").strip() or image)

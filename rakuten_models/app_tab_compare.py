@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import gradio as gr
 from gradio.components import Component
 
-from rakuten_models.app_shared import AppParts, check_picture_size, guarded_html, mark
+from rakuten_models.app_shared import (
+    AppParts,
+    anything_given,
+    checked_picture,
+    chosen_threshold,
+    decide,
+    guarded_html,
+    mark,
+)
 from rakuten_models.app_words import Words
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.classify import accept_threshold
@@ -33,31 +41,36 @@ class CompareTab:
         product_inputs: Sequence[Component],
     ) -> None:
         """Build the tab and answer each time that it is opened."""
+        self._own_threshold = parts.own_threshold
         self._bundles = ((parts.classifier, parts.bundle_name), (other, other_name))
         with gr.Tab(mark("tab_compare"), id="compare") as tab:
             shown = gr.HTML("", elem_id="compare")
         gr.on(
             [tab.select, parts.language.change],
             guarded_html(self._compare),
-            [*product_inputs, parts.language],
+            [*product_inputs, parts.language, parts.threshold],
             shown,
             api_visibility="private",
             concurrency_id="classify",
             show_progress="hidden",
         )
 
-    def _compare(self, designation: str, description: str, image: str | None, language: str) -> str:
+    def _compare(
+        self, designation: str, description: str, image: str | None, language: str, slider: float
+    ) -> str:
         words = Words(language)
-        if not (designation.strip() or description.strip() or image):
+        if not anything_given(designation, description, image):
             return f'<div class="answer empty"><p>{as_html(words("compare_empty"))}</p></div>'
-        check_picture_size(image, words)
+        image = checked_picture(image)
         product = Product(designation, description, image)
+        visitors, moved = chosen_threshold(slider, self._own_threshold)
         columns, codes = [], []
         for classifier, name in self._bundles:
-            prediction = classifier.predict([product])[0]
+            threshold = visitors if moved else accept_threshold(classifier.config)
+            prediction = decide(classifier.predict([product])[0], threshold)
             codes.append(prediction.category and prediction.category.prdtypecode)
             revision = f" <code>{as_html(classifier.revision[:7])}</code>" if classifier.revision else ""
-            answer = answer_html(prediction, accept_threshold(classifier.config), words, chooses=False)
+            answer = answer_html(prediction, threshold, words, own_threshold=moved, chooses=False)
             columns.append(f'<div><h2 class="bundle-title">{as_html(name)}{revision}</h2>{answer}</div>')
         verdict = words("compare_same" if codes[0] == codes[1] else "compare_differ")
         return (

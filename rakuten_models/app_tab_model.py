@@ -15,7 +15,7 @@ from rakuten_models.app_figures import (
     reliability_html,
     section_of,
 )
-from rakuten_models.app_shared import AppParts, chosen_threshold, guarded_html, mark, slider_start
+from rakuten_models.app_shared import AppParts, chosen_threshold, guarded, guarded_html, mark, slider_start
 from rakuten_models.app_words import Words
 
 # A cell is chosen with a click or Enter; the arrow keys walk, so that Tab need not pass every cell.
@@ -80,7 +80,7 @@ class ModelTab:
         parts.language.change(self._loaded, parts.language, loaded, **own)
         gr.on(
             [section.change, parts.language.change],
-            self._plots,
+            guarded(self._plots),
             chosen,
             [reliability, matrix, detail, f1],
             **own,
@@ -93,7 +93,7 @@ class ModelTab:
             trigger_mode="always_last",
             **own,
         )
-        matrix.select(self._choose_cell, chosen, detail, **own)
+        matrix.select(guarded(self._choose_cell), chosen, detail, **own)
 
     def _section(self, name: str) -> dict:
         return section_of(self._figures, name)

@@ -72,6 +72,14 @@ class Visits:
         """A new folder that only its finder can name."""
         return Path(tempfile.mkdtemp(dir=self._root.name))
 
+    def passing_folder(self) -> Path:
+        """A new folder for one answer to a program, which has no visit; it goes after a while."""
+        folder = self.folder()
+        timer = threading.Timer(KEPT_SECONDS, shutil.rmtree, [folder], {"ignore_errors": True})
+        timer.daemon = True
+        timer.start()
+        return folder
+
     def job_folder(self, visit: Visit) -> Path:
         """An empty folder for a visit's next job; the files of its last one go, and its corrections."""
         visit.scored = None

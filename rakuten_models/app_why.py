@@ -10,11 +10,12 @@ from typing import Any
 from rakuten_models.app_words import Words
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.explain import Explanation, heat_map_image, highlight_segments
-from rakuten_models.page import as_html
+from rakuten_models.page import as_html, shortened
 from rakuten_models.product import Category, Product, ProductError
 
-# Words in the sentence below the marked text.
+# Words in the sentence below the marked text, and characters of one.
 _MOST = 5
+_LONGEST = 40
 
 
 def why_html(classifier: ProductClassifier, product: Product, code: int | None, words: Words) -> str:
@@ -46,7 +47,7 @@ def why_html(classifier: ProductClassifier, product: Product, code: int | None, 
             f'<p class="back"><button type="button" class="link" data-code="{chosen.prdtypecode}">'
             f"{as_html(words('why_back'))}: {as_html(chosen.name(words.language))}</button></p>"
         )
-    title = words("why_title", category=f"“{category.name(words.language)}”")
+    title = words("why_title", category=words.quoted(category.name(words.language)))
     return (
         f'<div class="answer why"><section><h3>{as_html(title)} <span class="code">{category.prdtypecode}</span>'
         f"</h3>{back}{_words_html(explanation, product, words)}</section>"
@@ -127,7 +128,7 @@ def _most(explanation: Explanation, words: Words) -> str:
     def listed(sign: int) -> str:
         found = [word for word in ranked if word.contribution * sign > 0][:_MOST]
         return ", ".join(
-            f"{' '.join(word.text.split())} ({words.number(word.contribution, 2, signed=True)})"
+            f"{shortened(word.text, _LONGEST)} ({words.number(word.contribution, 2, signed=True)})"
             for word in found
         ) or words("why_none")
 

@@ -6,6 +6,8 @@ written on the server by `Words`, in the language that the visitor chose.
 
 from __future__ import annotations
 
+import re
+
 from rakuten_models.classify import percent
 
 LANGUAGES = ("en", "fr")
@@ -40,35 +42,26 @@ _WORDS: dict[str, tuple[str, str]] = {
     "example_pool": ("Pool\npicture only", "Piscine\nphoto seule"),
     "example_controller": ("Controller\nEnglish", "Manette\nanglais"),
     "example_drill": ("Drill\nFrench text", "Perceuse\ntexte français"),
-    "example_cushion": ("Cushion cover\nGerman text", "Housse de coussin\ntexte allemand"),
+    "example_cushion": ("Cushion\nGerman text", "Coussin\ntexte allemand"),
     "example_dragons": ("Dragons\ndoubtful", "Dragons\ndouteux"),
     "empty_title": ("The answer appears here", "La réponse apparaît ici"),
     "empty_text": (
         "Type a designation, drop a picture, or try one of the examples.",
         "Saisissez un titre, déposez une photo, ou essayez un des exemples.",
     ),
-    "nothing_given": (
-        "The product holds no text and no picture; give a designation or a picture.",
-        "Le produit n'a ni texte ni photo ; donnez un titre ou une photo.",
+    "crowded": (
+        "Too many visitors wait at this moment; try again in a minute.",
+        "Trop de visiteurs attendent en ce moment ; réessayez dans une minute.",
     ),
     "not_classified": (
         "This product could not be classified.",
         "Ce produit n'a pas pu être classé.",
     ),
-    "unexpected": (
-        "Something went wrong with this input; change it and try again.",
-        "Cette saisie n'a pas pu être traitée ; modifiez-la et réessayez.",
-    ),
-    "picture_too_large": (
-        "The picture has {size} MB; upload one of at most {limit} MB.",
-        "La photo fait {size} Mo ; envoyez-en une d'au plus {limit} Mo.",
-    ),
     "text_only_note": (
         "This answer comes from the text alone.",
         "Cette réponse vient du texte seul.",
     ),
-    "details": ("In detail: {sentence}", "En détail (en anglais) : {sentence}"),
-    "picture_unreadable": ("", "La photo n'a pas pu être lue."),
+    "in_english": ("{sentence}", "En anglais : {sentence}"),
     "probability": ("probability", "probabilité"),
     "accept": ("Accept", "Accepter"),
     "review": ("Review", "À vérifier"),
@@ -173,8 +166,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "column_label": ("Label column", "Colonne du vrai code"),
     "no_column": ("none", "aucune"),
     "columns_ready": (
-        "{columns} columns found; check which is which, then score.",
-        "{columns} colonnes trouvées ; vérifiez leur rôle, puis lancez.",
+        "Columns found: {columns}. Check which is which, then score.",
+        "Colonnes trouvées : {columns}. Vérifiez leur rôle, puis lancez.",
     ),
     "score": ("Score the catalog", "Classer le catalogue"),
     "cancel": ("Cancel", "Annuler"),
@@ -190,11 +183,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "file_unreadable": (
         "This file cannot be read: {sentence}",
-        "Ce fichier n'a pas pu être lu (en anglais) : {sentence}",
+        "Ce fichier n'a pas pu être lu : {sentence}",
     ),
     "catalog_failed": (
         "The catalog could not be scored: {sentence}",
-        "Le catalogue n'a pas pu être classé (en anglais) : {sentence}",
+        "Le catalogue n'a pas pu être classé : {sentence}",
     ),
     "too_busy": (
         "Another catalog of yours is being scored; wait for it or cancel it.",
@@ -212,7 +205,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "cancelled": ("Cancelled; nothing was kept.", "Annulé ; rien n'a été gardé."),
     "seconds": ("{count} s", "{count} s"),
     "minutes": ("{count} min", "{count} min"),
-    "scored_title": ("{count} products scored", "{count} produits classés"),
+    "scored_title": ("Products scored: {count}", "Produits classés : {count}"),
     "scored_time": (
         "in {seconds}, {rate} rows a second",
         "en {seconds}, {rate} lignes par seconde",
@@ -220,14 +213,33 @@ _WORDS: dict[str, tuple[str, str]] = {
     "to_review": ("to review", "à vérifier"),
     "accepted": ("accepted", "acceptés"),
     "failed": ("not scored", "non classés"),
+    "not_scored": ("Not scored", "Non classé"),
     "problem_rows": ("Rows with a problem", "Lignes avec un problème"),
     "row": ("Row", "Ligne"),
+    "row_line": ("Row {row} (line {line} of the file)", "Ligne {row} du tableau (ligne {line} du fichier)"),
+    "problem_row": ("{place}: {sentence}", "{place} : {sentence}"),
     "and_more": ("and {count} more", "et {count} autres"),
     "per_category": ("Products per category", "Produits par rayon"),
     "preview": ("First rows", "Premières lignes"),
     "category": ("Category", "Rayon"),
     "decision": ("Decision", "Décision"),
     "measured": ("Against the file's labels", "Face aux vrais codes du fichier"),
+    "measured_unscored": (
+        "With a label, but not scored: {count}; they count as wrong.",
+        "Avec un code, mais non classées : {count} ; elles comptent comme fausses.",
+    ),
+    "measured_unlabelled": (
+        "Without a label: {count}; they are not counted.",
+        "Sans code : {count} ; elles ne comptent pas.",
+    ),
+    "measured_unknown": (
+        "With a code that these models do not know ({examples}): {count}; they count as wrong.",
+        "Avec un code que ces modèles ne connaissent pas ({examples}) : {count} ; elles comptent comme fausses.",
+    ),
+    "measured_unreadable": (
+        "Labels that are no whole number ({examples}): {count}; they count as none.",
+        "Codes qui ne sont pas des nombres entiers ({examples}) : {count} ; ils comptent comme absents.",
+    ),
     "measured_rows": ("rows with a label", "lignes avec un code"),
     "review_title": ("Review the doubtful rows", "Vérifier les lignes douteuses"),
     "review_intro": (
@@ -238,7 +250,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "review_none": ("No row needs a review.", "Aucune ligne n'est à vérifier."),
     "review_page": ("Rows {first} to {last} of {count}", "Lignes {first} à {last} sur {count}"),
-    "review_count": ("{count} rows reviewed", "{count} lignes vérifiées"),
+    "review_rest": (
+        "Further rows to be reviewed: {count}; the scored file says which.",
+        "Autres lignes à vérifier : {count} ; le fichier classé dit lesquelles.",
+    ),
+    "review_count": ("Rows reviewed: {count}", "Lignes vérifiées : {count}"),
     "review_pick": ("Right category of row {row}", "Bon rayon de la ligne {row}"),
     "review_choose": ("not reviewed", "non vérifiée"),
     "previous": ("Previous", "Précédent"),
@@ -256,7 +272,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "repository": ("Repository or folder", "Dépôt ou dossier"),
     "revision": ("Revision", "Révision"),
     "no_revision": ("none (a folder)", "aucune (un dossier)"),
-    "date": ("Date", "Date"),
+    "date": ("Date of training", "Date d'entraînement"),
     "trained_on": ("Trained on", "Entraîné sur"),
     "measured_on": ("Measured on", "Mesuré sur"),
     "products_count": ("{count} products", "{count} produits"),
@@ -391,7 +407,14 @@ class Words:
         Raises:
             KeyError: No such words.
         """
-        return _WORDS[key][self._column].format(**values) if values else _WORDS[key][self._column]
+        text = _WORDS[key][self._column]
+        if self.language == "fr":
+            text = french_spaces(text)
+        return text.format(**values) if values else text
+
+    def quoted(self, name: str) -> str:
+        """A name in quotation marks: “Pool” or « Piscine »."""
+        return f"«\u00a0{name}\u00a0»" if self.language == "fr" else f"“{name}”"
 
     def percent(self, probability: float) -> str:
         """A probability for people: "94.2%" or "94,2 %"."""
@@ -416,6 +439,11 @@ class Words:
         if seconds < 120:
             return self("seconds", count=self.number(seconds))
         return self("minutes", count=self.number(seconds / 60))
+
+
+def french_spaces(text: str) -> str:
+    """French sets a space before : ; ? and !, at which no line may break."""
+    return re.sub(" (?=[:;?!])", "\u00a0", text)
 
 
 def translations() -> dict[str, dict[str, str]]:

@@ -9,8 +9,9 @@ JSON text; Parquet's types stay.
 from __future__ import annotations
 
 import glob
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,6 +132,14 @@ class CatalogSource:
             read = self._parquet_chunks if self.kind == "parquet" else self._text_chunks
             yield from read(file, schema, chunk_rows, skip)
             skip = 0
+
+    def lines_of(self, rows: Collection[int]) -> dict[int, int]:
+        """Where rows begin in their file: row number to line, both from 1; {} for Parquet, which has no lines."""
+        if self.kind == "parquet" or not rows:
+            return {}
+        records = itertools.chain.from_iterable(map(self._records, self.files))
+        first_rows = enumerate(itertools.islice(records, max(rows)), start=1)
+        return {number: record.line for number, record in first_rows if number in rows}
 
     def _records(self, file: Path) -> Iterator[Record]:
         if self.kind == "json":

@@ -109,7 +109,7 @@ def find_category(categories: Sequence[Category], prdtypecode: int) -> Category:
     known = ", ".join(str(category.prdtypecode) for category in categories[:5])
     more = f" and {len(categories) - 5} more" if len(categories) > 5 else ""
     raise ExplanationError(
-        f"The models know no category with the prdtypecode {prdtypecode!r}; give one of {known}{more}, or None for "
+        f"The models know no category with the prdtypecode {prdtypecode!r:.40}; give one of {known}{more}, or None for "
         "the predicted one."
     )
 

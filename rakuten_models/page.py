@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy
 
+from rakuten_models.app_sentences import said
 from rakuten_models.app_words import Words
 from rakuten_models.bundle import DEFAULT_PRECISION
 from rakuten_models.classify import best_category
@@ -20,6 +21,9 @@ from rakuten_models.product import ACCEPT, Category, Prediction
 
 STYLE_FILE = Path(__file__).parent / "page.css"
 EXAMPLES_FOLDER = Path(__file__).parent / "examples"
+
+# On the buttons of the examples without a picture.
+TEXT_PICTURE = "text.svg"
 
 _SHOWN_AT_ONCE = 5
 ENGLISH = Words()
@@ -116,22 +120,12 @@ def answer_html(
         chooses: The categories are buttons that choose what is explained.
     """
     if prediction.category is None:
-        return problem_html(problem_sentence(prediction.error, words))
+        sentence = said(prediction.error, words) if prediction.error else words("not_classified")
+        return problem_html(sentence)
     return (
         f'<div class="answer" role="status">{_verdict(prediction, threshold, words, own_threshold)}'
         f"{_sides(prediction, words)}{_probabilities(prediction, words, chooses)}</div>"
     )
-
-
-def problem_sentence(error: str | None, words: Words) -> str:
-    """Why a product could not be classified, in the visitor's language as far as we know the case."""
-    if error is None:
-        return words("not_classified")
-    if words.language == "en":
-        return error
-    if error == Words("en")("nothing_given"):
-        return words("nothing_given")
-    return f"{words('not_classified')} {words('details', sentence=error)}"
 
 
 def decision_words(prediction: Prediction, threshold: float | None, words: Words, own_threshold: bool) -> str:
@@ -151,10 +145,8 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Words, own_
     accepted = prediction.decision == ACCEPT
     note = ""
     if prediction.error:
-        reason = prediction.error
-        if words.language != "en":
-            reason = f"{words('picture_unreadable')} {words('details', sentence=reason)}"
-        note = f'<p class="note">{as_html(reason)} {as_html(words("text_only_note"))}</p>'
+        reason = f"{said(prediction.error, words)} {words('text_only_note')}"
+        note = f'<p class="note">{as_html(reason)}</p>'
     word = words("accept" if accepted else "review")
     return (
         f'<section class="verdict"><div class="verdict-name"><h2>{as_html(name)}</h2>'
@@ -244,6 +236,12 @@ def _bar(category: Category, probability: float, words: Words, chooses: bool) ->
 
 def _code(category: Category) -> str:
     return f'<span class="code">{category.prdtypecode}</span>'
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """A text in one line, cut where there is no room for more than so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def as_html(text: object) -> str:

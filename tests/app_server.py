@@ -28,7 +28,7 @@ def app_environment(**variables: str) -> dict[str, str]:
 
 @contextmanager
 def running_app(bundle: Path | None, folder: Path, *arguments: str) -> Iterator[str]:
-    """Start the app, wait until it says that it is ready, and stop it in the end.
+    """Start the app with this Python, wait until it says that it is ready, and stop it in the end.
 
     Args:
         bundle: The folder for RAKUTEN_BUNDLE; None for the starter bundle.
@@ -39,20 +39,37 @@ def running_app(bundle: Path | None, folder: Path, *arguments: str) -> Iterator[
         The page's address.
 
     Raises:
+        AppNotReady: As `app_process`.
+    """
+    variables = {} if bundle is None else {"RAKUTEN_BUNDLE": str(bundle)}
+    command = [sys.executable, str(REPOSITORY_ROOT / "app.py"), *arguments]
+    with app_process(command, folder, **variables) as (address, _):
+        yield address
+
+
+@contextmanager
+def app_process(command: list[str], folder: Path, **variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Start the app as a hosting platform does, which names the port in the environment.
+
+    Args:
+        command: A Python, an app.py, and arguments.
+        folder: Where it runs and its log goes.
+        variables: More of the environment.
+
+    Yields:
+        The page's address, and the process.
+
+    Raises:
         AppNotReady: The app ended or was not ready within a minute; holds its log.
     """
     port = free_port()
-    environment = app_environment(GRADIO_TEMP_DIR=str(folder / "uploads"))
-    if bundle is not None:
-        environment["RAKUTEN_BUNDLE"] = str(bundle)
+    environment = app_environment(
+        GRADIO_TEMP_DIR=str(folder / "uploads"), GRADIO_SERVER_PORT=str(port), **variables
+    )
     log = folder / "app.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY_ROOT / "app.py"), "--port", str(port), *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -61,7 +78,7 @@ def running_app(bundle: Path | None, folder: Path, *arguments: str) -> Iterator[
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AppNotReady(f"The app did not become ready; its log says: {log.read_text().strip()}")
             time.sleep(0.1)
-        yield address
+        yield address, process
     finally:
         process.terminate()
         process.wait(10)

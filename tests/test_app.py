@@ -1,7 +1,7 @@
 """The app started for real and called as programs call it, and the page's HTML read as a visitor reads it."""
 
-import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +16,7 @@ from rakuten_models import Category, Prediction, Product, ProductClassifier
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.command_line import run_command
 from rakuten_models.page import EXAMPLES, EXAMPLES_FOLDER, answer_html, head_html
+from rakuten_models.product import RakutenModelsError
 from tests.app_server import BUNDLE_VARIABLES, REPOSITORY_ROOT, app_environment, free_port, running_app
 
 
@@ -77,17 +78,34 @@ def test_unreadable_picture_gets_a_sentence_and_the_texts_answer(client, tmp_pat
     assert beside_text["error"] == alone["error"] and beside_text["image_weight"] == 0.0
 
 
-def call(address: str, *data) -> str:
-    """What `/classify` answers to a program that talks HTTP."""
-    event = httpx.post(f"{address}/gradio_api/call/classify", json={"data": data}).json()["event_id"]
-    return httpx.get(f"{address}/gradio_api/call/classify/{event}", timeout=20).text
+def call(address: str, *data, endpoint: str = "classify") -> str:
+    """What an endpoint answers to a program that talks HTTP."""
+    event = httpx.post(f"{address}/gradio_api/call/{endpoint}", json={"data": data}).json()["event_id"]
+    return httpx.get(f"{address}/gradio_api/call/{endpoint}/{event}", timeout=20).text
 
 
 @pytest.mark.parametrize("marks", [{}, {"meta": {"_type": "gradio.FileData"}}])
 def test_no_file_of_the_server_can_be_named_as_a_picture(address, marks):
     answer = call(address, "", "", {"path": str(REPOSITORY_ROOT / "app.py"), **marks})
-    assert answer.startswith("event: error") and "was not uploaded" in answer
+    assert answer.startswith("event: error") and re.search(
+        "is not here, or no longer|was not uploaded", answer
+    )
     assert httpx.get(f"{address}/gradio_api/file={REPOSITORY_ROOT / 'app.py'}").status_code == 403
+
+
+@pytest.mark.parametrize("payload", [5, "pool.jpg", [], {"path": 5}, {"path": "http://127.0.0.1:1/"}])
+@pytest.mark.parametrize("endpoint", ["classify", "classify_batch"])
+def test_what_is_no_file_gets_a_sentence(address, endpoint, payload):
+    values = ["chaise", "", payload] if endpoint == "classify" else [payload, None, "", "", ""]
+    answer = call(address, *values, endpoint=endpoint)
+    assert answer.startswith("event: error")
+    assert "upload the file and send" in answer or "upload it again" in answer
+
+
+@pytest.mark.parametrize("code", ["abc", 2.5, 1e300, [1], "x" * 1000])
+def test_what_is_no_code_gets_a_sentence(address, code):
+    answer = call(address, "chaise", "", None, code, endpoint="explain")
+    assert "know no category with the prdtypecode" in answer and len(answer) < 400
 
 
 def test_a_picture_inside_the_message_is_read_or_refused_with_a_sentence(address):
@@ -185,15 +203,7 @@ def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_
 def test_a_tool_server_without_its_library_ends_the_app_with_the_command_to_install_it(monkeypatch, capsys):
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
     assert run_command(app.main, ["--mcp", "--port", str(free_port())]) == 2
-    assert "pip install 'rakuten-models[mcp]'" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="mcp is not installed; see README.md")
-def test_agents_find_every_action_as_a_tool(tiny_bundle, tmp_path):
-    with running_app(tiny_bundle, tmp_path, "--mcp") as address:
-        tools = httpx.get(f"{address}/gradio_api/mcp/schema").json()
-    assert {tool["name"] for tool in tools} == {"classify", "explain", "classify_batch"}
-    assert all(len(tool["description"]) > 50 for tool in tools)
+    assert "-r requirements-mcp.txt` in an environment of its own" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -246,28 +256,55 @@ def test_a_platform_may_launch_the_modules_demo(tiny_bundle, no_bundle_chosen, m
     assert ".answer" in config["css"]
 
 
+def test_the_environment_may_name_a_second_bundle(tiny_bundle, no_bundle_chosen, monkeypatch):
+    def tabs():
+        components = app.load_demo(str(tiny_bundle)).config["components"]
+        return [each["props"]["id"] for each in components if each["type"] == "tabitem"]
+
+    assert tabs() == ["classify", "catalog", "model"]
+    monkeypatch.setenv("RAKUTEN_COMPARE_REPO", str(tiny_bundle))
+    assert tabs() == ["classify", "catalog", "model", "compare"]
+    monkeypatch.setenv("RAKUTEN_COMPARE_REVISION", "v1")
+    with pytest.raises(RakutenModelsError, match="revisions belong to hub repositories"):
+        tabs()
+
+
+@pytest.mark.parametrize(("asked", "sends"), [(None, False), ("True", True), ("False", False)])
+def test_usage_figures_are_sent_only_if_asked(classifier, monkeypatch, asked, sends):
+    monkeypatch.delenv("GRADIO_ANALYTICS_ENABLED", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", asked)
+    # What a page would send, or ask about newer versions, goes nowhere.
+    monkeypatch.setattr("gradio.analytics.initiated_analytics", lambda data: None)
+    monkeypatch.setattr("gradio.analytics.version_check", lambda: None)
+    assert app.build_demo(classifier).analytics_enabled is sends
+
+
 def test_examples_exist_and_are_small():
     pictures = {picture for _, _, _, picture in EXAMPLES if picture}
     assert pictures == {path.name for path in EXAMPLES_FOLDER.glob("*.jpg")}
     assert all((EXAMPLES_FOLDER / picture).stat().st_size <= 30_000 for picture in pictures)
 
 
-# In the order of EXAMPLES; None where a person should look.
+# What a person would answer, in the order of EXAMPLES; None for the doubtful one.
 EXAMPLE_CODES = (1560, 2583, 50, 2585, 1920, None)
 
 
 @pytest.mark.skipif(
     not (STARTER_FOLDER / "config.json").exists(), reason="the starter bundle is not there yet"
 )
-@pytest.mark.parametrize(("example", "prdtypecode"), list(zip(EXAMPLES, EXAMPLE_CODES, strict=True)))
-def test_examples_are_answered_as_a_person_would(example, prdtypecode):
-    _, designation, description, picture = example
-    image = EXAMPLES_FOLDER / picture if picture else None
-    prediction = ProductClassifier.from_pretrained().predict(Product(designation, description, image))
-    if prdtypecode is None:
-        assert prediction.decision == "review"
-    else:
-        assert prediction.category.prdtypecode == prdtypecode
+def test_the_starter_bundle_knows_the_clear_examples_and_doubts_the_doubtful_one():
+    products = [
+        Product(designation, description, EXAMPLES_FOLDER / picture if picture else None)
+        for _, designation, description, picture in EXAMPLES
+    ]
+    clear, doubtful = [], []
+    for code, prediction in zip(
+        EXAMPLE_CODES, ProductClassifier.from_pretrained().predict(products), strict=True
+    ):
+        (doubtful if code is None else clear).append(prediction.probability)
+        assert code is None or code in [category.prdtypecode for category, _ in prediction.top(2)]
+    assert max(doubtful) < min(clear)
 
 
 CATEGORIES = tuple(

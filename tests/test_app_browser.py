@@ -123,6 +123,26 @@ def test_the_browsers_language_is_taken_and_can_be_switched(visit, locale, first
     expect(page.get_by_role("heading", level=1)).to_have_text(titles[second])
 
 
+def test_a_phone_shows_every_tab_in_french(visit):
+    page = visit(locale="fr-FR", viewport={"width": 390, "height": 844})
+    expect(page.get_by_role("heading", level=1)).to_have_text("Classement de produits")
+    expect(page.get_by_role("tab")).to_have_text(["Classer", "Catalogue", "Modèle", "Comparer"])
+
+
+def test_mistakes_are_said_in_french(visit, tmp_path):
+    page = visit(locale="fr-FR")
+    page.get_by_role("button", name="Classer", exact=True).click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "Le produit n'a ni texte ni photo ; donnez un titre ou une photo."
+    )
+    broken = tmp_path / "cassée.jpg"
+    broken.write_bytes(b"this is no picture")
+    page.locator(UPLOAD).first.set_input_files(broken)
+    expect(page.get_by_role("alert")).to_contain_text("La photo 'cassée.jpg' n'est pas une image lisible")
+    designation(page).fill("canapé de salon")
+    expect(page.locator(".note")).to_contain_text("Cette réponse vient du texte seul.")
+
+
 def test_the_threshold_of_a_visit_decides(visit):
     page = visit()
     designation(page).fill("canapé de salon")
@@ -160,6 +180,12 @@ def test_two_bundles_answer_the_same_product(visit):
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#compare .verdict h2")).to_have_count(2)
     expect(page.locator("#compare")).to_contain_text("Both choose the same category.")
+    page.get_by_role("tab", name="Model").click()
+    page.locator("#threshold input[type=number]").fill("0.999")
+    page.locator("#threshold input[type=number]").press("Enter")
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#compare .decision.review")).to_have_count(2)
+    expect(page.locator("#compare .decision.review").first).to_contain_text("that you set for this visit")
 
 
 def test_two_visitors_never_see_each_others_product(visit):

@@ -7,18 +7,29 @@ import time
 import zipfile
 
 import httpx
+import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
 from gradio_client import Client, handle_file
 
-from rakuten_models import Category, Prediction
-from rakuten_models.app_catalog import CatalogSummary, ScoredRow, preview_html, review_html, summary_html
+import app
+from rakuten_models import Category, Prediction, app_scoring
+from rakuten_models.app_catalog import (
+    CatalogSummary,
+    ScoredRow,
+    measures_html,
+    preview_html,
+    summary_html,
+)
+from rakuten_models.app_review import review_html
 from rakuten_models.app_scoring import ClassifierAtThreshold, write_labels
 from rakuten_models.app_visits import Finished, Visits, in_background
 from rakuten_models.app_words import Words
+from rakuten_models.batch import BatchMeasures
+from rakuten_models.batch_columns import Columns
 from rakuten_models.page import EXAMPLES_FOLDER
-from tests.app_server import running_app
+from tests.app_server import free_port, running_app
 from tests.screenshots import NO_BROWSER, find_browser, open_browser
 
 needs_browser = pytest.mark.skipif(find_browser() is None, reason=NO_BROWSER)
@@ -196,8 +207,10 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(visit, catalog, pictures, f
         page.get_by_label(label).press("Enter")
         expect(page.get_by_label(label)).to_have_value(column)
     score(page, expect)
-    expect(page.locator(".scored-title")).to_have_text(f"{len(ROWS) - 1} products scored")
-    expect(page.locator(".problems")).to_contain_text(re.compile(r"Row 30: Line \d+ has 6 fields"))
+    expect(page.locator(".scored-title")).to_have_text(f"Products scored: {len(ROWS) - 1}")
+    expect(page.locator(".problems")).to_contain_text(
+        re.compile(r"Row 30 \(line 31 of the file\): Line 31 has 6")
+    )
     expect(page.locator(".problems")).to_contain_text("nowhere.jpg")
     expect(page.get_by_text("Against the file's labels")).to_be_visible()
     assert page.locator("table img, .review-rows img").count() == 0
@@ -212,7 +225,7 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(visit, catalog, pictures, f
     lists.nth(0).select_option("1560")
     lists.nth(1).focus()
     lists.nth(1).select_option("2583")
-    expect(page.locator("#review-count")).to_have_text("2 rows reviewed")
+    expect(page.locator("#review-count")).to_have_text("Rows reviewed: 2")
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#review")).to_contain_text("Rows 11 to 20")
     page.get_by_role("button", name="Previous").click()
@@ -252,6 +265,38 @@ def test_a_run_can_be_cancelled_and_nothing_is_kept(visit, folder):
 
 
 @needs_browser
+def test_a_crowd_is_told_to_come_back(tiny_bundle, browser, folder, monkeypatch):
+    from playwright.sync_api import expect
+
+    file = folder / "long.csv"
+    file.write_text("designation\n" + "canapé de salon\n" * 60_000, encoding="utf-8")
+    monkeypatch.setattr(app, "QUEUE_LENGTH", 1)
+    demo = app.load_demo(str(tiny_bundle))
+    _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    contexts = [browser.new_context() for _ in range(3)]
+    try:
+        # One is served, one waits.
+        for number, context in enumerate(contexts):
+            page = context.new_page()
+            page.goto(address)
+            page.get_by_role("tab", name="Catalog").click()
+            upload(page, "catalog-file", file)
+            expect(page.get_by_label("Designation column")).to_have_value("designation")
+            page.get_by_role("button", name="Score the catalog").click()
+            said = ("rows a second", "Reading the catalog", "Too many visitors wait at this moment")[number]
+            expect(page.locator("#catalog-progress")).to_contain_text(said, timeout=20_000)
+        expect(page.get_by_role("button", name="Score the catalog")).to_be_enabled()
+        assert page.get_by_text("Error", exact=True).filter(visible=True).count() == 0
+        page.get_by_role("tab", name="Classify").click()
+        page.locator("#designation").get_by_role("textbox").fill("canapé")
+        expect(page.locator("#answer")).to_contain_text("Too many visitors wait at this moment")
+    finally:
+        for context in contexts:
+            context.close()
+        demo.close()
+
+
+@needs_browser
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02 no table", b'a,b\n"never closed\n'])
 def test_a_wrong_file_gets_a_sentence_in_the_page(visit, tmp_path, content):
     from playwright.sync_api import expect
@@ -287,8 +332,62 @@ def test_visitors_see_only_their_own_catalog_on_any_window(visit, folder):
     assert "second secret" in second.content() and "first secret" not in second.content()
     assert first.evaluate("document.documentElement.scrollWidth") <= 390
     first.get_by_label("Français").check()
-    expect(first.locator(".scored-title")).to_have_text("1 produits classés")
+    expect(first.locator(".scored-title")).to_have_text("Produits classés : 1")
     expect(first.locator("#review")).to_contain_text("first secret canapé")
+
+
+@needs_browser
+def test_another_file_puts_the_results_of_the_one_before_away(visit, folder):
+    from playwright.sync_api import expect
+
+    page = visit()
+    good, bad = folder / "good.csv", folder / "bad.csv"
+    good.write_text("designation\ncanapé\n", encoding="utf-8")
+    bad.write_bytes(b"")
+    upload(page, "catalog-file", good)
+    expect(page.get_by_label("Designation column")).to_have_value("designation")
+    score(page, expect)
+    page.locator("#catalog-file").get_by_role("button", name="Clear").click()
+    expect(page.locator(".scored-title")).to_have_count(0)
+    upload(page, "catalog-file", bad)
+    expect(page.get_by_role("alert")).to_contain_text("bad.csv is empty")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [(["", ""], "it is empty"), (["x", ""], "'x' is no whole number")]
+)
+def test_labels_without_a_code_leave_the_catalog_scored(classifier, tmp_path, labels, said):
+    source = tmp_path / "catalog.csv"
+    source.write_text(
+        "designation,prdtypecode\n" + "".join(f"canapé,{label}\n" for label in labels), encoding="utf-8"
+    )
+    output = tmp_path / "output"
+    output.mkdir()
+    scored = app_scoring.score(
+        classifier,
+        source,
+        output,
+        pictures=None,
+        columns=Columns(designation="designation", label="prdtypecode"),
+        threshold=0.5,
+    )
+    assert scored.summary.rows == 2 and scored.summary.failed == 0
+    assert scored.measures is None and said in scored.unmeasured
+    assert str(tmp_path) not in scored.unmeasured
+
+
+def test_rows_with_a_problem_are_found_in_their_file(classifier, tmp_path):
+    source = tmp_path / "catalog.csv"
+    source.write_text('designation,note\n"canapé\nde salon",a\n,b\n\nchaise,c,d\n', encoding="utf-8")
+    output = tmp_path / "output"
+    output.mkdir()
+    columns = Columns(designation="designation")
+    scored = app_scoring.score(classifier, source, output, pictures=None, columns=columns, threshold=None)
+    assert [(row.number, row.line) for row in scored.summary.problems] == [(2, 4), (3, 6)]
+    html = summary_html(scored.summary, classifier.categories, 1.0, 1.0, Words())
+    assert (
+        "Row 2 (line 4 of the file): " in html and "Row 3 (line 6 of the file): Line 6 has 3 fields" in html
+    )
 
 
 CATEGORIES = tuple(
@@ -313,17 +412,73 @@ def test_a_summary_counts_all_and_keeps_the_most_doubtful():
     for html in (
         summary_html(summary, CATEGORIES, 1.0, 800.0, words),
         preview_html(summary.first, CATEGORIES, words),
-        review_html(summary.doubtful, 0, {101: 12}, CATEGORIES, words),
-        review_html([], 0, {}, CATEGORIES, words),
+        review_html(summary, 0, {101: 12}, CATEGORIES, words),
+        review_html(CatalogSummary(), 0, {}, CATEGORIES, words),
     ):
         assert "<img" not in html and "${" not in html and "{{" not in html
-    html = review_html(summary.doubtful, 0, {101: 12}, CATEGORIES, words)
+    html = review_html(summary, 0, {101: 12}, CATEGORIES, words)
     assert html.count("<select") == 10 and html.count(" selected") == 1
+    assert "Rows 1 to 10 of 500. Further rows to be reviewed: 200; the scored file says which." in html
+
+
+def test_measures_say_which_labels_did_not_count():
+    measures = BatchMeasures(
+        accuracy=0.5,
+        weighted_f1=0.25,
+        confusion_matrix=numpy.eye(2, dtype=int),
+        prdtypecodes=(10, 99),
+        rows=12,
+        unscored=1,
+        unlabelled=2,
+        unknown={99: 3},
+        unreadable={"<b>": 4, **{f"text {n}": 1 for n in range(6)}},
+    )
+    html = measures_html(measures, Words())
+    assert "0.500" in html and "0.250" in html
+    assert "With a label, but not scored: 1" in html and "Without a label: 2" in html
+    assert "do not know (99): 3; they count as wrong" in html
+    assert "no whole number (&lt;b&gt;, text 0, text 1, text 2, text 3, …): 10;" in html
+    assert "hint" not in measures_html(BatchMeasures(1.0, 1.0, numpy.eye(1), (10,), 5), Words())
 
 
 def test_without_corrections_there_is_no_labels_file(tmp_path):
     assert write_labels(tmp_path, [scored_row(1, 0.5)], {}) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("indexes", "image", "kept"),
+    [
+        (("7", "8"), "sofa.jpg", [7, 8]),
+        (("7", "7"), "", [0, 1]),
+        (("7", ""), "https://shop/sofa.jpg", [0, 1]),
+    ],
+)
+def test_training_reads_whatever_was_corrected(tmp_path, indexes, image, kept):
+    from training.catalog import read_catalog
+
+    (tmp_path / "sofa.jpg").write_bytes((EXAMPLES_FOLDER / "sofa.jpg").read_bytes())
+    rows = [
+        ScoredRow(
+            number, index, f"chaise {number}", 'bois; <b>neuf</b>, "beau"\n', image, ((10, 0.5),), "review"
+        )
+        for number, index in enumerate(indexes, start=1)
+    ]
+    catalog = read_catalog(write_labels(tmp_path, rows, {1: 10, 2: 1560, 99: 10}))
+    assert catalog.table.index.tolist() == kept
+    assert catalog.table["prdtypecode"].tolist() == [10, 1560]
+    assert catalog.table["designation"].tolist() == ["chaise 1", "chaise 2"]
+    assert catalog.has_image.all() == (image == "sofa.jpg") and not catalog.unreadable_images
+
+
+def test_what_a_program_was_given_goes_after_a_while(monkeypatch):
+    monkeypatch.setattr("rakuten_models.app_visits.KEPT_SECONDS", 0.05)
+    visits = Visits()
+    kept, folder = visits.folder(), visits.passing_folder()
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert kept.exists() and not folder.exists()
 
 
 def test_another_threshold_changes_decisions_alone(classifier):

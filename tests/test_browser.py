@@ -95,6 +95,26 @@ def test_unreadable_upload_is_a_note_beside_the_texts_answer(page, tmp_path):
     assert page.get_by_text("Error", exact=True).count() == 0
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_file_that_is_no_picture_gets_a_sentence(page, tmp_path, dropped):
+    if dropped:
+        page.locator("#picture button").first.evaluate(
+            """(place) => {
+                const files = new DataTransfer();
+                files.items.add(new File(["%PDF-1.4"], "manual.pdf", {type: "application/pdf"}));
+                place.dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
+            }"""
+        )
+    else:
+        manual = tmp_path / "manual.pdf"
+        manual.write_bytes(b"%PDF-1.4")
+        page.locator(UPLOAD).first.set_input_files(manual)
+    expect(page.get_by_role("alert")).to_have_text(
+        "The picture 'manual.pdf' cannot be read as a picture; give a JPEG, PNG, WebP or GIF file."
+    )
+    assert page.get_by_text("Error").count() == 0
+
+
 def test_picture_that_browsers_do_not_show_is_classified(page, tmp_path):
     picture = tmp_path / "scan.tif"
     Image.new("CMYK", (40, 60), (0, 200, 200, 0)).save(picture)
@@ -118,7 +138,7 @@ def test_examples_fill_the_inputs_and_clear_empties_them(page):
     page.get_by_role("button", name="Controller").click()
     expect(page.get_by_label("Designation")).to_have_value(re.compile("Wireless controller"))
     expect(page.locator(".trust")).to_be_visible()
-    page.get_by_role("button", name="Cushion cover").click()
+    page.get_by_role("button", name="Cushion").click()
     expect(page.locator(".side").nth(1)).to_contain_text("No picture given")
     page.get_by_role("button", name="Clear").click()
     expect(page.locator(".answer.empty")).to_be_visible()

@@ -1,5 +1,6 @@
 """The Model page's HTML and the words: what a visitor reads, in both languages, whatever a bundle holds."""
 
+import dataclasses
 import json
 import re
 
@@ -94,6 +95,7 @@ def test_a_cell_says_what_its_two_categories_are():
     assert "5 of 5 products of “Shelf 2” (12) were answered rightly" in confusion_detail_html(
         MATRIX, CATEGORIES, 2, 2, words
     )
+    assert "«\u00a0Rayon 2\u00a0»" in confusion_detail_html(MATRIX, CATEGORIES, 2, 2, Words("fr"))
     for nowhere in ((None, None), (99, 0), (-1, 0), ("0", "1")):
         assert "Choose a cell" in confusion_detail_html(MATRIX, CATEGORIES, *nowhere, words)
 
@@ -113,6 +115,24 @@ def test_figures_that_are_missing_or_odd_leave_their_plot_out(section):
     assert "hold no such curve" in precision_html(section, 0.5, True, words)
     assert confusion_html(section.get("confusion_matrix"), CATEGORIES, words) == ""
     assert confusion_detail_html(section.get("confusion_matrix"), CATEGORIES, 0, 0, words) == ""
+
+
+@pytest.mark.parametrize(
+    ("noted", "shown"),
+    [
+        ("2026-08-14", "2026-08-14"),
+        (None, "not noted"),
+        (20260814, "not noted"),
+        (HOSTILE, "&lt;img src"),
+    ],
+)
+def test_the_date_of_training_is_shown_where_a_bundle_notes_it(classifier, noted, shown):
+    training = {name: value for name, value in classifier.config.training.items() if name != "date"}
+    if noted is not None:
+        training["date"] = noted
+    config = dataclasses.replace(classifier.config, training=training)
+    html = loaded_html(config, "tiny", None, {}, Words())
+    assert re.search(rf"Date of training</dt><dd>{re.escape(shown)}", html)
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", "no json", "\x00"])

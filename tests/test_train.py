@@ -1,6 +1,7 @@
 """The training command: resumable, repeatable, interruptible, and clear about what it cannot do."""
 
 import dataclasses
+import datetime
 import json
 import signal
 import subprocess
@@ -44,6 +45,9 @@ def test_the_bundle_learned_its_catalog(tiny_bundle):
 def test_config_tells_how_the_bundle_was_made(tiny_bundle):
     training = read_config(tiny_bundle).training
     assert training["seed"] == 0
+    # The day in UTC, which elsewhere may be yesterday or tomorrow.
+    age = datetime.date.today() - datetime.date.fromisoformat(training["date"])
+    assert abs(age) <= datetime.timedelta(days=1)
     assert training["split"]["kind"] == "grouped"
     assert training["text"]["agreement"] <= 1e-4 and training["image"]["agreement"] <= 1e-4
     assert training["text"]["cross_fitted_folds"] == 2

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import os
 import shutil
 import sys
@@ -174,6 +175,7 @@ def _fit_and_assemble(
     )
     config = run.fit()
     training = {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "data": data or {},
         "limit": limit,
         "rows": len(catalog),
