@@ -149,6 +149,31 @@ def test_goes_on_from_its_checkpoint(pictures, trained, tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_several_runs_are_averaged_and_can_be_stopped_between(pictures, trained, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        begun = 0
+
+        def on_train_begin(self, logs=None):
+            self.begun += 1
+            if self.begun == 2:
+                raise KeyboardInterrupt
+
+    model, cache_dir = trained
+    two = dataclasses.replace(QUICK, averaged_runs=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(pictures, cache_dir, two, callbacks=[Stop()], checkpoint_dir=tmp_path)
+    steps = []
+    averaged = fit(
+        pictures, cache_dir, two, checkpoint_dir=tmp_path, progress=lambda *step: steps.append(step)
+    )
+    assert [done for stage, done, _ in steps if stage == "image model"][-1] == steps[-1][2]
+    again = fit(pictures, cache_dir, two)
+    for one, other in zip(again.get_weights(), averaged.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-9)
+    single, mean = (of.get_layer("category_maps").get_weights()[0] for of in (model, averaged))
+    assert np.abs(mean - single).max() > 0.1 * np.abs(single).max()
+
+
 def test_fast_mode_stops_at_the_linear_head(pictures, tmp_path):
     report = {}
     model = fit(pictures, tmp_path, QUICK.fast(), report=report)

@@ -58,7 +58,7 @@ def cross_fitted_logits(
     """
     numbers = numpy.unique(fold[judged])
     tasks = (
-        joblib.delayed(_answer_fold)(
+        joblib.delayed(answer_fold)(
             fitter, numpy.flatnonzero(fold != n), numpy.flatnonzero(judged & (fold == n))
         )
         for n in numbers
@@ -75,8 +75,18 @@ def cross_fitted_logits(
     return logits
 
 
-def _answer_fold(
+def answer_fold(
     fitter: TextFitter, train: numpy.ndarray, judged: numpy.ndarray
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Fit a network on some rows and let it answer others.
+
+    Args:
+        fitter: Holds the rows.
+        train: int, which to fit on.
+        judged: int (m,), which to answer.
+
+    Returns:
+        judged, and float32 (m, categories), the logits.
+    """
     no_rows = numpy.zeros(0, numpy.int64)
     return judged, fitter.fit(train, no_rows).logits(fitter.rows[judged]).astype(numpy.float32)

@@ -84,6 +84,10 @@ class TextTrainingSettings:
         """The same without teachers and without cross-fitting."""
         return dataclasses.replace(self, teachers=0, folds=0)
 
+    def best(self) -> TextTrainingSettings:
+        """The same with more teachers."""
+        return dataclasses.replace(self, teachers=12)
+
 
 @dataclass(frozen=True)
 class TextEpoch:

@@ -80,6 +80,10 @@ class TrainingSettings:
         """The same with one text network and no fine-tuning of the image model."""
         return dataclasses.replace(self, text=self.text.fast(), image=self.image.fast())
 
+    def best(self) -> TrainingSettings:
+        """The same with more time for both models."""
+        return dataclasses.replace(self, text=self.text.best(), image=self.image.best())
+
 
 class TrainingRun:
     """One run over one catalog, in one working folder.

@@ -2,6 +2,7 @@
 
     python -m training.train --catalog-dir CATALOG --output-dir BUNDLE
     python -m training.train --catalog-dir CATALOG --output-dir BUNDLE --fast
+    python -m training.train --catalog-dir CATALOG --output-dir BUNDLE --best
 
 The stages: read and split the catalog; text model; image model (frozen features, then fine-tuning of the upper
 blocks unless --fast); fusion, temperatures and thresholds on validation rows; the bundle, checked by loading it;
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = dataclasses.replace(settings, other_label_weight=options.other_label_weight)
     if options.fast:
         settings = settings.fast()
+    if options.best:
+        settings = settings.best()
     data = {
         key: value
         for key, value in (
@@ -202,7 +205,8 @@ def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
     passes = settings.text.epochs * (settings.text.teachers + 1) * (1 + max(settings.text.folds - 1, 0) / 2)
     text = texts * (_SECONDS_A_TEXT + passes * _SECONDS_A_TEXT_AND_EPOCH)
     features = pictures * len(settings.image.views) * _SECONDS_A_VIEW
-    tuning = pictures * settings.image.epochs * _SECONDS_A_PICTURE_AND_EPOCH
+    epochs = settings.image.epochs * settings.image.averaged_runs
+    tuning = pictures * epochs * _SECONDS_A_PICTURE_AND_EPOCH
     minutes = [seconds / 60 for seconds in (text, features, tuning)]
     return (
         f"estimate on two cores: text model {minutes[0]:.0f} min, pictures {minutes[1]:.0f} min, fine-tuning "
@@ -222,10 +226,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--catalog-dir", required=True, help="the challenge's folder, or a CSV or Parquet file"
     )
     parser.add_argument("--output-dir", required=True, help="the bundle's folder")
-    parser.add_argument(
+    time_spent = parser.add_mutually_exclusive_group()
+    time_spent.add_argument(
         "--fast",
         action="store_true",
         help="no fine-tuning of the image model; no teachers and no cross-fitting for the text model",
+    )
+    time_spent.add_argument(
+        "--best",
+        action="store_true",
+        help="some three times as long: more teachers for the text model, the mean of several fine-tuned image models",
     )
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
