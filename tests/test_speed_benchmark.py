@@ -1,0 +1,101 @@
+"""The speed benchmarks' whole paths with tiny work, and their parts where the right answer is known. No times."""
+
+import importlib.util
+import io
+import os
+import re
+
+import numpy
+import pytest
+from PIL import Image
+
+from benchmarks import machine, made_up, serving
+from benchmarks.contestants import Contestant, ContestantError, Timing
+from benchmarks.keras_route import KerasRoute, with_keras_files
+from rakuten_models.bundle import KERAS_FILES, SERVING_FILES
+from rakuten_models.command_line import run_command
+from rakuten_models.product import Product
+
+HAS_FASTTEXT = importlib.util.find_spec("fasttext") is not None
+
+
+def table_rows(report):
+    """The cells of each line of a report's table."""
+    lines = [line for line in report.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines][2:]
+
+
+def test_serving_measures_every_line(tiny_bundle, tmp_path, capsys):
+    output = tmp_path / "serving.md"
+    arguments = ["--bundle", str(tiny_bundle), "--quick", "--output", str(output)]
+    assert run_command(serving.main, arguments) == 0, capsys.readouterr().err
+    report = output.read_text(encoding="utf-8")
+    assert report in capsys.readouterr().out
+    assert re.search(r"Date: \d{4}-\d\d-\d\d", report) and "ai-edge-litert 2." in report
+    rows = table_rows(report)
+    targets = [target for _, target, _, _ in rows]
+    for target in ("15x", "1.4x", "70 %", "85 %", "5x", "20x", "0.5x", "2x", "30x", "0.6 s", "1.15x"):
+        assert any(target in each for each in targets), target
+    assert "none" in rows[-1][2], "the app imports no training library"
+    assert "random weights" not in report, "the tiny bundle has .keras files of its own"
+    unmeasured = sum("not measured" in found for _, _, found, _ in rows)
+    assert unmeasured == (not HAS_FASTTEXT) or not hasattr(os, "sched_setaffinity")
+    for _, target, _, verdict in rows:
+        assert bool(target) == bool(verdict) or unmeasured
+
+
+def test_both_routes_answer_the_same(tiny_bundle, classifier):
+    """On plain texts and a picture of one colour the Keras route is the same, or there is nothing to compare."""
+    file = io.BytesIO()
+    Image.new("RGB", (96, 96), (200, 30, 60)).save(file, "PNG")
+    products = [
+        Product("canape bois salon", "coussin drap", file.getvalue()),
+        Product("piscine pompe", "", file.getvalue()),
+    ]
+    expected = numpy.stack([prediction.probabilities for prediction in classifier.predict(products)])
+    # A text of nothing but spaces is two bytes for the peer and none for us: the first product alone is compared.
+    found = KerasRoute(tiny_bundle)(products, batch_size=1)
+    numpy.testing.assert_allclose(found[0], expected[0], atol=1e-3)
+
+
+def test_missing_keras_files_are_replaced_by_models_of_the_same_shape(tiny_bundle, classifier, tmp_path):
+    serving_part = tmp_path / "serving"
+    serving_part.mkdir()
+    for name in SERVING_FILES:
+        if (tiny_bundle / name).is_file():
+            (serving_part / name).write_bytes((tiny_bundle / name).read_bytes())
+    folder, random_weights = with_keras_files(serving_part, tmp_path / "made")
+    assert random_weights and all((folder / name).is_file() for name in KERAS_FILES)
+    answers = KerasRoute(folder).texts([Product("chaise")], batch_size=1)
+    assert answers.shape == (1, len(classifier.categories))
+    assert with_keras_files(tiny_bundle, tmp_path / "unused") == (tiny_bundle, False)
+
+
+def test_a_ratio_is_the_median_of_the_pairs():
+    slow, fast = Timing((4.0, 9.0, 30.0), (1.0, 1.0, 1.0)), Timing((2.0, 3.0, 1.0), (0.5, 0.7, 0.6))
+    assert fast.ratio(slow) == 3.0 and fast.spread(slow) == (2.0, 30.0)
+    assert fast.seconds == 2.0 and fast.processor_seconds == 0.6
+
+
+def test_a_contestant_that_dies_is_an_error(tmp_path):
+    with (
+        Contestant("ours", tmp_path / "nowhere") as contestant,
+        pytest.raises(ContestantError, match="ended"),
+    ):
+        contestant.run("one")
+
+
+def test_inputs_are_the_same_for_the_same_seed():
+    first, second = (
+        [(each.designation, each.description, each.image) for each in made_up.catalog(5, pictures=2)]
+        for _ in range(2)
+    )
+    assert first == second and len({image for *_, image in first}) == 2
+    assert made_up.texts(3, 8) != made_up.texts(3, 8, seed=1)
+    assert [len(text.split()) for text in made_up.texts(3, [1, 5, 30])] == [1, 5, 30]
+    assert Image.open(io.BytesIO(made_up.photo(700, 300))).size == (700, 300)
+
+
+def test_the_matrix_rate_is_a_rate():
+    wall, processor = machine.sgemm_rate(rounds=1)
+    assert 1e8 < processor < 1e13 and 1e8 < wall < 1e13
