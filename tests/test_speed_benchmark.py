@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from benchmarks import machine, made_up, serving
+from benchmarks import growth, machine, made_up, serving
 from benchmarks.contestants import Contestant, ContestantError, Timing
 from benchmarks.keras_route import KerasRoute, with_keras_files
 from rakuten_models.bundle import KERAS_FILES, SERVING_FILES
@@ -99,3 +99,26 @@ def test_inputs_are_the_same_for_the_same_seed():
 def test_the_matrix_rate_is_a_rate():
     wall, processor = machine.sgemm_rate(rounds=1)
     assert 1e8 < processor < 1e13 and 1e8 < wall < 1e13
+
+
+def test_growth_measures_and_draws(tiny_bundle, tmp_path, capsys):
+    output, plot = tmp_path / "growth.md", tmp_path / "new" / "growth.png"
+    arguments = ["--bundle", str(tiny_bundle), "--quick", "--output", str(output), "--plot", str(plot)]
+    assert run_command(growth.main, arguments) == 0, capsys.readouterr().err
+    report = output.read_text(encoding="utf-8")
+    for title in (
+        "products",
+        "words of one text",
+        "megapixels of a photo",
+        "categories",
+        "rows of a catalog",
+    ):
+        assert f"| {title}" in report
+    assert re.search(r"against the shortest: \d\.\d\dx", report)
+    assert Image.open(plot).size == (1100, 640)
+
+
+def test_memory_is_judged_by_the_longest_and_the_shortest_catalog():
+    found = growth.Growth("rows", "MB", [1, 2, 3], {"peak memory": [100.0, 200.0, 130.0]})
+    assert growth.memory_ratio([found]) == 1.3
+    assert "1.30x (at most 1.2x: missed)" in growth.format_growths([found])
