@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from benchmarks import growth, machine, made_up, serving
+from benchmarks import growth, machine, made_up, serving, training_speed
 from benchmarks.contestants import Contestant, ContestantError, Timing
 from benchmarks.keras_route import KerasRoute, with_keras_files
 from rakuten_models.bundle import KERAS_FILES, SERVING_FILES
@@ -122,3 +122,22 @@ def test_memory_is_judged_by_the_longest_and_the_shortest_catalog():
     found = growth.Growth("rows", "MB", [1, 2, 3], {"peak memory": [100.0, 200.0, 130.0]})
     assert growth.memory_ratio([found]) == 1.3
     assert "1.30x (at most 1.2x: missed)" in growth.format_growths([found])
+
+
+def test_training_speed_measures_every_line(tmp_path, capsys):
+    output = tmp_path / "training.md"
+    assert run_command(training_speed.main, ["--quick", "--output", str(output)]) == 0, (
+        capsys.readouterr().err
+    )
+    rows = table_rows(output.read_text(encoding="utf-8"))
+    targets = [target for _, target, _, _ in rows]
+    assert targets == ["at least 5x", "", "equal or better", "at least 3x", "both"]
+    assert rows[-1][2].startswith("used again") and rows[-1][2].endswith("after a change made again")
+
+
+def test_labelled_texts_can_be_learned_from():
+    products, truth = training_speed.labelled_texts(600, 20)
+    assert {len(product.description.split()) for product in products} == {20}
+    own = [set(product.description.split()[-5:-2]) for product in products]
+    same = [first & second for row, first in enumerate(own) for second in own[:row] if truth[row] == truth[0]]
+    assert any(same) and len(set(truth.tolist())) == training_speed.CATEGORIES
