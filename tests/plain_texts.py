@@ -1,4 +1,4 @@
-"""Texts to ids without any shortcut, as bundles were trained at first: the faster functions must give these very bits."""
+"""Texts to ids without any shortcut, as bundles were trained at first: the faster ones must give these very bits."""
 
 import html
 import re
