@@ -204,9 +204,9 @@ def memory_ratio(growths: Sequence[Growth]) -> float:
     return peaks[-1] / peaks[0]
 
 
-def format_growths(growths: Sequence[Growth]) -> str:
+def format_growths(growths: Sequence[Growth], notes: Sequence[str] = ()) -> str:
     """A Markdown table each, and whether memory is flat."""
-    lines = ["## As work grows", ""]
+    lines = ["## As work grows", "", *notes, ""]
     for growth in growths:
         lines += [
             f"| {growth.title} | {' | '.join(f'{size:,}' for size in growth.sizes)} |",
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     notes = machine.facts()
     growths = measure(options.bundle, 1 if options.quick else max(1, options.rounds), options.quick)
-    text = "\n".join([*notes, "", format_growths(growths)])
+    text = format_growths(growths, notes)
     print(text)
     if options.output:
         write_atomically(options.output, text)

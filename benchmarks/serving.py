@@ -245,8 +245,8 @@ def _milliseconds(timing: Timing) -> str:
     return f"{1e3 * timing.seconds:,.1f} ms"
 
 
-def format_lines(title: str, lines: Sequence[Line]) -> str:
-    """A Markdown table with a heading."""
+def format_lines(title: str, notes: Sequence[str], lines: Sequence[Line]) -> str:
+    """A Markdown table with a heading and notes above it."""
     verdicts = {True: "met", False: "missed", None: ""}
     rows = [f"| {line.what} | {line.target} | {line.found} | {verdicts[line.met]} |" for line in lines]
     return "\n".join(
@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     notes = machine.facts()
     rounds = 0 if options.quick else max(1, options.rounds)
     lines = measure(options.bundle, rounds, options.quick)
-    text = "\n".join([*notes, f"- Rounds: {max(1, rounds)}", "", format_lines("Serving", lines)])
+    text = format_lines("Serving", [*notes, f"- Rounds: {max(1, rounds)}"], lines)
     print(text)
     if options.output:
         write_atomically(options.output, text)

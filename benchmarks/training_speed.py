@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         rounds = max(1, options.rounds)
         lines = text_lines(ROWS, 12_000, 4, 20, rounds) + picture_lines(96, 224, 1.0, max(7, rounds))
-    text = "\n".join([*notes, "", format_lines("Training", lines)])
+    text = format_lines("Training", notes, lines)
     print(text)
     if options.output:
         write_atomically(options.output, text)

@@ -5,10 +5,6 @@ from __future__ import annotations
 import html
 import re
 
-import ftfy
-import ftfy.badness
-import ftfy.fixes
-
 # A listing's first 20,000 characters decide; more would only cost time (a text of 1 MB is not an error).
 MAXIMUM_CHARACTERS = 20_000
 
@@ -27,8 +23,8 @@ _LOST_APOSTROPHE = re.compile(r"(?<=[^\W\d_])¿(?=[^\W\d_])")
 _LOWERED_MOJIBAKE = re.compile(r"[ãà]([\xa2\xa7-\xab\xae\xb4\xb9\xbb])(?<=[^\W\d_]..)(?=[^\W\d_])", re.DOTALL)
 # A paragraph tag of which only the letter is left: "pIn Ancient Persia".
 _TAG_LETTER = re.compile(r"p(?=[A-ZÀ-Ý][a-zà-ÿ])(?<![^\s\-.!?]p)")
-# Of these characters and ASCII alone nothing can be made that ftfy takes for a broken encoding (a test tries it), and
-# most French texts hold no others: looking for one costs a thirtieth of asking ftfy.
+# Of these characters and ASCII alone nothing can be made that ftfy would mend (a test tries it), and most French texts
+# hold no others: looking for one costs a thirtieth of asking ftfy.
 _MAY_BE_BROKEN = re.compile("[^\x00-\x7fàâäçèéêëîïôöùûü\u2019\u2013\u2026]")
 
 
@@ -60,10 +56,20 @@ def _mend_encoding(text: str) -> str:
     """Undo what wrong encodings did; drop what no reader sees."""
     # Half of a surrogate pair cannot be written as UTF-8, and the tokenizer refuses it.
     text = text.encode("utf-8", "ignore").decode("utf-8")
-    text = ftfy.fixes.fix_c1_controls(text)
-    if _MAY_BE_BROKEN.search(text) and ftfy.badness.is_bad(text):
-        text = ftfy.fix_encoding(text)
+    if _MAY_BE_BROKEN.search(text):
+        text = _decode_again(text)
     if "¿" in text:
         text = _LOST_APOSTROPHE.sub("'", _LOST_LIGATURE.sub("œ", text))
     text = _LOWERED_MOJIBAKE.sub(lambda match: chr(ord(match.group(1)) + 0x40), text)
     return _APOSTROPHE.sub("'", _ZERO_WIDTH.sub("", text))
+
+
+def _decode_again(text: str) -> str:
+    """Read in the right encoding what was read in a wrong one, if ftfy says so."""
+    # Imported here, for that takes a tenth of the time to a first answer and many texts need none of it.
+    import ftfy
+    import ftfy.badness
+    import ftfy.fixes
+
+    text = ftfy.fixes.fix_c1_controls(text)
+    return ftfy.fix_encoding(text) if ftfy.badness.is_bad(text) else text

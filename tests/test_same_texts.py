@@ -4,6 +4,7 @@ import itertools
 import random
 
 import ftfy.badness
+import ftfy.fixes
 import numpy
 import pytest
 
@@ -68,6 +69,7 @@ def test_no_broken_encoding_is_made_of_what_is_not_looked_at():
     for neighbours in itertools.product([*letters, "a", "Z", " ", "-", "'", "?", "0"], repeat=4):
         text = "".join(neighbours)
         assert not ftfy.badness.is_bad(text), repr(text)
+    assert ftfy.fixes.fix_c1_controls("".join(harmless)) == "".join(harmless)
 
 
 @pytest.mark.parametrize("settings", [TextSettings(), TextSettings(5, 9, 16, 40)], ids=["usual", "short"])

@@ -4,12 +4,14 @@ import importlib.util
 import io
 import os
 import re
+import subprocess
+from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
 
-from benchmarks import growth, machine, made_up, serving, training_speed
+from benchmarks import everything, growth, machine, made_up, serving, training_speed
 from benchmarks.contestants import Contestant, ContestantError, Timing
 from benchmarks.keras_route import KerasRoute, with_keras_files
 from rakuten_models.bundle import KERAS_FILES, SERVING_FILES
@@ -139,5 +141,40 @@ def test_labelled_texts_can_be_learned_from():
     products, truth = training_speed.labelled_texts(600, 20)
     assert {len(product.description.split()) for product in products} == {20}
     own = [set(product.description.split()[-5:-2]) for product in products]
-    same = [first & second for row, first in enumerate(own) for second in own[:row] if truth[row] == truth[0]]
-    assert any(same) and len(set(truth.tolist())) == training_speed.CATEGORIES
+    shared = {True: [], False: []}
+    for row in range(1, 600):
+        for other in range(row):
+            shared[bool(truth[row] == truth[other])].append(bool(own[row] & own[other]))
+    assert numpy.mean(shared[True]) > 5 * numpy.mean(shared[False]), "a category has words of its own"
+
+
+def test_everything_is_one_report(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command[2:])
+        Path(command[-1]).write_text(f"## {command[2]}\n", encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    # The parts themselves are what the other tests run.
+    monkeypatch.setattr(everything.subprocess, "run", run)
+    output = tmp_path / "results.md"
+    arguments = ["--quick", "--output", str(output), "--train", "a", "--test", "b", "--bundle", "c"]
+    assert run_command(everything.main, arguments) == 0
+    modules = ["serving", "growth", "training_speed", "quality"]
+    assert [part[0] for part in asked] == [f"benchmarks.{name}" for name in modules]
+    assert asked[3][1:7] == ["--train", "a", "--test", "b", "--bundle", "c"]
+    report = output.read_text(encoding="utf-8")
+    places = [report.index(f"## benchmarks.{name}") for name in modules]
+    assert places == sorted(places) and places[1] < report.index("](growth.png)") < places[2]
+    assert report.rstrip().endswith(everything.TRIED.read_text(encoding="utf-8").rstrip())
+
+
+def test_a_part_that_fails_leaves_the_report_alone(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "results.md"
+    output.write_text("before", encoding="utf-8")
+    monkeypatch.setattr(
+        everything.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 2)
+    )
+    assert run_command(everything.main, ["--quick", "--output", str(output)]) == 2
+    assert "benchmarks.serving failed" in capsys.readouterr().err and output.read_text() == "before"
