@@ -50,6 +50,12 @@ class Timing:
         """How many times as long as this the other took: the median over the rounds, each with its own pair."""
         return statistics.median(theirs / ours for ours, theirs in zip(self.wall, other.wall, strict=True))
 
+    def processor_ratio(self, other: Timing) -> float:
+        """The same of processor time, which other work on the machine hardly changes."""
+        return statistics.median(
+            theirs / ours for ours, theirs in zip(self.processor, other.processor, strict=True)
+        )
+
     def spread(self, other: Timing) -> tuple[float, float]:
         """The least and the largest of these ratios."""
         ratios = [theirs / ours for ours, theirs in zip(self.wall, other.wall, strict=True)]

@@ -26,9 +26,9 @@ SERVING, EXPLAINING = "serving_default", "explain"
 
 # Texts that one thread reads at a time, and texts in one run of the model: the embedded n-grams of a long text take
 # about 1 MB, and a run is fastest while all of them fit into the processor's cache.
-_TEXTS_A_TASK, _TEXTS_A_RUN = 32, 8
+_TEXTS_A_TASK, _TEXTS_A_RUN = 32, 4
 # Widths are rounded up to these, or the model would be resized for nearly every run.
-_WIDTH_STEPS = {"token_ids": 16, "character_ids": 32}
+_WIDTH_STEPS = {"token_ids": 8, "character_ids": 16}
 
 
 def usable_cores() -> int:

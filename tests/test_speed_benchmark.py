@@ -76,6 +76,7 @@ def test_missing_keras_files_are_replaced_by_models_of_the_same_shape(tiny_bundl
 def test_a_ratio_is_the_median_of_the_pairs():
     slow, fast = Timing((4.0, 9.0, 30.0), (1.0, 1.0, 1.0)), Timing((2.0, 3.0, 1.0), (0.5, 0.7, 0.6))
     assert fast.ratio(slow) == 3.0 and fast.spread(slow) == (2.0, 30.0)
+    assert fast.processor_ratio(slow) == pytest.approx(1 / 0.6)
     assert fast.seconds == 2.0 and fast.processor_seconds == 0.6
 
 
