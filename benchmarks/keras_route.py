@@ -123,7 +123,8 @@ def with_keras_files(bundle: Path, folder: Path) -> tuple[Path, bool]:
     """
     if all((bundle / name).is_file() for name in KERAS_FILES):
         return bundle, False
-    from training.models import build_fusion_model, build_image_model, build_text_model
+    from benchmarks.shaped import shaped_text_model
+    from training.models import build_fusion_model, build_image_model
 
     folder.mkdir(parents=True, exist_ok=True)
     config = read_config(bundle)
@@ -131,7 +132,7 @@ def with_keras_files(bundle: Path, folder: Path) -> tuple[Path, bool]:
         shutil.copyfile(bundle / name, folder / name)
     words = json.loads((bundle / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]["vocab"]
     count = len(config.categories)
-    text = build_text_model(count, len(words), config.text)
+    text = shaped_text_model(count, len(words), config.text)
     image = build_image_model(count, size=config.image.size, backbone_weights=None)
     fusion = build_fusion_model(count, *(model.output["features"].shape[-1] for model in (text, image)))
     for model, name in zip((text, image, fusion), KERAS_FILES, strict=True):

@@ -10,10 +10,18 @@ import keras
 import numpy
 
 from rakuten_models.bundle import TOKENIZER_FILE, read_config, write_config
-from rakuten_models.preprocessing import encode_texts, load_tokenizer
+from rakuten_models.preprocessing import TextSettings, encode_texts, load_tokenizer
 from rakuten_models.product import Category, Product
 from training.convert import save_and_compile
 from training.models import build_fusion_model, build_image_model, build_text_model
+
+
+def shaped_text_model(categories: int, vocabulary: int, settings: TextSettings) -> keras.Model:
+    """A text model of random weights in the form in which training saves one: its tables in 8 bits a value."""
+    model = build_text_model(categories, vocabulary, settings)
+    for name in ("words", "word_pairs", "character_grams"):
+        model.get_layer(name).quantize("int8")
+    return model
 
 
 def write_shaped_bundle(base: Path, folder: Path, categories: int, *, alpha: float = 1.0) -> Path:
@@ -32,10 +40,7 @@ def write_shaped_bundle(base: Path, folder: Path, categories: int, *, alpha: flo
     shutil.copyfile(base / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
     keras.utils.set_random_seed(0)
-    text = build_text_model(categories, tokenizer.get_vocab_size(), config.text)
-    for name in ("words", "word_pairs", "character_grams"):
-        # As training stores them.
-        text.get_layer(name).quantize("int8")
+    text = shaped_text_model(categories, tokenizer.get_vocab_size(), config.text)
     image = build_image_model(categories, size=config.image.size, alpha=alpha, backbone_weights=None)
     fusion = build_fusion_model(
         categories, text.output["features"].shape[-1], image.output["features"].shape[-1]
