@@ -24,10 +24,9 @@ train: $(VENV)/training-installed
 	@test -n "$(CATALOG)" -a -n "$(BUNDLE)" || { echo 'error: say which catalog and where to: make train CATALOG=folder BUNDLE=folder' >&2; exit 2; }
 	$(RUN) -m training.train --catalog-dir "$(CATALOG)" --output-dir "$(BUNDLE)" $(ARGS)
 
-## make bench CATALOG=folder TEST=folder BUNDLE=folder: the bundle beside other methods, see benchmarks/quality.py
+## All benchmarks into benchmarks/results.md; quality among them with make bench CATALOG=folder TEST=folder [BUNDLE=folder]
 bench: $(VENV)/benchmarks-installed
-	@test -n "$(CATALOG)" -a -n "$(TEST)" -a -n "$(BUNDLE)" || { echo 'error: say on what: make bench CATALOG=folder TEST=folder BUNDLE=folder' >&2; exit 2; }
-	$(RUN) -m benchmarks.quality --train "$(CATALOG)" --test "$(TEST)" --bundle "$(BUNDLE)" $(ARGS)
+	$(RUN) -m benchmarks.everything $(if $(CATALOG),--train "$(CATALOG)") $(if $(TEST),--test "$(TEST)") $(if $(BUNDLE),--bundle "$(BUNDLE)") $(ARGS)
 
 lint: $(VENV)/tests-installed
 	$(RUN) -m ruff check .

@@ -30,7 +30,7 @@ from rakuten_models.bundle import (
     validate_bundle,
 )
 from rakuten_models.explain import Explanation, explain, find_category
-from rakuten_models.preprocessing import has_text, load_tokenizer
+from rakuten_models.preprocessing import clean_product, holds_text, load_tokenizer
 from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product, ProductError
 from rakuten_models.runtime import (
     FUSION_INPUTS,
@@ -317,16 +317,17 @@ class ProductClassifier:
     ) -> _Answers:
         """Ask all three models; `encoded` is what the text side made of the products, if it is at hand."""
         answers = _Answers([_wrong_type(product) for product in products])
-        answers.with_text = [
-            row for row, product in enumerate(products) if answers.errors[row] is None and has_text(product)
-        ]
+        cleaned = {
+            row: clean_product(product) for row, product in enumerate(products) if answers.errors[row] is None
+        }
+        answers.with_text = [row for row, texts in cleaned.items() if holds_text(texts)]
         with_image = [
             row
             for row, product in enumerate(products)
             if answers.errors[row] is None and product.image is not None
         ]
         if answers.with_text:
-            answers.text = self._text([products[row] for row in answers.with_text], encoded)
+            answers.text = self._text([cleaned[row] for row in answers.with_text], encoded)
         if with_image:
             pictures = self._image([products[row].image for row in with_image])
             readable = []

@@ -6,43 +6,24 @@ anything it was not trained on. Settings travel inside the bundle's config.json.
 
 from __future__ import annotations
 
-import html
 import io
+import itertools
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ftfy
-import ftfy.badness
-import ftfy.fixes
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tokenizers import Tokenizer
 
+from rakuten_models.cleaning import clean_text
 from rakuten_models.product import Product, ProductError
 
-# A listing's first 20,000 characters decide; more would only cost time (a text of 1 MB is not an error).
-MAXIMUM_CHARACTERS = 20_000
 MAXIMUM_PIXELS = 50_000_000
-
-# An escaped ampersand in front of an entity, as double escaping leaves it: "&amp; nbsp;", "&amp;eacute;".
-_DOUBLE_ESCAPE = re.compile(r"&amp;\s?(?=#?\w{2,8};)")
-_INVISIBLE_ELEMENT = re.compile(r"<(script|style)\b[^<]*(?:<(?!/\1)[^<]*)*</\1\s*>", re.IGNORECASE)
-_TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
-_ZERO_WIDTH = re.compile(r"[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-_APOSTROPHE = re.compile("[\u2018\u2019\u201b\u02bc\u00b4\u0060\u2032]")
-# Exports that knew no "œ" and no typographic apostrophe wrote an inverted question mark for both.
-_LOST_LIGATURE = re.compile(r"¿(?=uvre|uf|urs?\b|uds?\b|il|ux?\b)", re.IGNORECASE)
-_LOST_APOSTROPHE = re.compile(r"(?<=[^\W\d_])¿(?=[^\W\d_])")
-# UTF-8 read as Latin-1 and lower-cased afterwards, which ftfy cannot see: "grà¢ce" was "grâce".
-_LOWERED_MOJIBAKE = re.compile(r"(?<=[^\W\d_])[ãà]([\xa2\xa7-\xab\xae\xb4\xb9\xbb])(?=[^\W\d_])")
-# A paragraph tag of which only the letter is left: "pIn Ancient Persia".
-_TAG_LETTER = re.compile(r"(?<![^\s\-.!?])p(?=[A-ZÀ-Ý][a-zà-ÿ])")
-_SPACES = re.compile(r"\s+")
+# Of a cleaned text so many characters are read at first; they hold all that the model reads, or the whole is read.
+_HEAD, _HEAD_MARGIN = 4096, 256
 
 
 @dataclass(frozen=True)
@@ -73,50 +54,19 @@ class ImageSettings:
     size: int = 224
 
 
-def clean_text(text: str) -> str:
-    """What a person would read: no HTML, no entities, no broken encoding, single spaces.
-
-    Letter case and accents stay; the tokenizer's own normaliser deals with them.
-
-    Args:
-        text: As the catalog holds it: HTML, escaped once or twice, mojibake, any length.
-
-    Returns:
-        At most 20,000 characters of plain text; "" if nothing is left.
-    """
-    text = text[:MAXIMUM_CHARACTERS]
-    if "&" in text:
-        text = html.unescape(_DOUBLE_ESCAPE.sub("&", text))
-        if "&" in text:
-            text = html.unescape(_DOUBLE_ESCAPE.sub("&", text))
-    if "<" in text:
-        text = _TAG.sub(" ", _INVISIBLE_ELEMENT.sub(" ", text))
-    if not text.isascii():
-        text = _mend_encoding(text)
-    text = _TAG_LETTER.sub("", text)
-    return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
+def clean_product(product: Product) -> tuple[str, str]:
+    """The designation and the description, cleaned."""
+    return clean_text(product.designation), clean_text(product.description)
 
 
-def _mend_encoding(text: str) -> str:
-    """Undo what wrong encodings did; drop what no reader sees."""
-    # Half of a surrogate pair cannot be written as UTF-8, and the tokenizer refuses it.
-    text = text.encode("utf-8", "ignore").decode("utf-8")
-    text = ftfy.fixes.fix_c1_controls(text)
-    if ftfy.badness.is_bad(text):
-        text = ftfy.fix_encoding(text)
-    if "¿" in text:
-        text = _LOST_APOSTROPHE.sub("'", _LOST_LIGATURE.sub("œ", text))
-    text = _LOWERED_MOJIBAKE.sub(lambda match: chr(ord(match.group(1)) + 0x40), text)
-    return _APOSTROPHE.sub("'", _ZERO_WIDTH.sub("", text))
+def holds_text(cleaned: tuple[str, str]) -> bool:
+    """Whether a cleaned designation or description holds at least one letter or digit to read."""
+    return any(character.isalnum() for text in cleaned for character in text)
 
 
 def has_text(product: Product) -> bool:
     """Whether the designation or the description holds at least one letter or digit to read."""
-    return any(
-        character.isalnum()
-        for text in (product.designation, product.description)
-        for character in clean_text(text)
-    )
+    return holds_text(clean_product(product))
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -143,46 +93,76 @@ def encode_texts(
         the UTF-8 bytes (1-255) of the text as the tokenizer normalises it, with a space before and after. Both are
         only as wide as the longest text needs, rounded up to a power of two, or to the designation's part.
     """
-    designations = [clean_text(product.designation) for product in products]
-    descriptions = [clean_text(product.description) for product in products]
-    token_ids = _two_parts(
-        [
-            [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-            for texts in (designations, descriptions)
-        ],
-        settings.designation_tokens,
-        settings.description_tokens,
-    )
-    character_ids = _two_parts(
-        [[_normalised_bytes(text, tokenizer) for text in texts] for texts in (designations, descriptions)],
-        settings.designation_characters,
-        settings.description_characters,
-    )
-    return {"token_ids": token_ids, "character_ids": character_ids}
+    return encode_cleaned([clean_product(product) for product in products], tokenizer, settings)
 
 
-def _normalised_bytes(text: str, tokenizer: Tokenizer) -> list[int]:
-    """UTF-8 of the text between two spaces, [] for no text."""
-    if not text:
-        return []
-    normalised = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
-    return list(f" {normalised} ".encode())
+def encode_cleaned(
+    cleaned: Sequence[tuple[str, str]], tokenizer: Tokenizer, settings: TextSettings
+) -> dict[str, numpy.ndarray]:
+    """`encode_texts` for products that `clean_product` has cleaned already."""
+    designations, descriptions = [texts for texts, _ in cleaned], [texts for _, texts in cleaned]
+    return {
+        "token_ids": _two_parts(
+            _token_ids(designations, tokenizer, settings.designation_tokens),
+            _token_ids(descriptions, tokenizer, settings.description_tokens),
+            settings.designation_tokens,
+            settings.description_tokens,
+        ),
+        "character_ids": _two_parts(
+            _normalised_bytes(designations, tokenizer, settings.designation_characters),
+            _normalised_bytes(descriptions, tokenizer, settings.description_characters),
+            settings.designation_characters,
+            settings.description_characters,
+        ),
+    }
+
+
+def _token_ids(texts: Sequence[str], tokenizer: Tokenizer, most: int) -> list[list[int]]:
+    """The ids of each text's tokens, of which the first `most` are right."""
+    heads = tokenizer.encode_batch_fast([text[:_HEAD] for text in texts], add_special_tokens=False)
+    found = [encoding.ids for encoding in heads]
+    for row, text in enumerate(texts):
+        # The head's last token may be half a word: there must be more than are read.
+        if len(text) > _HEAD and len(found[row]) <= most:
+            found[row] = tokenizer.encode(text, add_special_tokens=False).ids
+    return found
+
+
+def _normalised_bytes(texts: Sequence[str], tokenizer: Tokenizer, most: int) -> list[bytes]:
+    """UTF-8 of each text between two spaces, b"" for no text; the first `most` bytes are right."""
+    normalise = tokenizer.normalizer.normalize_str if tokenizer.normalizer else str
+    found = []
+    for text in texts:
+        # Accents may stand apart from their letters, and are dropped: a head can end in the middle of them.
+        head = f" {normalise(text[:_HEAD])}".encode() if len(text) > _HEAD else b""
+        if len(head) < most + _HEAD_MARGIN:
+            head = f" {normalise(text)} ".encode() if text else b""
+        found.append(head)
+    return found
 
 
 def _two_parts(
-    parts: Sequence[Sequence[Sequence[int]]], first_length: int, second_length: int
+    first: Sequence[Sequence[int]], second: Sequence[Sequence[int]], first_length: int, second_length: int
 ) -> numpy.ndarray:
     """The first part's ids from column 0, the second's from column `first_length`, cut to their lengths."""
-    first, second = parts
     longest = min(second_length, max(map(len, second), default=0))
     # Few different widths, or the compiled model would be resized for nearly every call.
     width = first_length + (min(second_length, 1 << (longest - 1).bit_length()) if longest else 0)
     ids = numpy.zeros((len(first), width), numpy.int32)
-    for row, (first_ids, second_ids) in enumerate(zip(first, second, strict=True)):
-        first_ids, second_ids = first_ids[:first_length], second_ids[:second_length]
-        ids[row, : len(first_ids)] = first_ids
-        ids[row, first_length : first_length + len(second_ids)] = second_ids
+    _fill(ids[:, :first_length], first)
+    if longest:
+        _fill(ids[:, first_length:], second)
     return ids
+
+
+def _fill(ids: numpy.ndarray, sequences: Sequence[Sequence[int]]) -> None:
+    """Write each sequence into a row from its column 0 on, as far as the row goes."""
+    length = ids.shape[1]
+    lengths = numpy.array([min(len(each), length) for each in sequences], numpy.int64)
+    read = itertools.chain.from_iterable(each[:length] for each in sequences)
+    ids[numpy.arange(length) < lengths[:, numpy.newaxis]] = numpy.fromiter(
+        read, numpy.int32, int(lengths.sum())
+    )
 
 
 def read_image(image: Any, settings: ImageSettings) -> numpy.ndarray:

@@ -13,8 +13,8 @@ from difflib import SequenceMatcher
 
 import numpy
 
-from rakuten_models import preprocessing
-from rakuten_models.preprocessing import MAXIMUM_CHARACTERS, clean_text
+from rakuten_models import cleaning
+from rakuten_models.cleaning import MAXIMUM_CHARACTERS, clean_text
 
 # What `html.unescape` looks at, one by one.
 _ENTITY = re.compile(r"&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
@@ -84,11 +84,11 @@ def _stripped(raw: str) -> _Traced:
     traced = _Traced(raw)
     for _ in range(2):
         if "&" in traced.text:
-            traced.replace(preprocessing._DOUBLE_ESCAPE, lambda match: "&")
+            traced.replace(cleaning._DOUBLE_ESCAPE, lambda match: "&")
             traced.replace(_ENTITY, lambda match: html.unescape(match.group()))
     if "<" in traced.text:
-        traced.replace(preprocessing._INVISIBLE_ELEMENT, lambda match: " ")
-        traced.replace(preprocessing._TAG, lambda match: " ")
+        traced.replace(cleaning._INVISIBLE_ELEMENT, lambda match: " ")
+        traced.replace(cleaning._TAG, lambda match: " ")
     return traced
 
 

@@ -6,7 +6,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from rakuten_models.preprocessing import MAXIMUM_CHARACTERS, ImageSettings, clean_text, has_text, read_image
+from rakuten_models.cleaning import MAXIMUM_CHARACTERS
+from rakuten_models.preprocessing import ImageSettings, clean_text, has_text, read_image
 from rakuten_models.product import Product, ProductError
 
 SETTINGS = ImageSettings(size=32)
