@@ -80,7 +80,8 @@ class KerasAdam:
     def __init__(self, vocabulary: int, steps: int, settings: TextTrainingSettings) -> None:
         """Build and compile."""
         model = build_text_model(CATEGORIES, vocabulary, TextSettings(), settings.model)
-        self._model = keras.Model(model.inputs, model.output["logits"])
+        # By name: in a list they would be in the alphabet's order.
+        self._model = keras.Model({tensor.name: tensor for tensor in model.inputs}, model.output["logits"])
         rate = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, max(1, steps), 0.0)
         self._model.compile(
             keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -89,13 +90,11 @@ class KerasAdam:
 
     def fit(self, encoded: dict[str, numpy.ndarray], truth: numpy.ndarray, epochs: int = 1) -> None:
         """Some passes."""
-        inputs = [encoded["token_ids"], encoded["character_ids"]]
-        self._model.fit(inputs, truth, batch_size=self._batch_size, epochs=epochs, verbose=0)
+        self._model.fit(encoded, truth, batch_size=self._batch_size, epochs=epochs, verbose=0)
 
     def predict(self, encoded: dict[str, numpy.ndarray]) -> numpy.ndarray:
         """int64 (n,), the best categories."""
-        inputs = [encoded["token_ids"], encoded["character_ids"]]
-        return self._model.predict(inputs, batch_size=self._batch_size, verbose=0).argmax(axis=1)
+        return self._model.predict(encoded, batch_size=self._batch_size, verbose=0).argmax(axis=1)
 
 
 def text_lines(rows: int, judged_rows: int, epochs: int, steps: int, rounds: int) -> list[Line]:

@@ -16,8 +16,15 @@ from benchmarks.contestants import Contestant, ContestantError, Timing
 from benchmarks.keras_route import KerasRoute, with_keras_files
 from rakuten_models.bundle import KERAS_FILES, SERVING_FILES
 from rakuten_models.command_line import run_command
+from rakuten_models.preprocessing import TextSettings, encode_texts
 from rakuten_models.product import Product
+from training.fit_text import TextTrainingSettings
+from training.models import TextModelSettings
 
+# Of the text model for the training benchmark's own test.
+SMALL = TextTrainingSettings(
+    model=TextModelSettings(units=16, pair_rows=503, character_rows=1009), batch_size=32, learning_rate=0.02
+)
 HAS_FASTTEXT = importlib.util.find_spec("fasttext") is not None
 
 
@@ -147,6 +154,16 @@ def test_labelled_texts_can_be_learned_from():
         for other in range(row):
             shared[bool(truth[row] == truth[other])].append(bool(own[row] & own[other]))
     assert numpy.mean(shared[True]) > 2 * numpy.mean(shared[False]), "a category has words of its own"
+
+
+def test_the_keras_peer_learns():
+    """A peer that is fed wrongly would be easy to beat."""
+    products, truth = training_speed.labelled_texts(270, 30)
+    tokenizer = training_speed.train_tokenizer([product.description for product in products], SMALL)
+    encoded = encode_texts(products, tokenizer, TextSettings())
+    peer = training_speed.KerasAdam(tokenizer.get_vocab_size(), 20 * 9, SMALL)
+    peer.fit(encoded, truth, 20)
+    assert (peer.predict(encoded) == truth).mean() > 0.8
 
 
 def test_everything_is_one_report(tmp_path, monkeypatch, capsys):
