@@ -8,7 +8,7 @@ French, English and German, and is asked in training only: a bundle holds nothin
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -21,12 +21,11 @@ _CHARACTERS = 600
 _TEXTS_AT_ONCE = 512
 
 
-def encode_sentences(texts: Sequence[str], done: Callable[[int, int], None] | None = None) -> numpy.ndarray:
+def encode_sentences(texts: Sequence[str]) -> numpy.ndarray:
     """Ask the encoder.
 
     Args:
         texts: n cleaned texts or single words; their first 600 characters are read.
-        done: Called with how many texts are finished, and of how many.
 
     Returns:
         float16 (n, 512), rows of length 1; zeros for "".
@@ -37,8 +36,6 @@ def encode_sentences(texts: Sequence[str], done: Callable[[int, int], None] | No
     for start in range(0, len(asked), _TEXTS_AT_ONCE):
         numbers = asked[start : start + _TEXTS_AT_ONCE]
         vectors[numbers] = encoder.encode([texts[number][:_CHARACTERS] for number in numbers])
-        if done:
-            done(start + len(numbers), len(asked))
     return vectors
 
 

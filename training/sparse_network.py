@@ -35,13 +35,6 @@ class TextRows:
         """How many texts."""
         return self.sparse.shape[0]
 
-    def followed_by(self, others: TextRows) -> TextRows:
-        """These and other texts."""
-        return TextRows(
-            scipy.sparse.vstack([self.sparse, others.sparse], format="csr"),
-            numpy.concatenate([self.dense, others.dense]),
-        )
-
 
 @dataclass(frozen=True)
 class NetworkSettings:
