@@ -2,7 +2,7 @@
 
     python -m benchmarks.ablation --train CATALOG --unlabelled CATALOG --output ablation.json
 
-Each step adds one choice to those above it. The last two columns but one are measured on rows that the network was not
+Each step adds one choice to those above it. Weighted F1 and log loss are measured on rows that the network was not
 fitted on, near-duplicates in one fold; the log loss with the one temperature that suits these rows best. The file goes
 into a bundle's card with `python -m training.evaluate --ablation`. Two of five folds, as by default, take about ten
 minutes on two cores for 25,000 texts.
@@ -37,9 +37,9 @@ from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
 from training.judged_rows import category_index_of
 from training.measures import weighted_f1
 from training.split import SplitSettings, split_catalog
+from training.stages import TrainingSettings
 
 FOLDS = 5
-OTHER_LABEL_WEIGHT = 0.8
 # The first step's settings, then what each further step changes. The last is the default recipe.
 STEPS: tuple[tuple[str, dict], ...] = (
     (
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             product for product, legible in zip(more.products(), more.has_text, strict=True) if legible
         ]
     rows = _Rows(catalog, options.seed)
-    settings, table, seconds = dataclasses.replace(TextTrainingSettings(), **STEPS[0][1]), [], {}
+    settings, table = dataclasses.replace(TextTrainingSettings(), **STEPS[0][1]), []
     steps = [(name, changes, []) for name, changes in STEPS]
     if unlabelled:
         steps.append((UNLABELLED_STEP, {}, unlabelled))
@@ -105,11 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = dataclasses.replace(settings, **changes)
         started = time.perf_counter()
         f1, loss = rows.measure(settings, texts, options.folds)
-        seconds[name] = time.perf_counter() - started
+        seconds = time.perf_counter() - started
         table.append(
             {"text model, step by step": name, "weighted F1": round(f1, 4), "log loss": round(loss, 4)}
         )
-        print(f"{f1:.4f}  {loss:.4f}  {seconds[name]:4.0f} s  {name}", flush=True)
+        print(f"{f1:.4f}  {loss:.4f}  {seconds:4.0f} s  {name}", flush=True)
     print(f"weighted F1 and log loss of {rows.answered(options.folds):,} rows that were not fitted on")
     if options.output:
         write_atomically(options.output, json.dumps(table, indent=1) + "\n")
@@ -145,7 +145,7 @@ class _Rows:
         fitter = TextFitter(
             self._products,
             self._truth,
-            numpy.where(self._own, 1.0, OTHER_LABEL_WEIGHT),
+            numpy.where(self._own, 1.0, TrainingSettings.other_label_weight),
             train_tokenizer(texts, settings),
             TextSettings(),
             settings,

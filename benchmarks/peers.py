@@ -22,9 +22,9 @@ from rakuten_models.preprocessing import clean_text
 from rakuten_models.product import Product
 from training.calibration import fit_temperature
 from training.cross_fit import fold_numbers
+from training.stages import TrainingSettings
 
 FOLDS = 3
-OTHER_LABEL_WEIGHT = 0.8
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TrainingRows:
     @property
     def weights(self) -> numpy.ndarray:
         """float64 (n,): how much each row counts."""
-        return numpy.where(self.own_label, 1.0, OTHER_LABEL_WEIGHT)
+        return numpy.where(self.own_label, 1.0, TrainingSettings.other_label_weight)
 
     @property
     def judged(self) -> numpy.ndarray:

@@ -22,7 +22,7 @@ import scipy.sparse
 from scipy.special import log_softmax, softmax
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rakuten_models.preprocessing import TextSettings, clean_text, encode_texts
+from rakuten_models.preprocessing import TextSettings, clean_product, clean_text, encode_texts
 from rakuten_models.product import Product
 from training.measures import weighted_f1
 from training.models import TextModelSettings, build_text_model, text_feature_rows, text_inputs
@@ -297,7 +297,7 @@ def _to_keras(
 def _vectors_of_vocabulary(
     tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, pretrained: bool
 ) -> numpy.ndarray:
-    """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1; (0, 512) if not wanted."""
+    """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1; (0, 0) if not wanted."""
     if not pretrained:
         return numpy.zeros((0, 0), numpy.float32)
     vocabulary = tokenizer.get_vocab()
@@ -310,7 +310,7 @@ def _vectors_of_vocabulary(
 
 def _sentence_vectors(products: Sequence[Product]) -> numpy.ndarray:
     """float16 (n, 1024): the pretrained encoder's vectors of designation and description."""
-    texts = [clean_text(text) for product in products for text in (product.designation, product.description)]
+    texts = [text for product in products for text in clean_product(product)]
     return encode_sentences(texts).reshape(len(products), -1)
 
 
