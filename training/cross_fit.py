@@ -6,12 +6,14 @@ kept may learn from all of them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import joblib
 import numpy
 
 from rakuten_models.runtime import usable_cores
+from training.disk_rows import array_in_blocks
 from training.fit_text import TextFitter
 
 
@@ -59,7 +61,7 @@ def cross_fitted_logits(
     numbers = numpy.unique(fold[judged])
     tasks = (
         joblib.delayed(answer_fold)(
-            fitter, numpy.flatnonzero(fold != n), numpy.flatnonzero(judged & (fold == n))
+            fitter, numpy.flatnonzero(fold != n), numpy.flatnonzero(judged & (fold == n)), f"fold_{n}"
         )
         for n in numbers
     )
@@ -76,7 +78,7 @@ def cross_fitted_logits(
 
 
 def answer_fold(
-    fitter: TextFitter, train: numpy.ndarray, judged: numpy.ndarray
+    fitter: TextFitter, train: numpy.ndarray, judged: numpy.ndarray, name: str = "fold"
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Fit a network on some rows and let it answer others.
 
@@ -84,9 +86,19 @@ def answer_fold(
         fitter: Holds the rows.
         train: int, which to fit on.
         judged: int (m,), which to answer.
+        name: Of the fit, which a later run of a fitter with a folder goes on with.
 
     Returns:
         judged, and float32 (m, categories), the logits.
     """
     no_rows = numpy.zeros(0, numpy.int64)
-    return judged, fitter.fit(train, no_rows).logits(fitter.rows[judged]).astype(numpy.float32)
+
+    def answer(start: int, stop: int) -> numpy.ndarray:
+        return fitter.fit(train, no_rows, name=name).logits(fitter.rows[judged])
+
+    shape = (len(judged), fitter.categories)
+    answers = array_in_blocks(fitter.folder, f"{name}_answers", shape, numpy.float32, answer, len(judged))
+    if fitter.folder is not None:
+        # What the fit kept on its way is of no more use.
+        shutil.rmtree(fitter.folder / name, ignore_errors=True)
+    return judged, numpy.array(answers)

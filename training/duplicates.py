@@ -17,8 +17,9 @@ import bisect
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy
 import scipy.fft
@@ -27,6 +28,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rakuten_models.preprocessing import clean_text
+from training.disk_rows import array_in_blocks
 
 # Jaccard similarity of the shingle sets from which on two texts count as one. On real listings 0.8 left the
 # same cushion under two article numbers apart, and 0.6 began to chain all pool kits of one maker.
@@ -41,6 +43,7 @@ PIXEL_DIFFERENCE = 10.0  # mean absolute difference of the 32 by 32 greys, 0-255
 FLAT_PICTURE = 3.0  # standard deviation of the greys under which a picture shows nothing to compare
 LARGEST_PICTURE_GROUP = 50  # rows; more is a placeholder or a chain of look-alikes, not one product
 LARGEST_SIMILAR_GROUP = 1000  # rows; more is a chain through a seller's template
+_PICTURES_AT_ONCE = 1024
 _NO_LINKS = numpy.empty((0, 2), dtype=numpy.int64)
 
 
@@ -70,22 +73,37 @@ def text_links(texts: Sequence[str], seed: int = 0) -> numpy.ndarray:
     return numpy.concatenate([equal[equal[:, 0] != equal[:, 1]], first_row[between]])
 
 
-def picture_links(paths: Sequence[str]) -> numpy.ndarray:
+def picture_links(
+    paths: Sequence[str],
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> numpy.ndarray:
     """Pairs of rows whose pictures are near-identical.
 
     Rows with path "" or an unreadable or flat picture have no pair. Groups of more than LARGEST_PICTURE_GROUP
     rows keep only their identical hashes, and none if these are too many as well.
+
+    Args:
+        paths: One picture a row.
+        cache_dir: Where the small greys of the pictures are kept, so that a call that was killed goes on; it belongs
+            to these pictures. None: in memory.
+        progress: Called as progress(pictures read, of how many).
 
     Returns:
         int64 (links, 2), row positions.
     """
     rows = numpy.array([row for row, path in enumerate(paths) if path], dtype=numpy.int64)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside of Python's lock
-        greys = list(pool.map(_grey_thumbnail, [paths[row] for row in rows]))
-    kept = [number for number, grey in enumerate(greys) if grey is not None and grey.std() >= FLAT_PICTURE]
+
+        def make(start: int, stop: int) -> numpy.ndarray:
+            return numpy.stack(list(pool.map(_grey_thumbnail, [paths[row] for row in rows[start:stop]])))
+
+        shape = (len(rows), 32, 32)
+        greys = array_in_blocks(cache_dir, "greys", shape, numpy.uint8, make, _PICTURES_AT_ONCE, progress)
+    kept = [number for number, grey in enumerate(greys) if grey.std() >= FLAT_PICTURE]
     if len(kept) < 2:
         return _NO_LINKS
-    rows, thumbnails = rows[kept], numpy.stack([greys[number] for number in kept])
+    rows, thumbnails = rows[kept], greys[kept]
     hashes = perceptual_hashes(thumbnails)
     links, distances = _close_pictures(hashes, thumbnails)
     return rows[_without_chains(links, distances, len(rows), LARGEST_PICTURE_GROUP, (0, -1))]
@@ -129,15 +147,16 @@ def perceptual_hashes(greys: numpy.ndarray) -> numpy.ndarray:
     return hashes
 
 
-def _grey_thumbnail(path: str) -> numpy.ndarray | None:
+def _grey_thumbnail(path: str) -> numpy.ndarray:
+    """uint8 (32, 32); an unreadable picture is as flat as an empty one, and has no near-duplicate."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 image.draft("L", (64, 64))  # a JPEG is decoded at an eighth of its size
                 return numpy.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX))
-    except Exception:  # an unreadable picture has no near-duplicate; the catalog counts it
-        return None
+    except Exception:  # whatever a decoder raises; the catalog counts the picture
+        return numpy.zeros((32, 32), numpy.uint8)
 
 
 def _prefix_links(unique: list[str]) -> numpy.ndarray:

@@ -33,17 +33,24 @@ from rakuten_models.classifier import CHUNK
 from rakuten_models.command_line import run_command
 from rakuten_models.product import ACCEPT, Category, Prediction, Product
 from training.confusions import confusion_groups, known_confusions
-from training.judged_rows import SEPARATE_CATALOG, EvaluationError, category_index_of, select_rows
+from training.judged_rows import (
+    SEPARATE_CATALOG,
+    EvaluationError,
+    Judged,
+    category_index_of,
+    select_rows,
+)
 from training.measures import Measures, measure, paired_difference, predicted_category_index, weighted_f1
 from training.other_runs import check_same_rows, read_ablation, read_before, read_split_metrics
 from training.report import format_table, update_bundle, write_evaluation
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -> int:
     """Runs the command; see the module's text.
 
     Args:
         arguments: those of the command line if None.
+        judged: what `select_rows` would find, where the caller has it already.
 
     Raises:
         RakutenModelsError: with the sentence to show.
@@ -52,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     classifier = ProductClassifier.from_pretrained(options.bundle)
     _check_places(options)
     config, categories = classifier.config, classifier.categories
-    catalog, positions, split = select_rows(config, options.catalog_dir, options.part, options.limit)
+    catalog, positions, split = judged or select_rows(
+        config, options.catalog_dir, options.part, options.limit
+    )
     if options.update_bundle and split.startswith("training catalog"):
         raise EvaluationError(
             f"--part {options.part} takes rows that the bundle was made from, and the figures in a bundle "

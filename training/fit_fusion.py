@@ -7,7 +7,7 @@ one that reads both sides' features, each held back by a Gaussian prior, and cro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -66,8 +66,17 @@ class FusionReport:
 
 
 @dataclass
-class _Gate:
-    """Numbers of one fitted gate, as the Keras model takes them."""
+class Gate:
+    """Numbers of one fitted gate, as the Keras model takes them.
+
+    Attributes:
+        text_scale: inverse temperature of the text's logits.
+        image_scale: the same of the picture's.
+        kernel: float (inputs,), in the order of the layer "gate_inputs".
+        bias: of the gate.
+        strength_kernel: float (SIGNALS,).
+        strength_bias: logarithm of the strength where all signals are 0.
+    """
 
     text_scale: float
     image_scale: float
@@ -75,6 +84,31 @@ class _Gate:
     bias: float
     strength_kernel: np.ndarray
     strength_bias: float
+
+    @classmethod
+    def from_keras(cls, model: keras.Model) -> Gate:
+        """The gate of a model of `build_fusion_model`."""
+        (text_scale,), (image_scale,) = (
+            model.get_layer(f"{side}_scale").get_weights() for side in ("text", "image")
+        )
+        (kernel, bias), (strength_kernel, strength_bias) = (
+            model.get_layer(name).get_weights() for name in ("gate", "strength")
+        )
+        return cls(
+            float(text_scale[0, 0]),
+            float(image_scale[0, 0]),
+            kernel[:, 0].astype(np.float64),
+            float(bias[0]),
+            strength_kernel[:, 0].astype(np.float64),
+            float(strength_bias[0]),
+        )
+
+    def for_categories(self, before: int, after: int) -> Gate:
+        """The same gate where more categories follow those it knows; it says nothing of the new ones."""
+        parts = np.split(self.kernel, [SIGNALS, SIGNALS + before, SIGNALS + 2 * before])
+        new = np.zeros(after - before)
+        kernel = np.concatenate([parts[0], parts[1], new, parts[2], new, parts[3]])
+        return replace(self, kernel=kernel)
 
 
 def fit_fusion(
@@ -84,6 +118,7 @@ def fit_fusion(
     settings: FusionSettings | None = None,
     seed: int = 0,
     report: FusionReport | None = None,
+    start: Gate | None = None,
 ) -> tuple[keras.Model, np.ndarray]:
     """Fits a fusion model.
 
@@ -95,6 +130,7 @@ def fit_fusion(
         settings: the recipe.
         seed: of the folds.
         report: filled with what was found out.
+        start: a gate to go on from: the middle of the prior, and what is kept where there are too few rows.
 
     Returns:
         The model of `build_fusion_model`, and float32 (n, categories): for each row the logits of a gate fitted
@@ -106,16 +142,21 @@ def fit_fusion(
     category_index = np.asarray(category_index, np.int64)
     report.rows = len(category_index)
     if len(category_index) < settings.minimum_rows:
-        gate = _default_gate(sides.inputs_width)
+        gate = start or _default_gate(sides.inputs_width)
+        how = (
+            "keeps the gate it started from"
+            if start
+            else f"trusts every picture by {DEFAULT_IMAGE_WEIGHT:.0%}"
+        )
         report.note = (
             f"Only {len(category_index)} validation rows have text, picture and an own label (at least "
-            f"{settings.minimum_rows} are needed): fusion trusts every picture by {DEFAULT_IMAGE_WEIGHT:.0%}."
+            f"{settings.minimum_rows} are needed): fusion {how}."
         )
         return _to_keras(gate, sides), sides.fused(gate).astype(np.float32)
     fold_of_row = _folds(category_index, settings.folds, seed)
     candidates = {
         name: _out_of_fold(
-            sides, category_index, fold_of_row, lambda part, name=name: _fit(*part, name, settings)
+            sides, category_index, fold_of_row, lambda part, name=name: _fit(*part, name, settings, start)
         )
         for name in GATES
     }
@@ -137,7 +178,7 @@ def fit_fusion(
         report.gate = f"{chosen} only"
         report.note = f"No gate beat {chosen} alone in cross-validation over {len(category_index)} rows."
     else:
-        gate = _fit(sides, category_index, chosen, settings)
+        gate = _fit(sides, category_index, chosen, settings, start)
         report.gate = chosen
         report.note = (
             f"Gate '{chosen}', chosen by {settings.folds}-fold cross-validation over {len(category_index)} rows: "
@@ -182,7 +223,7 @@ class _Sides:
             [*signals, np.exp(text), np.exp(image), self.text_features, self.image_features]
         )
 
-    def fused(self, gate: _Gate) -> np.ndarray:
+    def fused(self, gate: Gate) -> np.ndarray:
         text, image = self.logarithms(gate.text_scale, gate.image_scale)
         inputs = self.gate_inputs(text, image)
         weight = scipy.special.expit(inputs @ gate.kernel + gate.bias)[:, None]
@@ -190,12 +231,12 @@ class _Sides:
         return strength * (text + weight * (image - text))
 
 
-def _default_gate(width: int) -> _Gate:
+def _default_gate(width: int) -> Gate:
     bias = float(np.log(DEFAULT_IMAGE_WEIGHT / (1.0 - DEFAULT_IMAGE_WEIGHT)))
-    return _Gate(1.0, 1.0, np.zeros(width), bias, np.zeros(SIGNALS), float(np.log(2.0)))
+    return Gate(1.0, 1.0, np.zeros(width), bias, np.zeros(SIGNALS), float(np.log(2.0)))
 
 
-def _one_side(sides: _Sides, category_index: np.ndarray, image_weight: float) -> _Gate:
+def _one_side(sides: _Sides, category_index: np.ndarray, image_weight: float) -> Gate:
     """The gate that lets one side decide: 1 to a few parts in a million."""
     gate = _default_gate(sides.inputs_width)
     gate.bias = 15.0 if image_weight else -15.0
@@ -204,7 +245,9 @@ def _one_side(sides: _Sides, category_index: np.ndarray, image_weight: float) ->
     return gate
 
 
-def _fit(sides: _Sides, category_index: np.ndarray, name: str, settings: FusionSettings) -> _Gate:
+def _fit(
+    sides: _Sides, category_index: np.ndarray, name: str, settings: FusionSettings, start: Gate | None = None
+) -> Gate:
     """Penalised maximum likelihood by L-BFGS; parts of the gate that `name` leaves out stay 0."""
     text_scale = 1.0 / fit_temperature(sides.text_logits, category_index)
     image_scale = 1.0 / fit_temperature(sides.image_logits, category_index)
@@ -222,11 +265,18 @@ def _fit(sides: _Sides, category_index: np.ndarray, name: str, settings: FusionS
         np.concatenate([penalty[:width], [1.0], np.full(strength_width, settings.strength_penalty), [1.0]])
         / n
     )
-    prior = np.zeros(len(penalties))
-    prior[width], prior[-1] = _default_gate(0).bias, np.log(2.0)
     centre = inputs.mean(axis=0)
     spread = inputs.std(axis=0)
     spread = np.where(spread > 1e-6, spread, np.inf)
+    prior = np.zeros(len(penalties))
+    prior[width], prior[-1] = _default_gate(0).bias, np.log(2.0)
+    if start is not None:
+        # An input that never changes here has no scale: what the start makes of it goes into the constant.
+        scale = np.where(np.isfinite(spread), spread, 0.0)
+        prior[:width] = (start.kernel * scale)[:width]
+        prior[width] = start.bias + centre @ start.kernel
+        prior[width + 1 : -1] = (start.strength_kernel * scale[:SIGNALS])[:strength_width]
+        prior[-1] = start.strength_bias + centre[:SIGNALS] @ start.strength_kernel
     scaled = ((inputs - centre) / spread)[:, :width]
     signals = ((inputs - centre) / spread)[:, :strength_width]
     rows = np.arange(n)
@@ -259,7 +309,7 @@ def _fit(sides: _Sides, category_index: np.ndarray, name: str, settings: FusionS
     kernel[:width] = found[:width] / spread[:width]
     strength_kernel = np.zeros(SIGNALS)
     strength_kernel[:strength_width] = found[width + 1 : -1] / spread[:strength_width]
-    return _Gate(
+    return Gate(
         text_scale,
         image_scale,
         kernel,
@@ -287,7 +337,7 @@ def _out_of_fold(sides, category_index, fold_of_row, fit) -> np.ndarray:
     return logits
 
 
-def _to_keras(gate: _Gate, sides: _Sides) -> keras.Model:
+def _to_keras(gate: Gate, sides: _Sides) -> keras.Model:
     model = build_fusion_model(
         sides.text_logits.shape[1], sides.text_features.shape[1], sides.image_features.shape[1]
     )

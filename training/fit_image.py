@@ -20,10 +20,18 @@ import numpy as np
 from rakuten_models.preprocessing import ImageSettings
 from rakuten_models.product import RakutenModelsError
 from training.backbone import CUT_LAYER, LAST_LAYER
+from training.devices import Devices
 from training.epoch_checkpoint import EpochCheckpoint, StepProgress
 from training.linear_head import balanced_weights, fit_linear_head
 from training.models import build_image_model
-from training.picture_features import VIEWS, LowerModel, PictureFeatures, Progress, extract_features
+from training.picture_features import (
+    VIEWS,
+    LowerModel,
+    PictureFeatures,
+    PooledRows,
+    Progress,
+    extract_features,
+)
 
 
 class ImageTrainingError(RakutenModelsError):
@@ -91,6 +99,9 @@ def fit_image_model(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint_dir: str | os.PathLike | None = None,
     report: dict | None = None,
+    start: keras.Model | None = None,
+    known: int = 0,
+    devices: Devices | None = None,
 ) -> keras.Model:
     """Trains an image model.
 
@@ -109,7 +120,12 @@ def fit_image_model(
         progress: called as progress(stage, done, total), stage "pictures" or "image model".
         callbacks: more Keras callbacks for the fine-tuning (TensorBoard).
         checkpoint_dir: where the state after each epoch is kept; a run that finds one goes on from it.
-        report: filled with facts of the run: unreadable pictures, chosen penalty, losses.
+        report: filled with facts of the run: unreadable pictures, chosen penalty, losses, and "validation_answers":
+            int (m,), what the model answers for the validation pictures, -1 where one cannot be read.
+        start: an image model with `categories` outputs to go on from, in place of the pretrained backbone.
+        known: how many of its categories, the first ones, it has learned already; of these, those without a training
+            picture stay as they are.
+        devices: what the fine-tuning runs on; None: one device, full precision.
 
     Returns:
         The model of `build_image_model`, trained.
@@ -120,7 +136,7 @@ def fit_image_model(
     """
     report = {} if report is None else report
     keras.utils.set_random_seed(seed)
-    model = build_image_model(
+    model = start or build_image_model(
         categories, size=image_settings.size, alpha=settings.alpha, backbone_weights=backbone_weights
     )
     tuning = settings.epochs > 0
@@ -146,37 +162,64 @@ def fit_image_model(
         categories,
         settings.balance_rows,
     )
+    held = np.setdiff1d(np.arange(known), category_index[rows])
+    head = None
+    if start is not None:
+        kernel, bias = model.get_layer("category_maps").get_weights()
+        head = kernel[0, 0], bias
     kernel, bias, penalty, loss = fit_linear_head(
-        train.pooled[rows, 0],
+        PooledRows(train, rows),
         category_index[rows],
         weights[rows],
         validation.pooled[validation_rows, 0],
         validation_category_index[validation_rows],
         categories,
         settings.head_penalties,
+        head,
+        held,
     )
     report |= {"head_penalty": penalty, "head_validation_log_loss": loss}
     model.get_layer("category_maps").set_weights([kernel[None, None], bias])
     if tuning:
-        start, ends, histories = model.get_weights(), [], []
+        first, ends, histories = model.get_weights(), [], []
         for run in range(settings.averaged_runs):
             keras.utils.set_random_seed(seed + run)
-            model.set_weights(start)
+            model.set_weights(first)
             history = _fine_tune(
                 model,
-                _Batches(train, rows, category_index, weights, categories, settings, seed + run),
+                _Batches(train, rows, category_index, weights, categories, settings, seed + run, held),
                 (validation, validation_rows, validation_category_index),
                 settings,
                 seed + run,
                 progress and _OfRun(progress, run, settings.averaged_runs),
                 list(callbacks),
                 checkpoint_dir and Path(checkpoint_dir) / f"run_{run + 1}",
+                held,
+                devices or Devices(),
             )
             histories.append(history)
             ends.append(model.get_weights())
         model.set_weights([np.mean(weight, axis=0) for weight in zip(*ends, strict=True)])
         report["fine_tuning"] = histories
+    answers = np.full(len(validation_images), -1)
+    answers[validation_rows] = _answers(model, validation, validation_rows)
+    report["validation_answers"] = answers
     return model
+
+
+def _answers(model: keras.Model, features: PictureFeatures, rows: np.ndarray) -> np.ndarray:
+    """The best category of some pictures, int (rows,), from what is kept of their plain view."""
+    found = [np.zeros(0, np.int64)]
+    kernel, bias = model.get_layer("category_maps").get_weights()
+    upper = _upper_model(model, 0.0) if features.cut is not None else None
+    for begin in range(0, len(rows), 64):
+        part = rows[begin : begin + 64]
+        if upper is None:
+            logits = features.pooled[part, 0] @ kernel[0, 0] + bias
+        else:
+            logits = np.asarray(upper(features.cut[part, 0].astype(np.float32), training=False))
+        found.append(logits.argmax(axis=1))
+    return np.concatenate(found)
 
 
 class _OfRun:
@@ -202,13 +245,19 @@ class _Batches:
         categories: int,
         settings: ImageTrainingSettings,
         seed: int,
+        held: np.ndarray,
     ):
+        # Label smoothing is spread over the categories that take part.
+        self._spread = np.ones(categories, np.float32)
+        self._spread[held] = 0
+        self._spread /= self._spread.sum()
         self._features, self._rows, self._weights = features, rows, weights
         self._category_index, self._categories = category_index, categories
         self._settings, self._seed = settings, seed
         self.steps = -(-len(rows) // settings.batch_size)
         digest = hashlib.sha256(category_index.tobytes() + weights.tobytes())
-        digest.update(np.ascontiguousarray(features.pooled[:, 0]).tobytes())
+        for begin in range(0, len(features.pooled), 4096):
+            digest.update(np.ascontiguousarray(features.pooled[begin : begin + 4096, 0]).tobytes())
         self.key = digest.hexdigest()
 
     def from_epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -224,7 +273,7 @@ class _Batches:
                 values = np.stack([cut[row, view] for row, view in zip(rows, views, strict=True)]).astype(
                     np.float32
                 )
-                targets = np.full((len(rows), self._categories), smoothing / self._categories, np.float32)
+                targets = np.tile(np.float32(smoothing) * self._spread, (len(rows), 1))
                 targets[np.arange(len(rows)), self._category_index[rows]] += 1.0 - smoothing
                 weights = self._weights[rows]
                 if mixup > 0:
@@ -243,11 +292,18 @@ def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
     return one * share + other * (1.0 - share)
 
 
-def _upper_model(model: keras.Model, dropout: float) -> keras.Model:
-    """The layers above the cut, sharing their weights with `model`; dropout exists only here."""
+def _upper_model(model: keras.Model, dropout: float, held: Sequence[int] = ()) -> keras.Model:
+    """The layers above the cut, sharing their weights with `model`; dropout exists only here.
+
+    Categories that are held get a logit of -10,000: no probability, and no gradient.
+    """
     # Dropping whole channels before the 1 x 1 head is the same as dropping pooled features.
     last = keras.layers.SpatialDropout2D(dropout, seed=0)(model.get_layer(LAST_LAYER).output)
     logits = keras.layers.GlobalAveragePooling2D()(model.get_layer("category_maps")(last))
+    if len(held):
+        seen = np.ones(logits.shape[-1], np.float32)
+        seen[held] = 0
+        logits = keras.layers.Rescaling(seen.tolist(), offset=((seen - 1) * 1e4).tolist())(logits)
     return keras.Model(model.get_layer(CUT_LAYER).output, logits)
 
 
@@ -260,8 +316,24 @@ def _fine_tune(
     progress: Progress | None,
     callbacks: list[keras.callbacks.Callback],
     checkpoint_dir: str | os.PathLike | None,
+    held: np.ndarray,
+    devices: Devices,
 ) -> dict[str, list[float]]:
-    upper = _upper_model(model, settings.dropout)
+    upper = _upper_model(model, settings.dropout, held)
+    with devices.fitting(upper) as fitted:
+        return _fit_upper(fitted, batches, validation, settings, seed, progress, callbacks, checkpoint_dir)
+
+
+def _fit_upper(
+    upper: keras.Model,
+    batches: _Batches,
+    validation: tuple[PictureFeatures, np.ndarray, np.ndarray],
+    settings: ImageTrainingSettings,
+    seed: int,
+    progress: Progress | None,
+    callbacks: list[keras.callbacks.Callback],
+    checkpoint_dir: str | os.PathLike | None,
+) -> dict[str, list[float]]:
     total = batches.steps * settings.epochs
     warm_up = max(1, total // 20)
     upper.compile(
@@ -285,7 +357,7 @@ def _fine_tune(
     features, rows, category_index = validation
     checked = {}
     if len(rows):
-        targets = keras.utils.to_categorical(category_index[rows], model.output["logits"].shape[-1])
+        targets = keras.utils.to_categorical(category_index[rows], upper.output.shape[-1])
         checked = {"validation_data": _CutRows(features, rows, targets, settings.batch_size)}
         callbacks = [keras.callbacks.SwapEMAWeights(), *callbacks]
     if progress:

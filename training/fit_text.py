@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy
@@ -24,10 +25,13 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 from rakuten_models.preprocessing import TextSettings, clean_product, clean_text, encode_texts
 from rakuten_models.product import Product
+from training.disk_rows import array_in_blocks, sparse_in_blocks
 from training.measures import weighted_f1
 from training.models import TextModelSettings, build_text_model, text_feature_rows, text_inputs
-from training.sentence_encoder import encode_sentences, word_vectors
-from training.sparse_network import NetworkSettings, SparseNetwork, TextRows, fit_network
+from training.network_checkpoint import NetworkCheckpoint
+from training.sentence_encoder import WIDTH, centred, encode_sentences
+from training.sparse_network import NetworkSettings, NetworkStart, SparseNetwork, TextRows, fit_network
+from training.start_text import TextStart, without_held
 
 PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
 _TABLES = ("words", "word_pairs", "character_grams")
@@ -35,6 +39,8 @@ _TABLES = ("words", "word_pairs", "character_grams")
 _WORD_RATE, _SENTENCE_RATE = 1.0, 0.5
 # Rows in one call of the graph that names table rows: bounds its memory (some 100 MB with long descriptions).
 _ROWS_AT_ONCE = 512
+# Words in one question to the pretrained encoder.
+_WORDS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,12 @@ def train_tokenizer(texts: Iterable[str], settings: TextTrainingSettings) -> Tok
 class TextFitter:
     """Texts as the network sees them, made once, and the networks that are fitted on parts of them.
 
+    Attributes:
+        settings: As given.
+        categories: As given.
+        folder: As given.
+        rows: The n products' TextRows without anything dense.
+
     Args:
         products: n products with a text; pictures are not looked at.
         category_index: int (n,), 0 to categories - 1.
@@ -145,6 +157,10 @@ class TextFitter:
         unlabelled_products: More products with a text, whose category nobody has named: the network that is kept
             learns from what its teachers say of them. Without teachers they are not used.
         seed: The same seed on the same machine gives the same networks.
+        folder: Where rows and unfinished networks are kept, so that memory does not grow with the rows and a fit that
+            was killed goes on; it belongs to these arguments alone. None: all in memory.
+        start: A text model to go on from, its columns first among the categories; see `training.start_text`.
+        progress: Called as progress(rows, of how many) while the rows are made.
     """
 
     def __init__(
@@ -159,27 +175,32 @@ class TextFitter:
         categories: int,
         unlabelled_products: Sequence[Product] = (),
         seed: int = 0,
+        folder: Path | None = None,
+        start: TextStart | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Find the table rows of every text, and ask the pretrained encoder."""
         self.settings = settings
         self._vocabulary, self._text_settings = tokenizer.get_vocab_size(), text_settings
-        self._categories, self._seed = categories, seed
+        self.categories, self._seed = categories, seed
         self._category_index = numpy.asarray(category_index)
         self._weights = numpy.asarray(weights, numpy.float32)
+        self.folder, self._start = folder, start
         everyone = [*products, *(unlabelled_products if settings.teachers else ())]
-        sparse = _FeatureMatrix(tokenizer, text_settings, settings.model)(everyone)
+        sparse = _FeatureMatrix(tokenizer, text_settings, settings.model)(everyone, folder, progress)
         self._unlabelled = numpy.arange(len(products), len(everyone))
-        self.rows = TextRows(sparse[: len(products)], numpy.zeros((len(products), 0), numpy.float16))
-        self._word_vectors = _vectors_of_vocabulary(tokenizer, sparse, settings.pretrained_words)
-        words = sparse[:, : len(self._word_vectors)] @ self._word_vectors
-        self._words = TextRows(sparse, words.astype(numpy.float16))
-        self._sentences = TextRows(sparse, _sentence_vectors(everyone)) if settings.teachers else None
+        nothing = numpy.zeros((len(everyone), 0), numpy.float16)
+        self.rows = TextRows(sparse, nothing, numpy.arange(len(products)))
+        self._word_vectors = _vectors_of_vocabulary(tokenizer, sparse, settings.pretrained_words, folder)
+        self._words = TextRows(sparse, _pooled_words(sparse, self._word_vectors, folder))
+        self._sentences = TextRows(sparse, _sentence_vectors(everyone, folder)) if settings.teachers else None
 
     def fit(
         self,
         train: numpy.ndarray,
         validation: numpy.ndarray,
         progress: Callable[[TextEpoch], None] | None = None,
+        name: str = "kept",
     ) -> SparseNetwork:
         """Fit teachers, ask them, and fit the network that learns from them.
 
@@ -187,6 +208,8 @@ class TextFitter:
             train: int, which of the n products to fit on.
             validation: int, which to measure on after each pass, possibly none; nothing is chosen by them.
             progress: Called after each pass.
+            name: Of the fit. Only "kept" goes on from a bundle, and then the rows' categories are all it may learn of:
+                a model whose answers are to be honest must not have seen its rows in another life.
 
         Returns:
             The network; it reads `rows`, nothing dense.
@@ -194,8 +217,8 @@ class TextFitter:
         settings = self.settings
         truth, weights = self._category_index[train], self._weights[train]
         weights = weights / max(float(weights.mean()), 1e-12)
-        spread = settings.label_smoothing / self._categories
-        targets = numpy.full((len(train), self._categories), spread, numpy.float32)
+        spread = settings.label_smoothing / self.categories
+        targets = numpy.full((len(train), self.categories), spread, numpy.float32)
         targets[numpy.arange(len(targets)), truth] += 1 - settings.label_smoothing
         report = self._reporter(validation, progress)
         learned = train
@@ -203,29 +226,41 @@ class TextFitter:
             learned = numpy.concatenate([train, self._unlabelled])
             sentences = self._sentences[train]
             asked = self._sentences[learned]
-            # In logarithms, so that one sure teacher does not outvote several that agree on something else.
-            opinion = sum(
-                log_softmax(
-                    self._network(number + 1, sentences, targets, weights, report).logits(asked), axis=1
-                )
-                for number in range(settings.teachers)
+
+            def ask(teacher: int, _: int) -> numpy.ndarray:
+                network = self._network(teacher + 1, sentences, targets, weights, report, name)
+                return network.logits(asked)[None]
+
+            opinions = array_in_blocks(
+                self.folder and self.folder / name,
+                "opinions",
+                (settings.teachers, len(learned), self.categories),
+                numpy.float32,
+                ask,
+                1,
             )
+            # In logarithms, so that one sure teacher does not outvote several that agree on something else.
+            opinion = sum(log_softmax(logits, axis=1) for logits in opinions)
             taught = softmax(opinion / settings.teachers, axis=1).astype(numpy.float32)
             share = settings.teacher_share
             targets = numpy.concatenate(
                 [(1 - share) * targets + share * taught[: len(train)], taught[len(train) :]]
             )
             weights = numpy.concatenate([weights, numpy.ones(len(self._unlabelled), numpy.float32)])
-        network = self._network(0, self._words[learned], targets, weights, report)
+        start = None
+        if self._start is not None and name == "kept":
+            start = self._start.numbers(
+                self._word_vectors, self._vocabulary, self.rows.sparse.shape[1], self.categories, truth
+            )
+            targets = without_held(targets, start.held)
+        network = self._network(0, self._words[learned], targets, weights, report, name, start)
         network.table[: len(self._word_vectors)] += self._word_vectors @ network.dense
         network.dense = network.dense[:0]
         return network
 
     def to_keras(self, network: SparseNetwork) -> keras.Model:
         """The inference model of `build_text_model` with the network's numbers, its tables in 8 bits a value."""
-        return _to_keras(
-            network, self._categories, self._vocabulary, self._text_settings, self.settings.model
-        )
+        return _to_keras(network, self.categories, self._vocabulary, self._text_settings, self.settings.model)
 
     def _network(
         self,
@@ -234,10 +269,13 @@ class TextFitter:
         targets: numpy.ndarray,
         weights: numpy.ndarray,
         report: Callable[[int, SparseNetwork, int, float], None],
+        name: str,
+        start: NetworkStart | None = None,
     ) -> SparseNetwork:
         """The network with this number; 0 is the one that is kept, fitted after its teachers."""
         settings = self.settings
-        return fit_network(
+        checkpoint = self.folder and NetworkCheckpoint(self.folder / name / f"network_{number}.npz")
+        network = fit_network(
             rows,
             targets,
             weights,
@@ -253,7 +291,12 @@ class TextFitter:
             ),
             seed=[self._seed, number],
             report=lambda network, epoch, loss: report(number, network, epoch, loss),
+            start=start,
+            checkpoint=checkpoint,
         )
+        if checkpoint and number:
+            checkpoint.remove()
+        return network
 
     def _reporter(
         self, validation: numpy.ndarray, progress: Callable[[TextEpoch], None] | None
@@ -269,7 +312,7 @@ class TextFitter:
             if len(validation):
                 rows = self._sentences if number else self._words
                 predicted = network.logits(rows[validation]).argmax(axis=1)
-                f1 = weighted_f1(self._category_index[validation], predicted, self._categories)
+                f1 = weighted_f1(self._category_index[validation], predicted, self.categories)
             progress(TextEpoch(before + epoch, passes, loss, f1))
 
         return report
@@ -295,23 +338,61 @@ def _to_keras(
 
 
 def _vectors_of_vocabulary(
-    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, pretrained: bool
+    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, pretrained: bool, folder: Path | None
 ) -> numpy.ndarray:
     """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1; (0, 0) if not wanted."""
     if not pretrained:
         return numpy.zeros((0, 0), numpy.float32)
     vocabulary = tokenizer.get_vocab()
     words = sorted(vocabulary, key=vocabulary.get)
-    vectors = word_vectors(words)
+    encoded = array_in_blocks(
+        folder,
+        "vocabulary",
+        (len(words), WIDTH),
+        numpy.float16,
+        lambda start, stop: encode_sentences(words[start:stop]),
+        _WORDS_AT_ONCE,
+    )
+    vectors = centred(encoded)
     vectors[[vocabulary[PADDING_TOKEN], vocabulary[UNKNOWN_TOKEN]]] = 0
-    sums = sparse[:, : len(words)] @ vectors
-    return vectors / max(float(numpy.sqrt((sums**2).sum(axis=1).mean())), 1e-6)
+    squares = 0.0
+    for start in range(0, sparse.shape[0], _ROWS_AT_ONCE):
+        sums = _sum_of_words(sparse, vectors, start, start + _ROWS_AT_ONCE)
+        squares += float((sums.astype(numpy.float64) ** 2).sum())
+    return vectors / max(float(numpy.sqrt(squares / sparse.shape[0])), 1e-6)
 
 
-def _sentence_vectors(products: Sequence[Product]) -> numpy.ndarray:
+def _sum_of_words(
+    sparse: scipy.sparse.csr_matrix, vectors: numpy.ndarray, start: int, stop: int
+) -> numpy.ndarray:
+    """float32 (stop - start, width): the weighted sum of the vectors of each text's words."""
+    return sparse[start:stop][:, : len(vectors)] @ vectors
+
+
+def _pooled_words(
+    sparse: scipy.sparse.csr_matrix, vectors: numpy.ndarray, folder: Path | None
+) -> numpy.ndarray:
+    """float16 (n, width): the sums of all texts."""
+    pooled = array_in_blocks(
+        folder,
+        "words",
+        (sparse.shape[0], vectors.shape[1]),
+        numpy.float16,
+        lambda start, stop: _sum_of_words(sparse, vectors, start, stop),
+        _ROWS_AT_ONCE,
+    )
+    return numpy.asarray(pooled)
+
+
+def _sentence_vectors(products: Sequence[Product], folder: Path | None) -> numpy.ndarray:
     """float16 (n, 1024): the pretrained encoder's vectors of designation and description."""
-    texts = [text for product in products for text in clean_product(product)]
-    return encode_sentences(texts).reshape(len(products), -1)
+
+    def make(start: int, stop: int) -> numpy.ndarray:
+        texts = [text for product in products[start:stop] for text in clean_product(product)]
+        return encode_sentences(texts).reshape(stop - start, -1)
+
+    shape = (len(products), 2 * WIDTH)
+    return numpy.asarray(array_in_blocks(folder, "sentences", shape, numpy.float16, make, _ROWS_AT_ONCE))
 
 
 class _FeatureMatrix:
@@ -331,25 +412,34 @@ class _FeatureMatrix:
         self.columns = offset
         self._graph = keras.Model(inputs, outputs)
 
-    def __call__(self, products: Sequence[Product]) -> scipy.sparse.csr_matrix:
-        """float32 (n, rows of all tables)."""
-        parts = []
-        for start in range(0, len(products), _ROWS_AT_ONCE):
-            encoded = encode_texts(
-                products[start : start + _ROWS_AT_ONCE], self._tokenizer, self._text_settings
-            )
-            pieces = [
-                (numpy.asarray(columns), numpy.asarray(weights))
-                for columns, weights in self._graph(encoded, training=False)
-            ]
-            columns, weights = (numpy.concatenate(piece, axis=1) for piece in zip(*pieces, strict=True))
-            valid = weights != 0
-            ends = numpy.concatenate([[0], numpy.cumsum(valid.sum(axis=1))])
-            part = scipy.sparse.csr_matrix(
-                (weights[valid], columns[valid], ends),
-                shape=(len(columns), self.columns),
-                dtype=numpy.float32,
-            )
-            part.sum_duplicates()
-            parts.append(part)
-        return scipy.sparse.vstack(parts, format="csr")
+    def __call__(
+        self,
+        products: Sequence[Product],
+        folder: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> scipy.sparse.csr_matrix:
+        """float32 (n, rows of all tables), kept in a folder if one is given."""
+        return sparse_in_blocks(
+            folder,
+            "rows",
+            (len(products), self.columns),
+            lambda start, stop: self._part(products[start:stop]),
+            _ROWS_AT_ONCE,
+            progress,
+        )
+
+    def _part(self, products: Sequence[Product]) -> scipy.sparse.csr_matrix:
+        """The rows of a few products."""
+        encoded = encode_texts(products, self._tokenizer, self._text_settings)
+        pieces = [
+            (numpy.asarray(columns), numpy.asarray(weights))
+            for columns, weights in self._graph(encoded, training=False)
+        ]
+        columns, weights = (numpy.concatenate(piece, axis=1) for piece in zip(*pieces, strict=True))
+        valid = weights != 0
+        ends = numpy.concatenate([[0], numpy.cumsum(valid.sum(axis=1))])
+        part = scipy.sparse.csr_matrix(
+            (weights[valid], columns[valid], ends), shape=(len(columns), self.columns), dtype=numpy.float32
+        )
+        part.sum_duplicates()
+        return part

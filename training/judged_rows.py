@@ -11,9 +11,12 @@ import numpy as np
 from rakuten_models.bundle import BundleConfig
 from rakuten_models.product import Category, RakutenModelsError
 from training.catalog import Catalog, read_catalog
-from training.split import SplitSettings, split_catalog
+from training.split import Split, SplitSettings, split_catalog
 
 SEPARATE_CATALOG = "separate catalog"
+TEST_PART = "{} split, test part"
+# The catalog, the positions of the rows to judge on, and what they are called.
+Judged = tuple[Catalog, np.ndarray, str]
 
 
 class EvaluationError(RakutenModelsError):
@@ -22,7 +25,7 @@ class EvaluationError(RakutenModelsError):
 
 def select_rows(
     config: BundleConfig, catalog_dir: str | Path, part: str = "auto", limit: int | None = None
-) -> tuple[Catalog, np.ndarray, str]:
+) -> Judged:
     """Reads a catalog and finds the rows to judge on: own labels, and nothing the bundle was made from.
 
     Args:
@@ -65,7 +68,7 @@ def select_rows(
                 f"{catalog.source} is the catalog that the bundle was trained on, without a {part} part; "
                 "give another catalog, or train with a part left aside."
             )
-        name = f"{settings.kind} split, test part"
+        name = TEST_PART.format(settings.kind)
         if part == "validation":
             name = f"training catalog, {settings.kind} split, validation part"
     positions = positions[catalog.table["own_label"].to_numpy(dtype=bool)[positions]]
@@ -78,6 +81,11 @@ def select_rows(
             "own; give a catalog with labels of its own."
         )
     return catalog, positions, name
+
+
+def rows_of_test_part(catalog: Catalog, split: Split) -> Judged:
+    """What `select_rows` finds in the catalog that a bundle was just trained on."""
+    return catalog, split.test, TEST_PART.format(split.settings.kind)
 
 
 def category_index_of(catalog: Catalog, positions: np.ndarray, categories: Sequence[Category]) -> np.ndarray:

@@ -50,6 +50,27 @@ class PictureFeatures:
     problems: tuple[str, ...]
 
 
+class PooledRows:
+    """The plain view's pooled features of some pictures, read when a slice of them is asked for.
+
+    Attributes:
+        shape: (rows, channels).
+    """
+
+    def __init__(self, features: PictureFeatures, rows: np.ndarray):
+        """Takes int (rows,), which pictures."""
+        self._pooled, self._rows = features.pooled, rows
+        self.shape = (len(rows), features.pooled.shape[2])
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return len(self._rows)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Float32 (rows of the part, channels)."""
+        return self._pooled[self._rows[part], 0]
+
+
 def extract_features(
     images: Sequence[str],
     lower: LowerModel,

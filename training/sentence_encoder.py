@@ -39,17 +39,11 @@ def encode_sentences(texts: Sequence[str]) -> numpy.ndarray:
     return vectors
 
 
-def word_vectors(words: Sequence[str]) -> numpy.ndarray:
-    """What the encoder says of single words.
-
-    Args:
-        words: n words.
-
-    Returns:
-        float32 (n, 512), with the mean of all of them taken away.
-    """
-    vectors = encode_sentences(words).astype(numpy.float32)
-    return vectors - vectors.mean(axis=0)
+def centred(vectors: numpy.ndarray) -> numpy.ndarray:
+    """float32 (n, 512): the vectors of single words, with the mean of all of them taken away."""
+    vectors = vectors.astype(numpy.float32)
+    vectors -= vectors.mean(axis=0)
+    return vectors
 
 
 @functools.cache

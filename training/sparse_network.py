@@ -6,34 +6,52 @@ rest of a step is small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy
 import scipy.sparse
 from scipy.special import log_softmax
 
+from training.network_checkpoint import NetworkCheckpoint
+
+# Texts whose rows are in memory at a time where a network only answers.
+_BLOCK = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class TextRows:
-    """Texts as a network sees them.
+    """Texts as a network sees them; some of them are the same arrays with other positions, never a copy.
 
     Attributes:
-        sparse: float32 (n, columns): what each text stands for, and with what weight.
-        dense: floating (n, width): more that is known of each text; width may be 0.
+        sparse: float32 (m, columns): what each text stands for, and with what weight. May lie on disk.
+        dense: floating (m, width): more that is known of each text; width may be 0.
+        positions: int (n,): which of the m texts these are, and in which order; None: all of them.
     """
 
     sparse: scipy.sparse.csr_matrix
     dense: numpy.ndarray
+    positions: numpy.ndarray | None = None
 
     def __getitem__(self, chosen: numpy.ndarray) -> TextRows:
         """Some of the texts."""
-        return TextRows(self.sparse[chosen], self.dense[chosen])
+        return TextRows(self.sparse, self.dense, self.place(chosen))
 
     def __len__(self) -> int:
         """How many texts."""
-        return self.sparse.shape[0]
+        return self.sparse.shape[0] if self.positions is None else len(self.positions)
+
+    def place(self, chosen: numpy.ndarray) -> numpy.ndarray:
+        """Where these texts stand in the two arrays, int (chosen,)."""
+        return chosen if self.positions is None else self.positions[chosen]
+
+    def blocks(self) -> Iterator[tuple[scipy.sparse.csr_matrix, numpy.ndarray]]:
+        """Both arrays' rows of a few thousand texts at a time."""
+        for start in range(0, len(self), _BLOCK):
+            place = self.place(numpy.arange(start, min(start + _BLOCK, len(self))))
+            yield self.sparse[place], self.dense[place]
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,27 @@ class NetworkSettings:
 # that a row which is hardly ever touched stays near nothing.
 _DENSE_DROPOUT = 0.1
 _TABLE_SPREAD = 0.01
+# The logit of a category that a step is not to see: no probability, and no gradient.
+_NEVER = -1e4
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkStart:
+    """Numbers that a network starts from instead of random ones.
+
+    Attributes:
+        table: float32 (columns, units).
+        dense: float32 (width, units).
+        head: float32 (units, categories).
+        bias: float32 (categories,).
+        held: int: categories without a row to learn from. They stay as they are, and take no part in a step.
+    """
+
+    table: numpy.ndarray
+    dense: numpy.ndarray
+    head: numpy.ndarray
+    bias: numpy.ndarray
+    held: numpy.ndarray
 
 
 def fit_network(
@@ -75,8 +114,10 @@ def fit_network(
     *,
     seed: Sequence[int],
     report: Callable[[SparseNetwork, int, float], None],
+    start: NetworkStart | None = None,
+    checkpoint: NetworkCheckpoint | None = None,
 ) -> SparseNetwork:
-    """Fit a network from a random start.
+    """Fit a network from a random start, or from given numbers.
 
     Args:
         rows: n texts.
@@ -85,22 +126,29 @@ def fit_network(
         settings: The choices.
         seed: Numbers that fix the start, the order and what is dropped.
         report: Called after each pass with the network, the pass (1 for the first) and its mean loss in nats.
+        start: Where to start from; None: at random.
+        checkpoint: Keeps the network after each pass, and takes up what it has kept.
 
     Returns:
         The network.
     """
     network = SparseNetwork(rows, targets.shape[1], settings, [*seed, 0])
+    if start is not None:
+        network.start_from(start)
     random = numpy.random.default_rng([*seed, 1])
     # A tiny catalog still needs some steps to leave its random start.
     batch_size = max(1, min(settings.batch_size, len(targets) // 8))
     steps_an_epoch = -(-len(targets) // batch_size)
-    for epoch in range(settings.epochs):
+    first = checkpoint.restore(network, random) if checkpoint else 0
+    for epoch in range(first, settings.epochs):
         order = random.permutation(len(targets))
         loss = 0.0
         for step in range(steps_an_epoch):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             rate = settings.learning_rate * (1 - (epoch + step / steps_an_epoch) / settings.epochs)
             loss += network.step(chosen, targets[chosen], weights[chosen], rate)
+        if checkpoint:
+            checkpoint.save(network, random, epoch + 1)
         report(network, epoch + 1, loss / max(len(targets), 1))
     network.forget_rows()
     return network
@@ -136,6 +184,27 @@ class SparseNetwork:
         }
         self._place = numpy.full(columns, -1, numpy.int32)
         self._steps, self._settings = 0, settings
+        self._held = numpy.zeros(0, numpy.int64)
+
+    def start_from(self, start: NetworkStart) -> None:
+        """Take over given numbers in place of the random ones."""
+        for name in self._moments:
+            getattr(self, name)[...] = getattr(start, name)
+        self._held = start.held
+
+    def state(self) -> tuple[dict[str, numpy.ndarray], dict[str, Any]]:
+        """All that the next step depends on: arrays, and what JSON can hold."""
+        arrays = {name: getattr(self, name) for name in self._moments}
+        for name, (first, second) in self._moments.items():
+            arrays |= {f"{name}_first": first, f"{name}_second": second}
+        return arrays, {"steps": self._steps, "random": self._random.bit_generator.state}
+
+    def set_state(self, arrays: Mapping[str, numpy.ndarray], note: Mapping[str, Any]) -> None:
+        """Set what `state` gave."""
+        for name, (first, second) in self._moments.items():
+            getattr(self, name)[...] = arrays[name]
+            first[...], second[...] = arrays[f"{name}_first"], arrays[f"{name}_second"]
+        self._steps, self._random.bit_generator.state = note["steps"], note["random"]
 
     def forget_rows(self) -> None:
         """Let go of what only fitting needs."""
@@ -143,10 +212,15 @@ class SparseNetwork:
 
     def features(self, rows: TextRows) -> numpy.ndarray:
         """float32 (n, units), 0 or above."""
-        pooled = rows.sparse @ self.table
-        if self.dense.shape[0]:
-            pooled += rows.dense.astype(numpy.float32) @ self.dense
-        return numpy.maximum(pooled, 0)
+        features = numpy.empty((len(rows), self.table.shape[1]), numpy.float32)
+        start = 0
+        for sparse, dense in rows.blocks():
+            pooled = sparse @ self.table
+            if self.dense.shape[0]:
+                pooled += dense.astype(numpy.float32) @ self.dense
+            features[start : start + len(pooled)] = numpy.maximum(pooled, 0)
+            start += len(pooled)
+        return features
 
     def logits(self, rows: TextRows) -> numpy.ndarray:
         """float32 (n, categories)."""
@@ -168,6 +242,7 @@ class SparseNetwork:
         """
         self._steps += 1
         settings, sparse = self._settings, self._rows.sparse
+        chosen = self._rows.place(chosen)
         entries = (sparse.indptr, sparse.indices, sparse.data, chosen)
         kept_share = numpy.float32(1 - settings.feature_dropout)
         count = int((sparse.indptr[chosen + 1] - sparse.indptr[chosen]).sum())
@@ -184,7 +259,9 @@ class SparseNetwork:
         on = self._random.random(pooled.shape, numpy.float32) >= settings.unit_dropout
         gate = on * (pooled > 0) / numpy.float32(1 - settings.unit_dropout)
         features = pooled * gate
-        log_probabilities = log_softmax(features @ self.head + self.bias, axis=1)
+        logits = features @ self.head + self.bias
+        logits[:, self._held] = _NEVER
+        log_probabilities = log_softmax(logits, axis=1)
         loss = float((weights[:, None] * targets * -log_probabilities).sum())
 
         error = (numpy.exp(log_probabilities) - targets) * (weights / len(weights))[:, None]

@@ -9,9 +9,12 @@ train, unless their group is judged on: then they are dropped.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy
 
@@ -114,8 +117,20 @@ class Split:
         }
 
 
-def split_catalog(catalog: Catalog, settings: SplitSettings | None = None) -> Split:
+def split_catalog(
+    catalog: Catalog,
+    settings: SplitSettings | None = None,
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Split:
     """Splits a catalog; the same catalog and settings give the same split.
+
+    Args:
+        catalog: The rows.
+        settings: How; None for the defaults.
+        cache_dir: Where what was found out about near-duplicates is kept on the way, keyed by the catalog's rows and
+            its pictures' sizes and dates: a call that was killed goes on. None: nowhere.
+        progress: Called as progress(pictures compared, of how many).
 
     Every category with own labels in at least three groups gets at least one validation row where the catalog
     allows it.
@@ -128,7 +143,7 @@ def split_catalog(catalog: Catalog, settings: SplitSettings | None = None) -> Sp
     labelled = table["prdtypecode"].notna().to_numpy() & (text | image)
     own = labelled & table["own_label"].to_numpy()
     codes = table["prdtypecode"].fillna(-1).to_numpy(dtype=numpy.int64)
-    groups = _groups(catalog, settings)
+    groups = _groups(catalog, settings, cache_dir, progress)
     assignment = _Assignment(groups, codes, labelled, own, text, image, settings)
     assignment.stratify()
     if settings.validation_fraction:
@@ -149,19 +164,52 @@ def split_catalog(catalog: Catalog, settings: SplitSettings | None = None) -> Sp
     return split
 
 
-def _groups(catalog: Catalog, settings: SplitSettings) -> numpy.ndarray:
+def _groups(
+    catalog: Catalog,
+    settings: SplitSettings,
+    cache_dir: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> numpy.ndarray:
     table = catalog.table
     if settings.kind == "plain":
         return numpy.arange(len(table), dtype=numpy.int32)
-    texts = [
-        f"{designation} {description}"
-        for designation, description in zip(table["designation"], table["description"], strict=True)
-    ]
+    folder = cache_dir and cache_dir / _cache_key(catalog)
+    images = table["image"].tolist()
     # The permutations behind the text comparison stay the same for every seed: what is a near-duplicate is no
     # matter of chance.
-    return group_numbers(
-        numpy.concatenate([text_links(texts), picture_links(table["image"].tolist())]), len(table)
-    )
+    links = [
+        _kept(folder, "text_links", lambda: text_links(_joined_texts(catalog))),
+        _kept(folder, "picture_links", lambda: picture_links(images, folder, progress)),
+    ]
+    return group_numbers(numpy.concatenate(links), len(table))
+
+
+def _joined_texts(catalog: Catalog) -> list[str]:
+    columns = (catalog.table[name] for name in ("designation", "description"))
+    return [f"{designation} {description}" for designation, description in zip(*columns, strict=True)]
+
+
+def _cache_key(catalog: Catalog) -> str:
+    digest = hashlib.sha256(catalog.fingerprint().encode())
+    for image in catalog.table["image"].tolist():
+        if image:
+            facts = os.stat(image)
+            digest.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def _kept(folder: Path | None, name: str, make: Callable[[], numpy.ndarray]) -> numpy.ndarray:
+    """An array from the folder, or made and put there."""
+    if folder is None:
+        return make()
+    path = folder / f"{name}.npy"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        made, temporary = make(), path.with_suffix(".part")
+        with temporary.open("wb") as stream:
+            numpy.save(stream, made)
+        os.replace(temporary, path)
+    return numpy.load(path)
 
 
 class _Assignment:

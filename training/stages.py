@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy
 
 from rakuten_models.bundle import (
@@ -28,24 +27,31 @@ from rakuten_models.bundle import (
 )
 from rakuten_models.classifier import self_check_product
 from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_texts, load_tokenizer, read_image
-from rakuten_models.product import Category, Product, ProductError, RakutenModelsError
+from rakuten_models.product import Category, Product, RakutenModelsError
 from training.assemble import SELF_CHECK_TEXTS, self_check_products
 from training.calibration import fit_offsets
 from training.catalog import Catalog
 from training.convert import save_and_compile
 from training.cross_fit import cross_fitted_logits, fold_numbers
+from training.devices import Devices
 from training.fit_fusion import FusionSettings
 from training.fit_image import ImageTrainingSettings, fit_image_model
 from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
 from training.progress import Progress
 from training.split import Split, SplitSettings
+from training.start_bundle import StartBundle
+from training.start_text import extended_tokenizer
 from training.validation import Validation
 
 STATE_FILE = "state.json"
 # Rows with an own label, and logits for them from text models that did not see them.
 TEXT_ANSWERS_FILE = "text_answers.npz"
+# Rows, words and unfinished networks of the text stage.
+TEXT_FOLDER = "text"
 TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0], TEXT_ANSWERS_FILE)
-IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1])
+# Validation rows whose picture can be read, and the image model's outputs for them.
+IMAGE_ANSWERS_FILE = "image_answers.npz"
+IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1], IMAGE_ANSWERS_FILE)
 
 
 class TrainingError(RakutenModelsError):
@@ -99,6 +105,8 @@ class TrainingRun:
             do so, too.
         progress: Shows how far the run is.
         resume: Take over finished stages that the folder holds; otherwise start afresh.
+        start: A bundle to go on from, whose categories come first.
+        devices: What the image model's fine-tuning runs on.
 
     Raises:
         TrainingError: The folder holds a run over another catalog or with other settings.
@@ -116,16 +124,20 @@ class TrainingRun:
         unlabelled: Sequence[Product] = (),
         progress: Progress,
         resume: bool = False,
+        start: StartBundle | None = None,
+        devices: Devices | None = None,
     ) -> None:
         """Prepare the folder and read what an earlier run left there."""
         self.settings, self.folder, self._progress = settings, folder, progress
         self._catalog, self._split, self._categories = catalog, split, categories
-        self._backbone_weights = backbone_weights
+        self._backbone_weights, self._start, self._devices = backbone_weights, start, devices or Devices()
         self._products = catalog.products()
         without_label = catalog.table["prdtypecode"].isna().to_numpy() & catalog.has_text
         self._unlabelled = [*self._some(numpy.flatnonzero(without_label)), *unlabelled]
-        codes = catalog.table["prdtypecode"].fillna(-1).to_numpy(dtype=numpy.int64)
-        self._category_index = numpy.searchsorted([category.prdtypecode for category in categories], codes)
+        column = {category.prdtypecode: category.index for category in categories}
+        # A row without a label is in no part of the split; its column is never looked at.
+        codes = catalog.table["prdtypecode"].fillna(-1)
+        self._category_index = codes.map(column).fillna(0).to_numpy(dtype=numpy.int64)
         self._weights = numpy.where(catalog.table["own_label"], 1.0, settings.other_label_weight)
         self._identity = json.loads(
             json.dumps(
@@ -134,6 +146,8 @@ class TrainingRun:
                     "settings": asdict(settings),
                     "backbone_weights": Path(backbone_weights).name if backbone_weights else None,
                     "unlabelled_texts": len(self._unlabelled),
+                    **({"init": start.identity()} if start else {}),
+                    **({"mixed_precision": True} if self._devices.mixed_precision else {}),
                 }
             )
         )
@@ -170,8 +184,16 @@ class TrainingRun:
         started = time.perf_counter()
         with numpy.load(self.folder / TEXT_ANSWERS_FILE) as file:
             text_rows, text_logits = file["rows"], file["logits"]
+        with numpy.load(self.folder / IMAGE_ANSWERS_FILE) as file:
+            image_rows, image = file["rows"], {name: file[name] for name in ("logits", "features")}
         answers = self._validation.fit_answers(
-            text_rows, text_logits, self.settings.fusion, self.settings.seed
+            text_rows,
+            text_logits,
+            image_rows,
+            image,
+            self.settings.fusion,
+            self.settings.seed,
+            self._start and self._start.gate(len(self._categories)),
         )
         if answers.fusion.note:
             self._progress.say(answers.fusion.note)
@@ -200,7 +222,9 @@ class TrainingRun:
         if resume and path.is_file():
             state = json.loads(path.read_text(encoding="utf-8"))
             different = [
-                name for name in self._identity if state["identity"].get(name) != self._identity[name]
+                name
+                for name in {**self._identity, **state["identity"]}
+                if state["identity"].get(name) != self._identity.get(name)
             ]
             if different:
                 raise TrainingError(
@@ -210,7 +234,8 @@ class TrainingRun:
             return state
         for name in (STATE_FILE, *TEXT_FILES, *IMAGE_FILES):
             (self.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+        for name in ("checkpoint", TEXT_FOLDER):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"identity": self._identity, "finished": {}}
         write_atomically(path, json.dumps(state))
@@ -241,13 +266,7 @@ class TrainingRun:
         settings = self.settings
         train = self._rows("train", self._catalog.has_text)
         validation = self._validation.text_rows
-        texts = [
-            text
-            for row in train
-            for text in (self._products[row].designation, self._products[row].description)
-            if text
-        ]
-        train_tokenizer(texts, settings.text).save(str(self.folder / TOKENIZER_FILE))
+        self._make_tokenizer(train)
         tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
         rows = numpy.union1d(train, validation)
         fitter = TextFitter(
@@ -260,6 +279,9 @@ class TrainingRun:
             categories=len(self._categories),
             unlabelled_products=self._unlabelled,
             seed=settings.seed,
+            folder=self.folder / TEXT_FOLDER,
+            start=self._start and self._start.text,
+            progress=lambda done, of: self._progress.step("texts", done, of),
         )
         facts: dict[str, Any] = {}
         if settings.text.folds:
@@ -307,6 +329,22 @@ class TrainingRun:
             "agreement": agreement,
         }
 
+    def _make_tokenizer(self, train: numpy.ndarray) -> None:
+        """Find the catalog's words, unless an earlier run has, and write the tokenizer's file."""
+        path = self.folder / TOKENIZER_FILE
+        if path.is_file():
+            return
+        texts = (
+            text
+            for row in train
+            for text in (self._products[row].designation, self._products[row].description)
+            if text
+        )
+        tokenizer = train_tokenizer(texts, self.settings.text)
+        if self._start:
+            tokenizer = extended_tokenizer(self._start.tokenizer, tokenizer)
+        write_atomically(path, tokenizer.to_str(pretty=True))
+
     def _cross_fit(self, fitter: TextFitter, rows: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Rows of the catalog with own labels, and logits for them from models that did not see them."""
         settings = self.settings
@@ -338,13 +376,19 @@ class TrainingRun:
             callbacks=self._progress.keras_callbacks("image"),
             checkpoint_dir=self.folder / "checkpoint",
             report=report,
+            start=self._start and self._start.image(len(self._categories)),
+            known=len(self._start.config.categories) if self._start else 0,
+            devices=self._devices,
         )
-        before = self._f1_of_keras(model, validation)
+        answers = report["validation_answers"]
+        before = self._validation.f1(validation[answers >= 0], answers[answers >= 0])
         checked = [self_check_product(entry).image for entry in self_check_products()]
         pixels = [read_image(image, settings.image_input) for image in checked if image]
         agreement = save_and_compile(model, self.folder, "image", {"pixels": numpy.stack(pixels)})
         readable, outputs = self._validation.image_outputs()
         served = outputs["logits"].argmax(axis=1)
+        with (self.folder / IMAGE_ANSWERS_FILE).open("wb") as file:
+            numpy.savez(file, rows=readable, **outputs)
         return {
             "training_rows": len(train),
             "unreadable_pictures": len(report["unreadable_pictures"]),
@@ -353,24 +397,6 @@ class TrainingRun:
             "validation_weighted_f1_before_rounding": before,
             "agreement": agreement,
         }
-
-    def _f1_of_keras(self, model: keras.Model, rows: numpy.ndarray) -> float | None:
-        """Weighted F1 of the image model as trained, before its weights are rounded."""
-        pixels, readable = [], []
-        for row in rows:
-            try:
-                pixels.append(read_image(self._products[row].image, self.settings.image_input))
-            except ProductError:
-                continue
-            readable.append(row)
-        answers = [
-            numpy.asarray(
-                model({"pixels": numpy.stack(pixels[start : start + 32])}, training=False)["logits"]
-            )
-            for start in range(0, len(pixels), 32)
-        ]
-        found = numpy.concatenate(answers).argmax(axis=1) if answers else numpy.zeros(0, numpy.int64)
-        return self._validation.f1(numpy.array(readable, numpy.int64), found)
 
 
 def _figures(facts: Mapping[str, Any]) -> str:

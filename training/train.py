@@ -26,12 +26,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from rakuten_models.bundle import MODEL_NAMES, BundleConfig, check_target
 from rakuten_models.command_line import run_command
+from rakuten_models.product import Category, Product
 from training import evaluate
 from training.assemble import assemble_bundle
-from training.catalog import category_list, read_catalog
+from training.catalog import Catalog, category_list, read_catalog
+from training.devices import Devices, read_devices
+from training.judged_rows import rows_of_test_part
 from training.progress import Progress
 from training.split import KINDS, SplitSettings, split_catalog
 from training.stages import TrainingRun, TrainingSettings
+from training.start_bundle import StartBundle, open_start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data=data,
             log_dir=options.log_dir,
             resume=options.resume,
+            init=options.init,
+            devices=Devices(read_devices(options.devices), options.mixed_precision),
         )
     except KeyboardInterrupt:
         print(
@@ -97,6 +103,8 @@ def train_bundle(
     log_dir: Path | None = None,
     resume: bool = False,
     show: bool = True,
+    init: str | Path | None = None,
+    devices: Devices | None = None,
 ) -> Path:
     """Train on a catalog and write the bundle.
 
@@ -111,6 +119,8 @@ def train_bundle(
         log_dir: For TensorBoard.
         resume: Go on with an unfinished run.
         show: Lines and bars on the screen.
+        init: A bundle's folder to go on from, with its `.keras` files.
+        devices: What the image model's fine-tuning runs on; None: one device, full precision.
 
     Returns:
         The bundle's folder. It carries figures if the split has a test part.
@@ -120,83 +130,106 @@ def train_bundle(
     """
     output = Path(output_dir).resolve()
     check_target(output)
+    start = open_start(init, settings) if init else None
     output.parent.mkdir(parents=True, exist_ok=True)
+    folder = output.with_name(f".{output.name}.training")
     progress = Progress(log_dir, show)
     with progress.heeding_ctrl_c():
-        config = _fit_and_assemble(
-            catalog_dir, output, settings, backbone_weights, unlabelled, limit, data, progress, resume
+        started = time.perf_counter()
+        catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed)
+        progress.say(catalog.summary())
+        categories = category_list(catalog)
+        if start:
+            categories = start.categories(categories)
+            progress.say(_start_summary(start, catalog, categories, init))
+        split = split_catalog(
+            catalog,
+            settings.split,
+            folder / "split",
+            lambda done, of: progress.step("near-duplicates", done, of),
         )
-    if config.training["split"]["test"]:
+        progress.say(split.summary())
+        progress.say(
+            _estimate(
+                settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum())
+            )
+        )
+        run = TrainingRun(
+            catalog,
+            split,
+            categories,
+            settings,
+            folder,
+            backbone_weights=backbone_weights,
+            unlabelled=_texts_of(unlabelled),
+            progress=progress,
+            resume=resume,
+            start=start,
+            devices=devices,
+        )
+        config = run.fit()
+        facts = {
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "data": data or {},
+            "limit": limit,
+            "rows": len(catalog),
+            **config.training,
+        }
+        config = assemble_bundle(folder, output, dataclasses.replace(config, training=facts))
+        _say_what_came_out(config, output, time.perf_counter() - started, progress)
+        del run
+    if len(split.test):
         quiet = [] if show else ["--quiet"]
-        evaluate.main(["--bundle", str(output), "--catalog-dir", str(catalog_dir), "--update-bundle", *quiet])
+        evaluate.main(
+            ["--bundle", str(output), "--catalog-dir", str(catalog_dir), "--update-bundle", *quiet],
+            rows_of_test_part(catalog, split),
+        )
     else:
         progress.say(
             "The split has no test part, so the bundle has no figures yet: python -m training.evaluate --bundle "
             f"{output_dir} --catalog-dir ANOTHER_CATALOG --update-bundle"
         )
+    # Only now: a run that is killed while it measures goes on from here.
+    shutil.rmtree(folder, ignore_errors=True)
     return output
 
 
-def _fit_and_assemble(
-    catalog_dir: str | Path,
-    output: Path,
-    settings: TrainingSettings,
-    backbone_weights: str | None,
-    unlabelled: str | Path | None,
-    limit: int | None,
-    data: dict[str, str] | None,
-    progress: Progress,
-    resume: bool,
-) -> BundleConfig:
-    """From the catalog to the bundle in its place; the working folder is removed once that is whole."""
-    started = time.perf_counter()
-    catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed)
-    progress.say(catalog.summary())
-    categories = category_list(catalog)
-    split = split_catalog(catalog, settings.split)
-    progress.say(split.summary())
-    progress.say(
-        _estimate(
-            settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum())
+def _texts_of(unlabelled: str | Path | None) -> list[Product]:
+    """The products with a text of another catalog, if there is one."""
+    if not unlabelled:
+        return []
+    more = read_catalog(unlabelled, check_images=False)
+    return [product for product, legible in zip(more.products(), more.has_text, strict=True) if legible]
+
+
+def _start_summary(
+    start: StartBundle, catalog: Catalog, categories: Sequence[Category], name: str | Path
+) -> str:
+    """What is taken over, and what to keep in mind when figures are read."""
+    known = len(start.config.categories)
+    codes = set(catalog.table["prdtypecode"].dropna().astype(int))
+    absent = [str(each.prdtypecode) for each in start.config.categories if each.prdtypecode not in codes]
+    new = [str(each.prdtypecode) for each in categories[known:]]
+    lines = [f"goes on from {name}: {known} categories"]
+    lines.append(f"  new, appended: {', '.join(new) or 'none'}")
+    if absent:
+        lines.append(f"  without a row here, kept as they are: {', '.join(absent)}")
+    if start.config.training.get("catalog_fingerprint") != catalog.fingerprint():
+        lines.append(
+            "  rows that it has learned from may be in validation and test here, and make figures, temperatures and "
+            "thresholds look better than they are; judge on a catalog that neither has seen"
         )
-    )
-    texts = []
-    if unlabelled:
-        more = read_catalog(unlabelled, check_images=False)
-        texts = [product for product, legible in zip(more.products(), more.has_text, strict=True) if legible]
-    folder = output.with_name(f".{output.name}.training")
-    run = TrainingRun(
-        catalog,
-        split,
-        categories,
-        settings,
-        folder,
-        backbone_weights=backbone_weights,
-        unlabelled=texts,
-        progress=progress,
-        resume=resume,
-    )
-    config = run.fit()
-    training = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "data": data or {},
-        "limit": limit,
-        "rows": len(catalog),
-        **config.training,
-    }
-    config = assemble_bundle(folder, output, dataclasses.replace(config, training=training))
+    return "\n".join(lines)
+
+
+def _say_what_came_out(config: BundleConfig, output: Path, seconds: float, progress: Progress) -> None:
     size = sum(facts["size"] for name, facts in config.files.items() if not name.endswith(".keras"))
     validation = config.training["validation_weighted_f1"]
     figures = ", ".join(
         f"{name} {validation[name]:.4f}" for name in (*MODEL_NAMES, "served") if validation[name] is not None
     )
     progress.say(f"weighted F1 on validation: {figures}")
-    progress.say(
-        f"bundle: {output} (serving part {size / 1e6:.1f} MB), "
-        f"{(time.perf_counter() - started) / 60:.1f} minutes in all"
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    return config
+    progress.say(f"bundle: {output} (serving part {size / 1e6:.1f} MB), {seconds / 60:.1f} minutes in all")
 
 
 def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
@@ -238,6 +271,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="some three times as long: more teachers for the text model, the mean of several fine-tuned image models",
     )
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    parser.add_argument(
+        "--init", metavar="BUNDLE",
+        help="go on from this bundle's weights; its categories keep their columns, new ones are appended",
+    )  # fmt: skip
+    parser.add_argument(
+        "--devices", default="1", metavar="N|all",
+        help="GPUs (without one: processors) that fine-tune the image model together (default 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mixed-precision", action="store_true", help="fine-tune the image model in bfloat16"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     parser.add_argument(

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy
 
 from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE
-from rakuten_models.preprocessing import ImageSettings, TextSettings, load_tokenizer
+from rakuten_models.preprocessing import ImageSettings, TextSettings, clean_product, load_tokenizer
 from rakuten_models.product import Product, ProductError
 from rakuten_models.runtime import CompiledModel, ImageSide, TextSide, calibrate
 from training.calibration import find_thresholds, fit_calibration
 from training.convert import save_and_compile
-from training.fit_fusion import FusionReport, FusionSettings, fit_fusion
+from training.fit_fusion import FusionReport, FusionSettings, Gate, fit_fusion
 from training.measures import weighted_f1
 
 Outputs = dict[str, numpy.ndarray]
+_TEXTS_AT_ONCE, _PICTURES_AT_ONCE = 2048, 256
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,15 @@ class Validation:
         side = TextSide(self._folder / SERVING_MODEL_FILES[0], tokenizer, self._text_input)
         if not len(self.text_rows):
             return _no_rows(side.model)["logits"]
-        return side([self._products[row] for row in self.text_rows])["logits"]
+        rows = self.text_rows
+        return numpy.concatenate(
+            [
+                side([clean_product(self._products[row]) for row in rows[start : start + _TEXTS_AT_ONCE]])[
+                    "logits"
+                ]
+                for start in range(0, len(rows), _TEXTS_AT_ONCE)
+            ]
+        )
 
     def _text_features(self) -> int:
         """How many features the text model gives."""
@@ -90,17 +99,18 @@ class Validation:
         """Those of `image_rows` whose picture can be read, and the image model's "logits" and "features" of them."""
         side = ImageSide(self._folder / SERVING_MODEL_FILES[1], self._image_input)
         rows = self.image_rows
-        answers = side([self._products[row].image for row in rows]) if len(rows) else []
-        readable = numpy.array([not isinstance(answer, ProductError) for answer in answers], bool)
-        if not readable.any():
-            return rows[:0], _no_rows(side.model)
-        outputs = {
-            name: numpy.concatenate(
-                [answer[name] for answer in answers if not isinstance(answer, ProductError)]
-            )
-            for name in ("logits", "features")
-        }
-        return rows[readable], outputs
+        readable = numpy.ones(len(rows), bool)
+        outputs = {name: [values] for name, values in _no_rows(side.model).items()}
+        for start in range(0, len(rows), _PICTURES_AT_ONCE):
+            part = rows[start : start + _PICTURES_AT_ONCE]
+            for place, answer in enumerate(side([self._products[row].image for row in part]), start):
+                if isinstance(answer, ProductError):
+                    readable[place] = False
+                    continue
+                for name, values in outputs.items():
+                    # A copy: the category maps beside it are many times as large.
+                    values.append(numpy.array(answer[name]))
+        return rows[readable], {name: numpy.concatenate(values) for name, values in outputs.items()}
 
     def f1(self, rows: numpy.ndarray, answers: numpy.ndarray) -> float | None:
         """Weighted F1 of the answers (output columns) on rows of the catalog; None if there are none."""
@@ -109,22 +119,31 @@ class Validation:
         return float(weighted_f1(self._category_index[rows], answers, self._categories))
 
     def fit_answers(
-        self, text_rows: numpy.ndarray, text_logits: numpy.ndarray, settings: FusionSettings, seed: int
+        self,
+        text_rows: numpy.ndarray,
+        text_logits: numpy.ndarray,
+        image_rows: numpy.ndarray,
+        image: Outputs,
+        settings: FusionSettings,
+        seed: int,
+        start: Gate | None = None,
     ) -> Answers:
         """Fit fusion, temperatures and thresholds, and write the fusion model's two files into the folder.
 
         Args:
             text_rows: int (n,), growing: rows of the catalog.
             text_logits: float32 (n, categories), for each of them from a text model that was not fitted on it.
+            image_rows: int (m,), growing: the rows of `image_outputs`.
+            image: Its outputs.
             settings: How the fusion is fitted.
             seed: Of its folds.
+            start: The gate that it goes on from, if any.
         """
         # Cross-fitted models agree on categories, not on what a feature means: no features of the text here.
         text = {
             "logits": text_logits,
             "features": numpy.zeros((len(text_rows), self._text_features()), numpy.float32),
         }
-        image_rows, image = self.image_outputs()
         both = numpy.intersect1d(text_rows, image_rows)
         text_of_both = {name: values[numpy.searchsorted(text_rows, both)] for name, values in text.items()}
         image_of_both = {name: values[numpy.searchsorted(image_rows, both)] for name, values in image.items()}
@@ -136,6 +155,7 @@ class Validation:
             settings,
             seed=seed,
             report=report,
+            start=start,
         )
         present = numpy.ones((max(len(both), 1), 1), numpy.float32)
         sides = {"text": text_of_both, "image": image_of_both}

@@ -1,0 +1,111 @@
+"""A text model to go on from: its words and columns stay in their places, new ones come after them.
+
+A word's row of the table is one that was learned plus the pretrained encoder's vector through a matrix that was
+learned; a bundle holds only the sum. The matrix is therefore found again by least squares over the words it knows:
+their rows come out exactly as they were, and words that are new start from what the encoder says of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy
+from tokenizers import Tokenizer
+
+from rakuten_models.preprocessing import load_tokenizer
+from training.sparse_network import NetworkStart
+
+# Ids times 8,191 must fit into 31 bits; see `training.models.text_feature_rows`.
+MOST_WORDS = 262_000
+# Precision of the prior on the matrix, for each word: words that the encoder does not know say nothing.
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class TextStart:
+    """The numbers of a bundle's text model.
+
+    Attributes:
+        words: float32 (words, units).
+        others: float32 (rows, units): the tables of word pairs and of character n-grams, one after the other.
+        head: float32 (units, categories).
+        bias: float32 (categories,).
+    """
+
+    words: numpy.ndarray
+    others: numpy.ndarray
+    head: numpy.ndarray
+    bias: numpy.ndarray
+
+    @classmethod
+    def from_keras(cls, model: keras.Model) -> TextStart:
+        """From a model of `build_text_model`, its tables rounded or not."""
+        words, *others = (
+            numpy.asarray(model.get_layer(name)(numpy.arange(model.get_layer(name).input_dim)))
+            for name in ("words", "word_pairs", "character_grams")
+        )
+        head, bias = model.get_layer("logits").get_weights()
+        return cls(words, numpy.concatenate(others), head, bias)
+
+    def numbers(
+        self,
+        word_vectors: numpy.ndarray,
+        vocabulary: int,
+        columns: int,
+        categories: int,
+        category_index: numpy.ndarray,
+    ) -> NetworkStart:
+        """Where the network starts.
+
+        Args:
+            word_vectors: float32 (vocabulary, width), what the encoder says of each word; (0, 0) for nothing.
+            vocabulary: Number of words; the bundle's come first.
+            columns: Rows of all tables.
+            categories: Number of categories; the bundle's come first.
+            category_index: int (n,), those of the rows to learn from.
+        """
+        known, units = self.words.shape
+        table = numpy.zeros((columns, units), numpy.float32)
+        table[:known] = self.words
+        table[vocabulary:] = self.others
+        dense = numpy.zeros((word_vectors.shape[1], units), numpy.float32)
+        if len(word_vectors):
+            vectors = word_vectors[:known].astype(numpy.float64)
+            ridge = _RIDGE * numpy.trace(vectors.T @ vectors) / vectors.shape[1]
+            dense = numpy.linalg.solve(
+                vectors.T @ vectors + (ridge + 1e-12) * numpy.eye(vectors.shape[1]), vectors.T @ self.words
+            ).astype(numpy.float32)
+            table[:known] -= word_vectors[:known] @ dense
+        old = len(self.bias)
+        head = numpy.zeros((units, categories), numpy.float32)
+        head[:, :old] = self.head
+        bias = numpy.full(categories, self.bias.mean(), numpy.float32)
+        bias[:old] = self.bias
+        held = numpy.setdiff1d(numpy.arange(old), category_index)
+        return NetworkStart(table, dense, head, bias, held)
+
+
+def without_held(targets: numpy.ndarray, held: numpy.ndarray) -> numpy.ndarray:
+    """Targets (rows sum to 1) that give nothing to some categories."""
+    targets = targets.copy()
+    targets[:, held] = 0
+    return targets / targets.sum(axis=1, keepdims=True)
+
+
+def extended_tokenizer(bundle_tokenizer: Path, catalog_tokenizer: Tokenizer) -> Tokenizer:
+    """The bundle's words with their ids, then those that only the catalog has, the most frequent first.
+
+    Args:
+        bundle_tokenizer: The bundle's tokenizer file.
+        catalog_tokenizer: From `train_tokenizer` on the catalog.
+    """
+    content = json.loads(load_tokenizer(bundle_tokenizer).to_str())
+    vocabulary = content["model"]["vocab"]
+    found = catalog_tokenizer.get_vocab()
+    for word in sorted(found, key=found.get):
+        if word not in vocabulary and len(vocabulary) < MOST_WORDS:
+            vocabulary[word] = len(vocabulary)
+    return Tokenizer.from_str(json.dumps(content))
