@@ -87,7 +87,8 @@ def _resumed(killed: Watched, resumed: Watched) -> str:
         return f"| {stage} | after {killed.stages[stage].seconds:.0f} s | its beginning | - |"
     rate = done / max(killed.stages[name].seconds, 1e-9)
     again = max(0, done - first)
-    return f"| {stage} | {done:,} of {of:,} | {first:,} after {moment:.0f} s | {again:,} ({again / rate:.0f} s of work) |"
+    work = f"{again:,} ({again / rate:.0f} s of work)"
+    return f"| {stage} | {done:,} of {of:,} | {first:,} after {moment:.0f} s | {work} |"
 
 
 def _totals(runs: Sequence[Watched]) -> str:

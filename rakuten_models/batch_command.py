@@ -19,6 +19,7 @@ from rakuten_models.batch import (
     score_catalog,
 )
 from rakuten_models.batch_measures import LABEL_COLUMN
+from rakuten_models.batch_report import read_reference, report_files, report_text, write_report
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.classify import load_classifier
 from rakuten_models.command_line import EXIT_INTERRUPTED, run_command
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (value := getattr(options, f"{name}_column")) is not None
     }
     classifier, name = load_classifier(options.bundle, options.revision)
+    reference = read_reference(classifier) if options.report else None
     bar: tqdm | None = None
 
     def show(progress: BatchProgress) -> None:
@@ -83,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             # Nobody asked for a comparison: a column of that name without labels is no fault.
             print(f"Not compared: {error}")
+    if reference is not None:
+        found = write_report(options.output, options.report, classifier, reference)
+        print(report_text(found, {each.prdtypecode: each.name("en") for each in classifier.categories}))
+        print(f"written: {' and '.join(str(file) for file in report_files(options.report))}")
     revision = f" at {classifier.revision}" if classifier.revision else ""
     print(f"Bundle: {name}{revision}")
     return 0
@@ -168,6 +174,11 @@ def _parser() -> argparse.ArgumentParser:
         "--label-column",
         metavar="NAME",
         help=f"the column of the true codes to compare with (default: {LABEL_COLUMN})",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FOLDER|FILE.json",
+        help="write there, as JSON and a plot, how the answers differ from those the bundle was measured on",
     )
     parser.add_argument(
         "--spreadsheet-safe",

@@ -2,6 +2,7 @@
 
     python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --output metrics.json
     python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --update-bundle
+    python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --compare ANOTHER_BUNDLE
 
 Two cores score one to three hundred products with a picture in a second, and far more without. The products
 go through `ProductClassifier`, as in the app: what is measured is what is served, calibration and all.
@@ -28,10 +29,13 @@ import numpy as np
 import tqdm
 
 from rakuten_models import ProductClassifier
-from rakuten_models.bundle import SERVING_MODEL_FILES, BundleConfig
+from rakuten_models.batch_report import REFERENCE, ScoredFigures
+from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE, BundleConfig, write_atomically
 from rakuten_models.classifier import CHUNK
 from rakuten_models.command_line import run_command
+from rakuten_models.preprocessing import load_tokenizer
 from rakuten_models.product import ACCEPT, Category, Prediction, Product
+from training.comparison import compare_predictions, comparison_text, joined_categories
 from training.confusions import confusion_groups, known_confusions
 from training.judged_rows import (
     SEPARATE_CATALOG,
@@ -39,10 +43,11 @@ from training.judged_rows import (
     Judged,
     category_index_of,
     select_rows,
+    select_rows_of_both,
 )
 from training.measures import Measures, measure, paired_difference, predicted_category_index, weighted_f1
 from training.other_runs import check_same_rows, read_ablation, read_before, read_split_metrics
-from training.report import format_table, update_bundle, write_evaluation
+from training.report import format_table, metrics_json, update_bundle, write_evaluation
 
 
 def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -> int:
@@ -58,6 +63,8 @@ def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -
     options = _parse(arguments)
     classifier = ProductClassifier.from_pretrained(options.bundle)
     _check_places(options)
+    if options.compare:
+        return _compare(options, classifier)
     config, categories = classifier.config, classifier.categories
     catalog, positions, split = judged or select_rows(
         config, options.catalog_dir, options.part, options.limit
@@ -93,6 +100,7 @@ def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -
             name: facts["sha256"] for name, facts in config.files.items() if name in SERVING_MODEL_FILES
         },
     }
+    metrics[REFERENCE] = reference_figures(classifier, products, predictions)
     if ablation:
         metrics["ablation"] = ablation
     if other_splits:
@@ -131,6 +139,18 @@ def score_catalog(
             predictions += classifier.predict(products[start : start + CHUNK])
             bar.update(len(predictions) - bar.n)
     return predictions
+
+
+def reference_figures(
+    classifier: ProductClassifier, products: Sequence[Product], predictions: Sequence[Prediction]
+) -> Measures:
+    """What `rakuten_models.batch --report` compares later catalogs with; see `ScoredFigures.to_json`."""
+    figures = ScoredFigures(load_tokenizer(classifier.folder / TOKENIZER_FILE), classifier.config.text)
+    for each in predictions:
+        figures.add(each.category and each.category.prdtypecode, each.probability, each.decision)
+    for start in range(0, len(products), CHUNK):
+        figures.add_texts(products[start : start + CHUNK])
+    return figures.to_json()
 
 
 def evaluate_predictions(
@@ -218,11 +238,55 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--before", type=Path, metavar="FILE",
         help="JSON file of benchmarks.quality: known confusions of a plain method, for the card",
     )  # fmt: skip
+    parser.add_argument(
+        "--compare", metavar="BUNDLE",
+        help="a second bundle, or a hub id: both side by side on the same rows, and the categories that got worse",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     options = parser.parse_args(arguments)
     if options.limit is not None and options.limit < 1:
         raise EvaluationError(f"--limit is {options.limit}; give a number of rows, 1 or more.")
+    if options.compare and options.update_bundle:
+        raise EvaluationError(
+            "--compare and --update-bundle were given together; a bundle holds its own figures only: leave out one."
+        )
     return options
+
+
+def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
+    """The command with --compare."""
+    other = ProductClassifier.from_pretrained(options.compare)
+    catalog, positions, split = select_rows_of_both(
+        classifier.config, other.config, options.catalog_dir, options.part, options.limit
+    )
+    categories = joined_categories(classifier.categories, other.categories)
+    category_index = category_index_of(catalog, positions, categories)
+    show = not options.quiet
+    if show:
+        print(f"{catalog.summary()}\nscoring {len(positions):,} rows twice ({split})", flush=True)
+    every_product = catalog.products()
+    products = [every_product[position] for position in positions]
+    found = compare_predictions(
+        score_catalog(classifier, products, progress=show),
+        score_catalog(other, products, progress=show),
+        category_index,
+        categories,
+    )
+    found = {
+        "bundle": str(options.bundle),
+        "compared_with": str(options.compare),
+        "split": split,
+        "catalog": options.catalog_name or _catalog_name(options.catalog_dir, classifier.config, split),
+        **found,
+    }
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.output, metrics_json(found))
+    if show:
+        print("\n" + comparison_text(found, categories))
+        if options.output:
+            print(f"written: {options.output}")
+    return 0
 
 
 def _check_places(options: argparse.Namespace) -> None:

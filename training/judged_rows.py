@@ -108,6 +108,33 @@ def category_index_of(catalog: Catalog, positions: np.ndarray, categories: Seque
     return codes.map(column).to_numpy(dtype=np.int64)
 
 
+def select_rows_of_both(
+    config: BundleConfig,
+    other: BundleConfig,
+    catalog_dir: str | Path,
+    part: str = "auto",
+    limit: int | None = None,
+) -> Judged:
+    """`select_rows` for two bundles: rows that neither was made from, with categories that either knows.
+
+    Raises:
+        RakutenModelsError: the catalog cannot be read, or no such row is left.
+    """
+    catalog, positions, name = select_rows(config, catalog_dir, part)
+    second, also, other_name = select_rows(other, catalog_dir, part)
+    # One of them may have been trained on some rows of the catalog only: rows are told apart by their index.
+    shared = catalog.table.index[positions].intersection(second.table.index[also], sort=False)
+    positions = np.flatnonzero(catalog.table.index.isin(shared))
+    if not len(positions):
+        raise EvaluationError(
+            f"{catalog.source} has no row that both bundles may be judged on ({name}; {other_name}); give a catalog "
+            "that neither was trained on."
+        )
+    if limit is not None and limit < len(positions):
+        positions = np.sort(np.random.default_rng(0).choice(positions, limit, replace=False))
+    return catalog, positions, name if name == other_name else f"{name}; {other_name}"
+
+
 def _read_as_trained(config: BundleConfig, catalog_dir: str | Path) -> tuple[Catalog, bool]:
     """Returns the catalog, cut to a subset if training was, and whether the bundle was trained on it."""
     fingerprint = config.training.get("catalog_fingerprint")
