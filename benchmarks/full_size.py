@@ -85,16 +85,14 @@ def _resumed(killed: Watched, resumed: Watched) -> str:
     stage = list(killed.stages)[-1]
     if stage != name:
         return f"| {stage} | after {killed.stages[stage].seconds:.0f} s | its beginning | - |"
-    rate = done / max(killed.stages[name].seconds, 1e-9)
-    again = max(0, done - first)
-    work = f"{again:,} ({again / rate:.0f} s of work)"
-    return f"| {stage} | {done:,} of {of:,} | {first:,} after {moment:.0f} s | {work} |"
+    kept = max(run.longest.get(name, 0.0) for run in (killed, resumed))
+    return f"| {stage} | {done:,} of {of:,} | {first:,} after {moment:.0f} s | {kept:.0f} s |"
 
 
 def _totals(runs: Sequence[Watched]) -> str:
     stages = [stage for run in runs for stage in run.stages.values()]
     return (
-        f"{sum(stage.seconds for stage in stages) / 60:.1f} min in all, peak {_gb(max(s.resident for s in stages))} "
+        f"{sum(stage.seconds for stage in stages) / 60:.1f} min, peak {_gb(max(s.resident for s in stages))} "
         f"resident, {_gb(max(s.anonymous for s in stages))} of it the process's own"
     )
 
@@ -131,7 +129,7 @@ def _page(rows: int, runs: Sequence[Watched], resumed: Sequence[str]) -> str:
         lines += [
             "Killed and started again with `--resume`:",
             "",
-            "| killed in | at | the next run's first sign of it | done again |",
+            "| killed in | at | the next run's first sign of it | most that a kill can cost |",
             "| --- | --- | --- | --- |",
             *resumed,
             "",

@@ -45,6 +45,8 @@ class Watched:
         output: The lines on its standard output.
         last: The last bar that was seen: name, done, of how many.
         seen: By name of a bar, the first number that was seen to be done and when, in seconds from the start.
+        longest: By name of a bar, the most seconds between two moves of it: what is kept moves with it, so that a kill
+            costs no more.
         errors: The last lines on its standard error that are no bars.
     """
 
@@ -53,6 +55,7 @@ class Watched:
     output: list[str] = field(default_factory=list)
     last: tuple[str, int, int] = ("", 0, 0)
     seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    longest: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
@@ -66,8 +69,8 @@ def run_watched(
 
     Args:
         command: Program and arguments.
-        stage_after: (beginning of a line on standard output, name of the stage that begins with it). Bars are stages
-            by their own names.
+        stage_after: In order, (beginning of a line on standard output, name of the stage that begins with it). Bars
+            are stages by their own names.
         first_stage: The name of the stage before the first of these.
         kill: Stage and share of its bar from which on the whole tree is killed (kill -9); in a stage without a bar, a
             share above 1 counts as seconds.
@@ -86,21 +89,30 @@ def run_watched(
             now.update(stage=stage, since=moment)
 
     def read_output() -> None:
+        expected = list(stage_after)
         for line in process.stdout:
             found.output.append(line.rstrip("\n"))
-            for beginning, stage in stage_after:
+            for place, (beginning, stage) in enumerate(expected):
                 if line.startswith(beginning):
                     enter(stage)
+                    del expected[: place + 1]
+                    break
 
     def read_errors() -> None:
-        buffer = ""
+        buffer, moved = "", [started]
         while text := os.read(process.stderr.fileno(), 65536).decode("utf-8", "replace"):
             *lines, buffer = re.split(r"[\r\n]", buffer + text)
             for line in lines:
                 if match := _BAR.match(line):
                     name, done, of = match.group(1).strip(), int(match.group(2)), int(match.group(3))
+                    moment = time.monotonic()
                     if done:
-                        found.seen.setdefault(name, (done, time.monotonic() - started))
+                        found.seen.setdefault(name, (done, moment - started))
+                    if name == found.last[0] and done != found.last[1]:
+                        gap = moment - moved[0]
+                        found.longest[name] = max(found.longest.get(name, 0.0), gap)
+                    if (name, done) != found.last[:2]:
+                        moved[0] = moment
                     found.last = (name, done, of)
                     enter(name)
                 elif line.strip():
