@@ -16,13 +16,15 @@ def tiny_settings(**changes):
     """Choices that train in seconds: small tables, small pictures, a narrow backbone, few passes."""
     from training.fit_image import ImageTrainingSettings
     from training.fit_text import TextTrainingSettings
-    from training.models import TextModelSettings
     from training.split import SplitSettings
     from training.stages import ImageSettings, TrainingSettings
+    from training.text_rows import TextModelSettings
 
     settings = TrainingSettings(
         text=TextTrainingSettings(
-            model=TextModelSettings(units=16, pair_rows=503, character_rows=1009),
+            model=TextModelSettings(
+                units=16, pair_rows=503, pair_slots=1009, character_rows=1009, character_slots=4001
+            ),
             vocabulary=2000,
             minimum_word_count=1,
             epochs=30,

@@ -19,11 +19,15 @@ from rakuten_models.command_line import run_command
 from rakuten_models.preprocessing import TextSettings, encode_texts
 from rakuten_models.product import Product
 from training.fit_text import TextTrainingSettings
-from training.models import TextModelSettings
+from training.text_rows import TextModelSettings
 
 # Of the text model for the training benchmark's own test.
 SMALL = TextTrainingSettings(
-    model=TextModelSettings(units=16, pair_rows=503, character_rows=1009), batch_size=32, learning_rate=0.02
+    model=TextModelSettings(
+        units=16, pair_rows=503, pair_slots=1009, character_rows=1009, character_slots=4001
+    ),
+    batch_size=32,
+    learning_rate=0.02,
 )
 HAS_FASTTEXT = importlib.util.find_spec("fasttext") is not None
 

@@ -13,13 +13,29 @@ from rakuten_models.product import Product
 from rakuten_models.runtime import CompiledModel
 from training import fit_text
 from training.convert import save_and_compile
-from training.models import TextModelSettings, build_text_model
+from training.models import build_text_model
+from training.text_matrix import TextMatrix
+from training.text_rows import (
+    CHECKS,
+    TABLES,
+    TextModelSettings,
+    index_layer,
+    index_name,
+    text_feature_rows,
+    text_hashes,
+    text_inputs,
+)
+from training.text_vocabulary import Grams, choose_grams
 
 TEXT = TextSettings(
     designation_tokens=16, description_tokens=32, designation_characters=64, description_characters=128
 )
 SETTINGS = fit_text.TextTrainingSettings(
-    model=TextModelSettings(units=16, pair_rows=211, character_rows=499), minimum_word_count=1, epochs=30
+    model=TextModelSettings(
+        units=16, pair_rows=211, pair_slots=503, character_rows=499, character_slots=1009
+    ),
+    minimum_word_count=1,
+    epochs=30,
 )
 WORDS = (
     ("piscine", "tubulaire", "ronde", "filtre", "liner", "bâche"),
@@ -104,38 +120,48 @@ def test_same_seed_same_model(fitted):
 
 
 def test_the_graph_and_the_fit_agree(fitted):
-    """The Keras model computes what was fitted: pooled rows of its tables, rectified, through the head."""
+    """The Keras model computes what was fitted: pooled rows of its tables, a network and a linear part."""
     model, tokenizer, validation, _ = fitted
     products = validation + ODD
-    rows = fit_text._FeatureMatrix(tokenizer, TEXT, SETTINGS.model)(products)
+    pooled = _matrix(model, tokenizer)(products) @ _tables(model)
+    units = SETTINGS.model.units
+    features = numpy.maximum(pooled[:, :units], 0)
+    head, bias = model.get_layer("head").get_weights()
+    found = _run(model, products, tokenizer)
+    numpy.testing.assert_allclose(found["features"], features, atol=1e-5)
+    assert pooled.shape[1] == units + 3 and numpy.abs(pooled[:, units:]).max() > 0.1
+    numpy.testing.assert_allclose(found["logits"], features @ head + bias + pooled[:, units:], atol=1e-4)
+
+
+def _tables(model) -> numpy.ndarray:
+    """All tables stacked, as 8 bits hold them."""
     tables = []
-    for name in fit_text._TABLES:
+    for name in TABLES:
         values, scale = (
             numpy.asarray(weight, numpy.float32) for weight in model.get_layer(name).get_weights()
         )
         tables.append(values / scale.reshape(-1, 1))
-    features = numpy.maximum(rows @ numpy.concatenate(tables), 0)
-    head, bias = model.get_layer("logits").get_weights()
-    found = _run(model, products, tokenizer)
-    numpy.testing.assert_allclose(found["features"], features, atol=1e-5)
-    numpy.testing.assert_allclose(found["logits"], features @ head + bias, atol=1e-4)
+    return numpy.concatenate(tables)
+
+
+def _matrix(model, tokenizer) -> TextMatrix:
+    """Products to the rows that a model would look up."""
+    grams = {
+        name: Grams(model.get_layer(index_name(name)).get_weights()[0][:, 0], model.get_layer(name).input_dim)
+        for name in TABLES[1:]
+    }
+    rows = {name: each.rows for name, each in grams.items()}
+    return TextMatrix(tokenizer, TEXT, SETTINGS.model.with_rows(rows), grams)
 
 
 def test_logits_are_a_sum_over_what_was_read(fitted):
     """With the rectifier's pattern fixed, one vector a table row and the bias add up to the logits."""
     model, tokenizer, validation, _ = fitted
     found = _run(model, validation[:1], tokenizer)
-    rows = fit_text._FeatureMatrix(tokenizer, TEXT, SETTINGS.model)(validation[:1])
-    tables = []
-    for name in fit_text._TABLES:
-        values, scale = (
-            numpy.asarray(weight, numpy.float32) for weight in model.get_layer(name).get_weights()
-        )
-        tables.append(values / scale.reshape(-1, 1))
-    head, bias = model.get_layer("logits").get_weights()
-    contributions = (rows.data[:, None] * numpy.concatenate(tables)[rows.indices]) @ (
-        head * (found["features"][0] > 0)[:, None]
-    )
+    rows = _matrix(model, tokenizer)(validation[:1])
+    head, bias = model.get_layer("head").get_weights()
+    direction = numpy.concatenate([head * (found["features"][0] > 0)[:, None], numpy.eye(3)])
+    contributions = (rows.data[:, None] * _tables(model)[rows.indices]) @ direction
     assert contributions.shape == (rows.nnz, 3)
     numpy.testing.assert_allclose(contributions.sum(axis=0) + bias, found["logits"][0], atol=1e-4)
 
@@ -168,9 +194,10 @@ def test_reloads_in_safe_mode_and_compiles(fitted, tmp_path):
         expected, found = reloaded(inputs), compiled(**inputs)
         for name in ("logits", "features"):
             numpy.testing.assert_allclose(found[name], numpy.asarray(expected[name]), atol=1e-5)
-    # Eight bits a table value: a quarter of what 32 bits take; some 80 kB describe the two signatures.
-    values = sum(layer.input_dim for layer in map(model.get_layer, fit_text._TABLES)) * SETTINGS.model.units
-    assert (tmp_path / "text_model.tflite").stat().st_size < 2 * values + 90_000
+    # Eight bits a table value: a quarter of what 32 bits take; some 100 kB describe the two signatures and indexes.
+    layers = [model.get_layer(name) for name in TABLES]
+    values = sum(layer.input_dim * layer.output_dim for layer in layers)
+    assert (tmp_path / "text_model.tflite").stat().st_size < 2 * values + 110_000
 
 
 @pytest.mark.parametrize("categories", [2, 3000])
@@ -179,14 +206,21 @@ def test_any_number_of_categories(categories):
     model = build_text_model(categories, 50, TEXT, SETTINGS.model)
     ids = {name: numpy.ones((2, 7), numpy.int32) for name in ("token_ids", "character_ids")}
     assert model(ids)["logits"].shape == (2, categories)
+    # Thousands of columns beside 16 units would be nearly all of the model.
+    assert model.get_layer("words").output_dim == 16 + (2 if categories == 2 else 0)
 
 
 def test_hashes_stay_within_32_bits():
-    """The largest ids and tables that are allowed give row numbers inside the tables."""
-    settings = dataclasses.replace(SETTINGS.model, pair_rows=7_999_993, character_rows=7_999_993)
-    inputs = fit_text.text_inputs()
-    tables = fit_text.text_feature_rows(inputs, 262_000, TEXT, settings)
-    graph = keras.Model(inputs, {name: rows for name, (_, rows, _) in tables.items()})
+    """The largest ids that are allowed give hashes inside their range, and rows inside the tables."""
+    inputs = text_inputs()
+    hashes = text_hashes(inputs, TEXT, SETTINGS.model)
+    index = {table: index_layer(table, SETTINGS.model) for table in hashes}
+    rows = text_feature_rows(inputs, TEXT, SETTINGS.model, index)
+    for table, layer in index.items():
+        count = SETTINGS.model.rows()[table]
+        entries = numpy.arange(SETTINGS.model.slots()[table]) % count * CHECKS + CHECKS - 1
+        layer.set_weights([entries[:, None].astype(numpy.int32)])
+    graph = keras.Model(inputs, {name: (*hashes[name][0], rows[name][0]) for name in index})
     random = numpy.random.default_rng(0)
     found = graph(
         {
@@ -194,9 +228,57 @@ def test_hashes_stay_within_32_bits():
             "character_ids": random.integers(200, 256, (4, 40)).astype(numpy.int32),
         }
     )
-    for name, (count, _, _) in tables.items():
-        rows = numpy.asarray(found[name])
-        assert rows.min() >= 0 and rows.max() < count
+    for name, (first, second, numbers) in found.items():
+        for values in map(numpy.asarray, (first, second)):
+            assert values.min() >= 0 and values.max() < 1 << 23 and len(numpy.unique(values)) > 20
+        numbers = numpy.asarray(numbers)
+        assert numbers.min() >= 0 and numbers.max() < SETTINGS.model.rows()[name]
+
+
+def test_common_pairs_and_grams_have_rows_of_their_own():
+    """What three texts have gets a row that nothing else gets; what fewer have gets none."""
+    texts = ["rouge piscine ronde"] * 3 + ["bleu piscine carrée"] * 2
+    products = [Product(designation=text) for text in texts]
+    tokenizer = fit_text.train_tokenizer(texts, SETTINGS)
+    grams = choose_grams(products, tokenizer, TEXT, SETTINGS.model)
+    rows = {table: each.rows for table, each in grams.items()}
+    matrix = TextMatrix(tokenizer, TEXT, SETTINGS.model.with_rows(rows), grams)
+    # "rouge piscine", "piscine ronde", and the empty row.
+    assert rows["word_pairs"] == 3
+    expected = {
+        f" {word} "[start : start + length]
+        for word in ("rouge", "piscine", "ronde")
+        for length in (3, 4, 5)
+        for start in range(len(word) + 3 - length)
+    }
+    assert rows["character_grams"] == len(expected) + 1
+    first, last = matrix([products[0]]), matrix([products[-1]])
+    assert first.nnz == 3 + 2 + len(expected)
+    # Only the word "piscine" and its n-grams are common; the words have ids of their own all the same.
+    shared = [" piscine "[start : start + length] for length in (3, 4, 5) for start in range(10 - length)]
+    assert last.nnz == 3 + len({*shared} & expected)
+
+
+def test_no_more_rows_than_asked_for_and_the_commonest_first():
+    texts = ["alpha beta"] * 9 + ["gamma delta"] * 6 + ["epsilon zeta"] * 3
+    products = [Product(designation=text) for text in texts]
+    tokenizer = fit_text.train_tokenizer(texts, SETTINGS)
+    settings = dataclasses.replace(SETTINGS.model, pair_rows=3)
+    grams = choose_grams(products, tokenizer, TEXT, settings)
+    assert grams["word_pairs"].rows == 3
+    matrix = TextMatrix(
+        tokenizer,
+        TEXT,
+        settings.with_rows({table: each.rows for table, each in grams.items()}),
+        dict(grams, character_grams=Grams(numpy.zeros(1009, numpy.int32), 1)),
+    )
+    assert [
+        matrix([Product(designation=text)]).nnz for text in ("alpha beta", "gamma delta", "epsilon zeta")
+    ] == [
+        3,
+        3,
+        2,
+    ]
 
 
 def test_text_is_read_up_to_its_part(fitted):

@@ -10,7 +10,7 @@ import re
 
 import keras
 
-from training.models import SPACE, shifted
+from training.text_rows import SPACE, shifted
 
 _WEIGHTED = re.compile(r"weighted_(.+?)((?:_\d+)+)")
 # Whose columns a table's rows were made of; a name of `weighted_name` begins with one of these.
@@ -35,11 +35,12 @@ def build_text_explainer(model: keras.Model) -> keras.Model:
     """
     ops = keras.ops
     inputs = {tensor.name: tensor for tensor in model.inputs}
-    head = model.get_layer("logits")
+    head = model.get_layer("head")
     wanted = keras.Input((head.units,), name="category_weights")
     features = keras.Input((head.kernel.shape[0],), name="features")
-    # What one unit in a pooled column is worth: nothing where the rectifier is off.
-    direction = ops.matmul(wanted, ops.transpose(head.kernel)) * ops.cast(ops.greater(features, 0), "float32")
+    # What one in a pooled column is worth: nothing where the rectifier is off; a category's own column is its logit.
+    units = ops.matmul(wanted, ops.transpose(head.kernel)) * ops.cast(ops.greater(features, 0), "float32")
+    both = ops.concatenate([units, wanted], axis=1)
     found = {"token_ids": [], "character_ids": []}
     for layer in model.layers:
         if not (match := _WEIGHTED.fullmatch(layer.name)):
@@ -47,6 +48,7 @@ def build_text_explainer(model: keras.Model) -> keras.Model:
         ids = next(ids for start, ids in _IDS_OF_TABLE.items() if match.group(1).startswith(start))
         lengths = [int(length) for length in match.group(2).split("_")[1:]]
         vectors, weights = layer.input
+        direction = both if vectors.shape[-1] > units.shape[-1] else units
         worth = ops.sum(vectors * ops.expand_dims(direction, 1), axis=-1, keepdims=True) * weights
         worth = keras.layers.Reshape((len(lengths), -1))(worth)
         # Spaces belong to no word; every token counts.

@@ -1,9 +1,10 @@
 """Fits the text side: the tokenizer on the catalog's texts, then the text model on its rows.
 
-The text model is a sum of table rows, a rectifier and a linear layer. Keras's Adam would move every row of
-tables of some hundred thousand rows at every step, though a batch touches a few thousand: so the tables are
-fitted in training/sparse_network.py, many times faster on a processor, and then put into the Keras model. Which
-table rows a text stands for is asked of the Keras graph itself, so there is one definition of it.
+The text model is a sum of table rows, a rectifier and a linear layer, with a linear part beside them. Keras's Adam
+would move every row of tables of some hundred thousand rows at every step, though a batch touches a few thousand: so
+the network is fitted in training/sparse_network.py, many times faster on a processor, the linear part in
+training/linear_part.py, and both are then put into the Keras model. Which table rows a text stands for is asked of the
+Keras graph itself, so there is one definition of it.
 
 Words bring along what a pretrained encoder knows of them (training/sentence_encoder.py): a word's row of the table is
 one that was learned plus the encoder's vector through a matrix that was learned. Both are one number a unit in the
@@ -19,28 +20,31 @@ from pathlib import Path
 
 import keras
 import numpy
-import scipy.sparse
 from scipy.special import log_softmax, softmax
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rakuten_models.preprocessing import TextSettings, clean_product, clean_text, encode_texts
+from rakuten_models.preprocessing import TextSettings, clean_text
 from rakuten_models.product import Product
-from training.disk_rows import array_in_blocks, sparse_in_blocks
+from training.disk_rows import array_in_blocks
+from training.linear_part import fit_linear_part
 from training.measures import weighted_f1
-from training.models import TextModelSettings, build_text_model, text_feature_rows, text_inputs
+from training.models import build_text_model
 from training.network_checkpoint import NetworkCheckpoint
-from training.sentence_encoder import WIDTH, centred, encode_sentences
 from training.sparse_network import NetworkSettings, NetworkStart, SparseNetwork, TextRows, fit_network
 from training.start_text import TextStart, without_held
+from training.text_matrix import (
+    PADDING_TOKEN,
+    UNKNOWN_TOKEN,
+    TextMatrix,
+    pooled_words,
+    sentence_vectors,
+    vectors_of_vocabulary,
+)
+from training.text_rows import TABLES, TextModelSettings, index_name
+from training.text_vocabulary import choose_grams
 
-PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
-_TABLES = ("words", "word_pairs", "character_grams")
 # How fast a matrix over the encoder's vectors learns beside the tables: of the words' vectors, and of whole texts'.
 _WORD_RATE, _SENTENCE_RATE = 1.0, 0.5
-# Rows in one call of the graph that names table rows: bounds its memory (some 100 MB with long descriptions).
-_ROWS_AT_ONCE = 512
-# Words in one question to the pretrained encoder.
-_WORDS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class TextTrainingSettings:
             Network"). They read each text through the pretrained encoder, too, which would be too large to serve.
         teacher_share: How far their opinion replaces the labels, 0 to 1.
         teacher_feature_dropout: The teachers' feature_dropout.
+        linear_share: How much the linear part's answer counts beside the network's 1; 0 for no linear part.
         folds: Parts of the rows with own labels; each is answered by a model that was fitted on the others, and
             calibration, thresholds and fusion rest on these answers, while the model that is kept learns from all
             rows. With 0, only the validation rows are answered, and no model learns from them.
@@ -84,6 +89,7 @@ class TextTrainingSettings:
     teachers: int = 4
     teacher_share: float = 0.8
     teacher_feature_dropout: float = 0.5
+    linear_share: float = 1.5
     folds: int = 5
 
     def fast(self) -> TextTrainingSettings:
@@ -187,13 +193,22 @@ class TextFitter:
         self._weights = numpy.asarray(weights, numpy.float32)
         self.folder, self._start = folder, start
         everyone = [*products, *(unlabelled_products if settings.teachers else ())]
-        sparse = _FeatureMatrix(tokenizer, text_settings, settings.model)(everyone, folder, progress)
+        self._grams = (
+            start.grams if start else choose_grams(everyone, tokenizer, text_settings, settings.model)
+        )
+        self._model = settings.model.with_rows({table: each.rows for table, each in self._grams.items()})
+        sparse = TextMatrix(tokenizer, text_settings, self._model, self._grams)(everyone, folder, progress)
         self._unlabelled = numpy.arange(len(products), len(everyone))
         nothing = numpy.zeros((len(everyone), 0), numpy.float16)
         self.rows = TextRows(sparse, nothing, numpy.arange(len(products)))
-        self._word_vectors = _vectors_of_vocabulary(tokenizer, sparse, settings.pretrained_words, folder)
-        self._words = TextRows(sparse, _pooled_words(sparse, self._word_vectors, folder))
-        self._sentences = TextRows(sparse, _sentence_vectors(everyone, folder)) if settings.teachers else None
+        self._texts_with_column = numpy.bincount(sparse.indices, minlength=sparse.shape[1])
+        self._word_vectors = (
+            vectors_of_vocabulary(tokenizer, sparse, folder)
+            if settings.pretrained_words
+            else numpy.zeros((0, 0), numpy.float32)
+        )
+        self._words = TextRows(sparse, pooled_words(sparse, self._word_vectors, folder))
+        self._sentences = TextRows(sparse, sentence_vectors(everyone, folder)) if settings.teachers else None
 
     def fit(
         self,
@@ -256,11 +271,43 @@ class TextFitter:
         network = self._network(0, self._words[learned], targets, weights, report, name, start)
         network.table[: len(self._word_vectors)] += self._word_vectors @ network.dense
         network.dense = network.dense[:0]
+        if self._linear_columns:
+            self._add_linear_part(network, train, None if start is None else self._start)
         return network
+
+    @property
+    def _linear_columns(self) -> int:
+        return self._model.linear_columns(self.categories) if self.settings.linear_share else 0
+
+    def _add_linear_part(self, network: SparseNetwork, train: numpy.ndarray, start: TextStart | None) -> None:
+        """Fit the linear part on some of the products and put it beside the network."""
+        weights = self._weights[train]
+        kernel, bias = fit_linear_part(
+            self.rows.sparse[train],
+            self._category_index[train],
+            weights / max(float(weights.mean()), 1e-12),
+            self._texts_with_column,
+            self.rows.sparse.shape[0],
+            self.categories,
+            self._seed,
+        )
+        kernel *= self.settings.linear_share
+        bias *= self.settings.linear_share
+        if start is not None:
+            start.blend(kernel, bias, self._vocabulary, self._category_index[train])
+        network.linear = kernel
+        network.bias += bias
 
     def to_keras(self, network: SparseNetwork) -> keras.Model:
         """The inference model of `build_text_model` with the network's numbers, its tables in 8 bits a value."""
-        return _to_keras(network, self.categories, self._vocabulary, self._text_settings, self.settings.model)
+        settings = self._model
+        if not self._linear_columns:
+            settings = dataclasses.replace(settings, linear_categories=0)
+        model = build_text_model(self.categories, self._vocabulary, self._text_settings, settings)
+        for table, grams in self._grams.items():
+            model.get_layer(index_name(table)).set_weights([grams.index[:, None]])
+        _set_tables(model, network)
+        return model
 
     def _network(
         self,
@@ -318,128 +365,21 @@ class TextFitter:
         return report
 
 
-def _to_keras(
-    network: SparseNetwork,
-    categories: int,
-    vocabulary: int,
-    text_settings: TextSettings,
-    settings: TextModelSettings,
-) -> keras.Model:
-    """The fitted numbers inside the Keras model, tables rounded to 8 bits."""
-    model = build_text_model(categories, vocabulary, text_settings, settings)
+def _set_tables(model: keras.Model, network: SparseNetwork) -> None:
+    """The fitted numbers into the Keras model, tables rounded to 8 bits."""
+    scale = 1.0
+    if network.linear.shape[1]:
+        # A row's columns share one scale in 8 bits, so both parts are brought to about one size. The rectifier lets a
+        # positive factor through, and the head takes it back.
+        largest = numpy.abs(network.linear).max(axis=1)
+        used = largest > 0
+        if used.any():
+            scale = float(numpy.median(largest[used] / numpy.abs(network.table[used]).max(axis=1)))
+    table = numpy.concatenate([network.table * numpy.float32(scale), network.linear], axis=1)
     start = 0
-    for name in _TABLES:
+    for name in TABLES:
         layer = model.get_layer(name)
-        layer.set_weights([network.table[start : start + layer.input_dim]])
+        layer.set_weights([table[start : start + layer.input_dim]])
         start += layer.input_dim
         layer.quantize("int8")
-    model.get_layer("logits").set_weights([network.head, network.bias])
-    return model
-
-
-def _vectors_of_vocabulary(
-    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, pretrained: bool, folder: Path | None
-) -> numpy.ndarray:
-    """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1; (0, 0) if not wanted."""
-    if not pretrained:
-        return numpy.zeros((0, 0), numpy.float32)
-    vocabulary = tokenizer.get_vocab()
-    words = sorted(vocabulary, key=vocabulary.get)
-    encoded = array_in_blocks(
-        folder,
-        "vocabulary",
-        (len(words), WIDTH),
-        numpy.float16,
-        lambda start, stop: encode_sentences(words[start:stop]),
-        _WORDS_AT_ONCE,
-    )
-    vectors = centred(encoded)
-    vectors[[vocabulary[PADDING_TOKEN], vocabulary[UNKNOWN_TOKEN]]] = 0
-    squares = 0.0
-    for start in range(0, sparse.shape[0], _ROWS_AT_ONCE):
-        sums = _sum_of_words(sparse, vectors, start, start + _ROWS_AT_ONCE)
-        squares += float((sums.astype(numpy.float64) ** 2).sum())
-    return vectors / max(float(numpy.sqrt(squares / sparse.shape[0])), 1e-6)
-
-
-def _sum_of_words(
-    sparse: scipy.sparse.csr_matrix, vectors: numpy.ndarray, start: int, stop: int
-) -> numpy.ndarray:
-    """float32 (stop - start, width): the weighted sum of the vectors of each text's words."""
-    return sparse[start:stop][:, : len(vectors)] @ vectors
-
-
-def _pooled_words(
-    sparse: scipy.sparse.csr_matrix, vectors: numpy.ndarray, folder: Path | None
-) -> numpy.ndarray:
-    """float16 (n, width): the sums of all texts."""
-    pooled = array_in_blocks(
-        folder,
-        "words",
-        (sparse.shape[0], vectors.shape[1]),
-        numpy.float16,
-        lambda start, stop: _sum_of_words(sparse, vectors, start, stop),
-        _ROWS_AT_ONCE,
-    )
-    return numpy.asarray(pooled)
-
-
-def _sentence_vectors(products: Sequence[Product], folder: Path | None) -> numpy.ndarray:
-    """float16 (n, 1024): the pretrained encoder's vectors of designation and description."""
-
-    def make(start: int, stop: int) -> numpy.ndarray:
-        texts = [text for product in products[start:stop] for text in clean_product(product)]
-        return encode_sentences(texts).reshape(stop - start, -1)
-
-    shape = (len(products), 2 * WIDTH)
-    return numpy.asarray(array_in_blocks(folder, "sentences", shape, numpy.float16, make, _ROWS_AT_ONCE))
-
-
-class _FeatureMatrix:
-    """Products to the sparse matrix that, times all tables stacked, is the pooled vector."""
-
-    def __init__(
-        self, tokenizer: Tokenizer, text_settings: TextSettings, settings: TextModelSettings
-    ) -> None:
-        self._tokenizer, self._text_settings = tokenizer, text_settings
-        inputs = text_inputs()
-        tables = text_feature_rows(inputs, tokenizer.get_vocab_size(), text_settings, settings)
-        outputs, offset = [], 0
-        for name in _TABLES:
-            count, table_rows, weights = tables[name]
-            outputs.append((table_rows + offset, weights))
-            offset += count
-        self.columns = offset
-        self._graph = keras.Model(inputs, outputs)
-
-    def __call__(
-        self,
-        products: Sequence[Product],
-        folder: Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> scipy.sparse.csr_matrix:
-        """float32 (n, rows of all tables), kept in a folder if one is given."""
-        return sparse_in_blocks(
-            folder,
-            "rows",
-            (len(products), self.columns),
-            lambda start, stop: self._part(products[start:stop]),
-            _ROWS_AT_ONCE,
-            progress,
-        )
-
-    def _part(self, products: Sequence[Product]) -> scipy.sparse.csr_matrix:
-        """The rows of a few products."""
-        encoded = encode_texts(products, self._tokenizer, self._text_settings)
-        pieces = [
-            (numpy.asarray(columns), numpy.asarray(weights))
-            for columns, weights in self._graph(encoded, training=False)
-        ]
-        columns, weights = (numpy.concatenate(piece, axis=1) for piece in zip(*pieces, strict=True))
-        valid = weights != 0
-        ends = numpy.concatenate([[0], numpy.cumsum(valid.sum(axis=1))])
-        part = scipy.sparse.csr_matrix(
-            (weights[valid], columns[valid], ends), shape=(len(columns), self.columns), dtype=numpy.float32
-        )
-        part.sum_duplicates()
-        return part
+    model.get_layer("head").set_weights([network.head / numpy.float32(scale), network.bias])

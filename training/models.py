@@ -6,48 +6,26 @@ All are plain functional Keras 3 models, so that a saved `.keras` file loads in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
 from rakuten_models.preprocessing import TextSettings
 from training.backbone import load_backbone
-
-SPACE = 32  # as character_ids holds it
-
-
-@dataclass(frozen=True)
-class TextModelSettings:
-    """The text model's size and shape.
-
-    Attributes:
-        units: Width of every table, and of the features.
-        pair_rows: Rows of the table of word pairs; a prime spreads the hash evenly.
-        character_rows: Rows of the table of character n-grams; a prime, below 8 million so that int32
-            suffices.
-        character_lengths: Lengths of the n-grams in UTF-8 bytes.
-        description_weight: How much the description's pooled vector counts beside the designation's 1; a sum
-            of a few powers of 2, for serving stores it in 16 bits.
-    """
-
-    units: int = 64
-    pair_rows: int = 40_009
-    character_rows: int = 100_003
-    character_lengths: tuple[int, ...] = (3, 4, 5)
-    description_weight: float = 0.75
+from training.text_rows import TextModelSettings, index_layer, text_feature_rows, text_inputs, weighted_name
 
 
 def build_text_model(
     categories: int, vocabulary: int, text_settings: TextSettings, settings: TextModelSettings | None = None
 ) -> keras.Model:
-    """Builds the text model: words, word pairs and character n-grams pooled, rectified, one linear layer.
+    """Builds the text model: words, word pairs and character n-grams pooled, then a network and a linear part.
 
-    Each text becomes rows of three tables (`text_feature_rows`); the features are the rectified sum of these
-    rows, each with a weight that depends on the counts only. So with the rectifier's on/off pattern read from
-    the features, the logits are an exact sum of one vector a word, pair and n-gram, plus the bias:
-    training/explainer.py builds the model that says how much each was. The hashed n-grams are those of fastText
-    (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification").
+    Each text becomes rows of three tables (`text_feature_rows`), which are summed up with weights that depend on the
+    counts only. The first columns of the sum are rectified and go through one linear layer; the others, one a
+    category, are added to its logits. So with the rectifier's on/off pattern read from the features, the logits are an
+    exact sum of one vector a word, pair and n-gram, plus the bias: training/explainer.py builds the model that says
+    how much each was. (A network beside a linear part: Cheng et al. 2016, "Wide & Deep Learning for Recommender
+    Systems"; the n-grams are those of Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification".)
 
     Args:
         categories: number of categories, at least 2.
@@ -57,117 +35,25 @@ def build_text_model(
 
     Returns:
         A model {"token_ids" int32 (n, any length), "character_ids" int32 (n, any length)} -> {"logits"
-        float32 (n, categories), "features" float32 (n, units), 0 or above}, its tables and head random.
+        float32 (n, categories), "features" float32 (n, units), 0 or above}, its tables and head random, and the
+        indexes empty, so that no pair and no n-gram has a row yet.
     """
     settings = settings or TextModelSettings()
     inputs = text_inputs()
     pooled = []
-    tables = text_feature_rows(inputs, vocabulary, text_settings, settings)
-    for name, (count, rows, weights) in tables.items():
-        table = keras.layers.Embedding(count, settings.units, name=name)
+    counts = {"words": vocabulary, **settings.rows()}
+    linear = settings.linear_columns(categories)
+    index = {table: index_layer(table, settings) for table in settings.slots()}
+    for name, (rows, weights) in text_feature_rows(inputs, text_settings, settings, index).items():
+        table = keras.layers.Embedding(counts[name], settings.units + linear, name=name)
         weigh = keras.layers.Multiply(name=weighted_name(name, settings))
         pooled.append(keras.ops.sum(weigh([table(rows), keras.ops.expand_dims(weights, -1)]), axis=1))
-    features = keras.layers.ReLU(name="features")(keras.layers.Add(name="pooled")(pooled))
-    logits = keras.layers.Dense(categories, name="logits")(features)
+    total = keras.layers.Add(name="pooled")(pooled)
+    features = keras.layers.ReLU(name="features")(total[:, : settings.units])
+    logits = keras.layers.Dense(categories, name="head")(features)
+    if linear:
+        logits = keras.layers.Add(name="logits")([logits, total[:, settings.units :]])
     return keras.Model(inputs, {"logits": logits, "features": features}, name="text_model")
-
-
-def weighted_name(table: str, settings: TextModelSettings) -> str:
-    """The name of the layer that weighs a table's rows; it ends with how many columns of ids a row stands for.
-
-    "weighted_character_grams_3_4_5": as many rows of 3 characters as there are columns, then of 4, then of 5. So a
-    saved model says by itself which part of the text a row belongs to.
-    """
-    lengths = {"words": (1,), "word_pairs": (2,), "character_grams": settings.character_lengths}[table]
-    return "_".join(["weighted", table, *map(str, lengths)])
-
-
-def text_inputs() -> dict[str, keras.KerasTensor]:
-    """The text model's inputs, int32 (n, any length), 0 where there is nothing."""
-    return {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "character_ids")}
-
-
-def text_feature_rows(
-    inputs: dict[str, keras.KerasTensor],
-    vocabulary: int,
-    text_settings: TextSettings,
-    settings: TextModelSettings,
-) -> dict[str, tuple[int, keras.KerasTensor, keras.KerasTensor]]:
-    """Which rows of which table a text stands for, and with what weight.
-
-    Args:
-        inputs: from `text_inputs`.
-        vocabulary: number of the tokenizer's tokens.
-        text_settings: how texts become ids.
-        settings: the model's.
-
-    Returns:
-        Table name -> (rows of the table, row numbers int32 (n, m), weights float32 (n, m), 0 for what is
-        padding).
-    """
-    ops = keras.ops
-    token_ids, character_ids = inputs["token_ids"], inputs["character_ids"]
-    in_designation = _is_within(token_ids, text_settings.designation_tokens)
-    known = ops.greater(token_ids, 1)
-
-    following, following_known = shifted(token_ids, 1, 1), ops.greater(shifted(token_ids, 1, 1), 1)
-    # Each product stays far below 2^31: a vocabulary of up to 262,000 words, then a remainder times 31.
-    pairs = ops.mod(ops.mod(token_ids * 8191, settings.pair_rows) * 31 + following, settings.pair_rows)
-
-    grams, valid, in_designation_characters = [], [], []
-    for length in settings.character_lengths:
-        gram, complete = ops.full_like(character_ids, length), ops.not_equal(character_ids, 0)
-        for offset in range(length):
-            character = shifted(character_ids, offset, length - 1)
-            gram = ops.mod(gram * 263 + character, settings.character_rows)
-            # An n-gram may begin or end with the space beside a word, but never spans two words.
-            inner = 0 < offset < length - 1
-            complete = ops.logical_and(complete, ops.greater(character, SPACE if inner else 0))
-        grams.append(gram)
-        valid.append(complete)
-        in_designation_characters.append(_is_within(character_ids, text_settings.designation_characters))
-
-    weight = settings.description_weight
-    return {
-        "words": (vocabulary, token_ids, _pooling_weights(known, in_designation, weight)),
-        "word_pairs": (
-            settings.pair_rows,
-            pairs,
-            _pooling_weights(ops.logical_and(known, following_known), in_designation, weight),
-        ),
-        "character_grams": (
-            settings.character_rows,
-            ops.concatenate(grams, axis=1),
-            _pooling_weights(
-                ops.concatenate(valid, axis=1), ops.concatenate(in_designation_characters, axis=1), weight
-            ),
-        ),
-    }
-
-
-def shifted(ids: keras.KerasTensor, offset: int, most: int) -> keras.KerasTensor:
-    """Column i gets what column i + offset holds, zeros at the end; 0 <= offset <= most, most >= 1."""
-    padded = keras.ops.pad(ids, [[0, 0], [0, most]])
-    return padded[:, offset : offset - most] if offset < most else padded[:, offset:]
-
-
-def _is_within(ids: keras.KerasTensor, length: int) -> keras.KerasTensor:
-    """True in the first `length` columns."""
-    return keras.ops.less_equal(keras.ops.cumsum(keras.ops.ones_like(ids), axis=1), length)
-
-
-def _pooling_weights(
-    valid: keras.KerasTensor, in_designation: keras.KerasTensor, description_weight: float
-) -> keras.KerasTensor:
-    """1 / sqrt(count) within designation and description each, so that length alone moves little."""
-    ops = keras.ops
-    in_first = ops.cast(ops.logical_and(valid, in_designation), "float32")
-    in_second = ops.cast(valid, "float32") - in_first
-    first, second = (
-        part / ops.sqrt(ops.maximum(ops.sum(part, axis=1, keepdims=True), 1.0))
-        for part in (in_first, in_second)
-    )
-    return first + description_weight * second
 
 
 def build_image_model(

@@ -162,6 +162,8 @@ class SparseNetwork:
         dense: float32 (width, units), what reads `TextRows.dense`.
         head: float32 (units, categories).
         bias: float32 (categories,).
+        linear: float32 (columns, categories): what a column adds to the logits past the rectifier; without columns
+            until it is set. No step moves it.
     """
 
     _MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.99, 1e-7
@@ -177,6 +179,7 @@ class SparseNetwork:
         self.head = normal((units, categories), numpy.float32) / numpy.float32(numpy.sqrt(units))
         self.bias = numpy.zeros(categories, numpy.float32)
         self.dense = normal((width, units), numpy.float32) / numpy.float32(numpy.sqrt(max(width, 1)))
+        self.linear = numpy.zeros((columns, 0), numpy.float32)
         self._rows: TextRows | None = rows
         self._moments = {
             name: (numpy.zeros_like(getattr(self, name)), numpy.zeros_like(getattr(self, name)))
@@ -224,7 +227,13 @@ class SparseNetwork:
 
     def logits(self, rows: TextRows) -> numpy.ndarray:
         """float32 (n, categories)."""
-        return self.features(rows) @ self.head + self.bias
+        logits = self.features(rows) @ self.head + self.bias
+        if self.linear.shape[1]:
+            start = 0
+            for sparse, _ in rows.blocks():
+                logits[start : start + sparse.shape[0]] += sparse @ self.linear
+                start += sparse.shape[0]
+        return logits
 
     def step(
         self, chosen: numpy.ndarray, targets: numpy.ndarray, weights: numpy.ndarray, learning_rate: float

@@ -17,8 +17,10 @@ from tokenizers import Tokenizer
 
 from rakuten_models.preprocessing import load_tokenizer
 from training.sparse_network import NetworkStart
+from training.text_rows import TABLES, index_name
+from training.text_vocabulary import Grams
 
-# Ids times 8,191 must fit into 31 bits; see `training.models.text_feature_rows`.
+# Ids times 8,191 must fit into 31 bits; see `training.text_rows.text_hashes`.
 MOST_WORDS = 262_000
 # Precision of the prior on the matrix, for each word: words that the encoder does not know say nothing.
 _RIDGE = 1e-3
@@ -33,22 +35,33 @@ class TextStart:
         others: float32 (rows, units): the tables of word pairs and of character n-grams, one after the other.
         head: float32 (units, categories).
         bias: float32 (categories,).
+        linear_words: float32 (words, categories): the linear part's columns of the same tables; (words, 0) for none.
+        linear_others: float32 (rows, categories).
+        grams: The pairs and n-grams that have rows.
     """
 
     words: numpy.ndarray
     others: numpy.ndarray
     head: numpy.ndarray
     bias: numpy.ndarray
+    linear_words: numpy.ndarray
+    linear_others: numpy.ndarray
+    grams: dict[str, Grams]
 
     @classmethod
     def from_keras(cls, model: keras.Model) -> TextStart:
         """From a model of `build_text_model`, its tables rounded or not."""
         words, *others = (
             numpy.asarray(model.get_layer(name)(numpy.arange(model.get_layer(name).input_dim)))
-            for name in ("words", "word_pairs", "character_grams")
+            for name in TABLES
         )
-        head, bias = model.get_layer("logits").get_weights()
-        return cls(words, numpy.concatenate(others), head, bias)
+        grams = {
+            name: Grams(model.get_layer(index_name(name)).get_weights()[0][:, 0], len(rows))
+            for name, rows in zip(TABLES[1:], others, strict=True)
+        }
+        head, bias = model.get_layer("head").get_weights()
+        units, rest = len(head), numpy.concatenate(others)
+        return cls(words[:, :units], rest[:, :units], head, bias, words[:, units:], rest[:, units:], grams)
 
     def numbers(
         self,
@@ -86,6 +99,33 @@ class TextStart:
         bias[:old] = self.bias
         held = numpy.setdiff1d(numpy.arange(old), category_index)
         return NetworkStart(table, dense, head, bias, held)
+
+    def blend(
+        self, kernel: numpy.ndarray, bias: numpy.ndarray, vocabulary: int, category_index: numpy.ndarray
+    ) -> None:
+        """Put the bundle's linear part into one that was fitted on the rows to learn from.
+
+        Both count half where the bundle knows the category and the rows have it; a category that only one of them
+        has is spoken for by that one alone.
+
+        Args:
+            kernel: float32 (columns, categories), changed in place.
+            bias: float32 (categories,), what to add to the network's bias, which already holds the bundle's; changed
+                in place.
+            vocabulary: Number of words; the bundle's come first.
+            category_index: int (n,), those of the rows.
+        """
+        old = self.linear_words.shape[1]
+        if not old:
+            return
+        before = numpy.zeros((len(kernel), old), numpy.float32)
+        before[: len(self.linear_words)] = self.linear_words
+        before[vocabulary:] = self.linear_others
+        known = numpy.isin(numpy.arange(old), category_index)
+        share = numpy.where(known, numpy.float32(0.5), numpy.float32(0))
+        kernel[:, :old] = kernel[:, :old] * share + before * (1 - share)
+        moved = float(bias.mean()) / 2
+        bias[:old] = numpy.where(known, bias[:old] / 2, moved)
 
 
 def without_held(targets: numpy.ndarray, held: numpy.ndarray) -> numpy.ndarray:
