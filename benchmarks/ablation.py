@@ -50,6 +50,7 @@ STEPS: tuple[tuple[str, dict], ...] = (
             "decay": 0.0,
             "label_smoothing": 0.1,
             "pretrained_words": False,
+            "linear_share": 0.0,
             "teachers": 0,
         },
     ),
@@ -64,6 +65,7 @@ STEPS: tuple[tuple[str, dict], ...] = (
         },
     ),
     ("four teachers that read whole texts", {"teachers": TextTrainingSettings.teachers}),
+    ("a linear part beside the network", {"linear_share": TextTrainingSettings.linear_share}),
 )
 UNLABELLED_STEP = "texts without a label"
 

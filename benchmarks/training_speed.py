@@ -34,7 +34,7 @@ from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_tex
 from rakuten_models.product import Product
 from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
 from training.measures import weighted_f1
-from training.models import build_image_model, build_text_model
+from training.models import build_image_model
 from training.picture_features import LowerModel, extract_features
 
 ROWS, WORDS, CATEGORIES = 80_000, 120, 27
@@ -42,7 +42,8 @@ ROUNDS = 3
 # Of a text's words, so many come from its category's own list, and as many from another's: not to be too easy.
 _OWN_WORDS, _OTHER_WORDS, _LIST_LENGTH = 12, 6, 60
 # The plain optimizer without anything around it that Keras would have to do as well.
-_SETTINGS = replace(TextTrainingSettings(), teachers=0, folds=0, pretrained_words=False)
+# The network alone, which both optimizers can fit.
+_SETTINGS = replace(TextTrainingSettings(), teachers=0, folds=0, pretrained_words=False, linear_share=0.0)
 
 
 def labelled_texts(rows: int, words: int, seed: int = 0) -> tuple[list[Product], numpy.ndarray]:
@@ -72,14 +73,13 @@ class KerasAdam:
     """The same text model, fitted by Keras: dense Adam, the same rates, the same batches.
 
     Args:
-        vocabulary: Number of tokens.
+        model: From `TextFitter.untrained_model`.
         steps: How many steps the learning rate falls over.
         settings: Batch size and learning rate are taken from there.
     """
 
-    def __init__(self, vocabulary: int, steps: int, settings: TextTrainingSettings) -> None:
-        """Build and compile."""
-        model = build_text_model(CATEGORIES, vocabulary, TextSettings(), settings.model)
+    def __init__(self, model: keras.Model, steps: int, settings: TextTrainingSettings) -> None:
+        """Compile."""
         # By name: in a list they would be in the alphabet's order.
         self._model = keras.Model({tensor.name: tensor for tensor in model.inputs}, model.output["logits"])
         rate = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, max(1, steps), 0.0)
@@ -127,7 +127,7 @@ def text_lines(rows: int, judged_rows: int, epochs: int, steps: int, rounds: int
     making = time.perf_counter() - started
     few = min(rows, steps * settings.batch_size)
     encoded = encode_texts(products[:few], tokenizer, TextSettings())
-    peer = KerasAdam(tokenizer.get_vocab_size(), rounds * steps, settings)
+    peer = KerasAdam(whole.untrained_model(), rounds * steps, settings)
     share = few / rows
     everything, nothing = numpy.arange(rows), numpy.arange(0)
     found = _in_turn(
@@ -183,7 +183,7 @@ def _f1(
     ours = []
     fitter.fit(train, validation, lambda epoch: ours.append(epoch.validation_f1))
     steps = epochs * -(-len(train) // _SETTINGS.batch_size)
-    peer = KerasAdam(tokenizer.get_vocab_size(), steps, _SETTINGS)
+    peer = KerasAdam(fitter.untrained_model(), steps, _SETTINGS)
     fitted, judged = (
         encode_texts([products[row] for row in part], tokenizer, TextSettings())
         for part in (train, validation)

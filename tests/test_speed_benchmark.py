@@ -18,7 +18,7 @@ from rakuten_models.bundle import KERAS_FILES, SERVING_FILES
 from rakuten_models.command_line import run_command
 from rakuten_models.preprocessing import TextSettings, encode_texts
 from rakuten_models.product import Product
-from training.fit_text import TextTrainingSettings
+from training.fit_text import TextFitter, TextTrainingSettings
 from training.text_rows import TextModelSettings
 
 # Of the text model for the training benchmark's own test.
@@ -28,6 +28,8 @@ SMALL = TextTrainingSettings(
     ),
     batch_size=32,
     learning_rate=0.02,
+    pretrained_words=False,
+    teachers=0,
 )
 HAS_FASTTEXT = importlib.util.find_spec("fasttext") is not None
 
@@ -165,7 +167,16 @@ def test_the_keras_peer_learns():
     products, truth = training_speed.labelled_texts(270, 30)
     tokenizer = training_speed.train_tokenizer([product.description for product in products], SMALL)
     encoded = encode_texts(products, tokenizer, TextSettings())
-    peer = training_speed.KerasAdam(tokenizer.get_vocab_size(), 20 * 9, SMALL)
+    fitter = TextFitter(
+        products,
+        truth,
+        numpy.ones(270),
+        tokenizer,
+        TextSettings(),
+        SMALL,
+        categories=training_speed.CATEGORIES,
+    )
+    peer = training_speed.KerasAdam(fitter.untrained_model(), 20 * 9, SMALL)
     peer.fit(encoded, truth, 20)
     assert (peer.predict(encoded) == truth).mean() > 0.8
 

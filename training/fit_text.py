@@ -300,13 +300,18 @@ class TextFitter:
 
     def to_keras(self, network: SparseNetwork) -> keras.Model:
         """The inference model of `build_text_model` with the network's numbers, its tables in 8 bits a value."""
+        model = self.untrained_model()
+        _set_tables(model, network)
+        return model
+
+    def untrained_model(self) -> keras.Model:
+        """The model of `build_text_model` that finds these texts' pairs and n-grams, its tables and head random."""
         settings = self._model
         if not self._linear_columns:
             settings = dataclasses.replace(settings, linear_categories=0)
         model = build_text_model(self.categories, self._vocabulary, self._text_settings, settings)
         for table, grams in self._grams.items():
             model.get_layer(index_name(table)).set_weights([grams.index[:, None]])
-        _set_tables(model, network)
         return model
 
     def _network(
