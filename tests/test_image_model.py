@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from rakuten_models.preprocessing import ImageSettings
+from training import epoch_checkpoint
 from training.backbone import BackboneError, fold_batch_normalization, load_backbone
 from training.fit_image import ImageTrainingError, ImageTrainingSettings, fit_image_model
 from training.linear_head import balanced_weights, fit_linear_head
@@ -145,6 +146,33 @@ def test_goes_on_from_its_checkpoint(pictures, trained, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(pictures, cache_dir, callbacks=[Stop()], checkpoint_dir=tmp_path)
     resumed = fit(pictures, cache_dir, checkpoint_dir=tmp_path)
+    for one, other in zip(model.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [(0, 1), (1, 0)], ids=["first epoch", "last epoch"])
+def test_goes_on_within_an_epoch(pictures, trained, tmp_path, monkeypatch, step):
+    """Killed after a batch, it goes on with the next one and ends with the same numbers."""
+
+    class Stop(keras.callbacks.Callback):
+        epoch = 0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.epoch, batch) == step:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(epoch_checkpoint, "SECONDS_BETWEEN", 0.0)
+    model, cache_dir = trained
+    with pytest.raises(KeyboardInterrupt):
+        fit(pictures, cache_dir, callbacks=[Stop()], checkpoint_dir=tmp_path)
+    steps = []
+    resumed = fit(pictures, cache_dir, checkpoint_dir=tmp_path, progress=lambda *each: steps.append(each))
+    done = [done for stage, done, _ in steps if stage == "image model"]
+    of = steps[-1][2]
+    assert done == list(range(step[0] * (of // 2) + step[1] + 2, of + 1))
     for one, other in zip(model.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 

@@ -77,6 +77,25 @@ class Devices:
         return layer.__class__.from_config(settings)
 
 
+class GloballyClippedAdamW(keras.optimizers.AdamW):
+    """AdamW whose `global_clipnorm` looks at the whole batch's gradient, however many devices share the batch.
+
+    Keras clips what each device has before it adds that up, so that two devices would take other steps than one.
+    """
+
+    def _clip_gradients(self, gradients: list) -> list:
+        import tensorflow
+
+        context = tensorflow.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return super()._clip_gradients(gradients)
+        norm = tensorflow.linalg.global_norm(
+            context.all_reduce(tensorflow.distribute.ReduceOp.SUM, gradients)
+        )
+        share = self.global_clipnorm / tensorflow.maximum(norm, self.global_clipnorm)
+        return [gradient * share for gradient in gradients]
+
+
 def read_devices(text: str) -> int | None:
     """The value of --devices: a number, or None for "all".
 

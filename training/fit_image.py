@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ import numpy as np
 from rakuten_models.preprocessing import ImageSettings
 from rakuten_models.product import RakutenModelsError
 from training.backbone import CUT_LAYER, LAST_LAYER
-from training.devices import Devices
-from training.epoch_checkpoint import EpochCheckpoint, StepProgress
+from training.devices import Devices, GloballyClippedAdamW
+from training.epoch_checkpoint import EpochCheckpoint, EpochNumber, StepProgress
 from training.linear_head import balanced_weights, fit_linear_head
 from training.models import build_image_model
 from training.picture_features import (
@@ -201,10 +201,19 @@ def fit_image_model(
             ends.append(model.get_weights())
         model.set_weights([np.mean(weight, axis=0) for weight in zip(*ends, strict=True)])
         report["fine_tuning"] = histories
+        _put_back(model, held, kernel, bias)
     answers = np.full(len(validation_images), -1)
     answers[validation_rows] = _answers(model, validation, validation_rows)
     report["validation_answers"] = answers
     return model
+
+
+def _put_back(model: keras.Model, held: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Columns that are held as they were before the fine-tuning, which shrinks all weights a little."""
+    maps = model.get_layer("category_maps")
+    tuned_kernel, tuned_bias = maps.get_weights()
+    tuned_kernel[..., held], tuned_bias[held] = kernel[:, held], bias[held]
+    maps.set_weights([tuned_kernel, tuned_bias])
 
 
 def _answers(model: keras.Model, features: PictureFeatures, rows: np.ndarray) -> np.ndarray:
@@ -233,8 +242,18 @@ class _OfRun:
         self._progress(stage, self._run * total + done, self._runs * total)
 
 
-class _Batches:
-    """Batches of activations at the cut; each epoch has its own order, views and mixing, fixed by seed and epoch."""
+class _Batches(keras.utils.PyDataset):
+    """Batches of activations at the cut; each epoch has its own order, views and mixing, fixed by seed and epoch.
+
+    Asked by number and not one after the other: Keras under a distribution strategy looks at a batch before it begins,
+    which a generator would lose.
+
+    Attributes:
+        steps: Batches of an epoch.
+        epoch: Whose batches are given, 0 for the first.
+        first: The batch that number 0 stands for; above 0 for an epoch that a killed run had begun.
+        key: What a run must share to go on from another's state.
+    """
 
     def __init__(
         self,
@@ -247,44 +266,44 @@ class _Batches:
         seed: int,
         held: np.ndarray,
     ):
+        super().__init__()
         # Label smoothing is spread over the categories that take part.
         self._spread = np.ones(categories, np.float32)
         self._spread[held] = 0
         self._spread /= self._spread.sum()
-        self._features, self._rows, self._weights = features, rows, weights
-        self._category_index, self._categories = category_index, categories
-        self._settings, self._seed = settings, seed
+        self._features, self._rows, self._row_weights = features, rows, weights
+        self._category_index, self._settings, self._seed = category_index, settings, seed
         self.steps = -(-len(rows) // settings.batch_size)
+        self.epoch = self.first = 0
         digest = hashlib.sha256(category_index.tobytes() + weights.tobytes())
         for begin in range(0, len(features.pooled), 4096):
             digest.update(np.ascontiguousarray(features.pooled[begin : begin + 4096, 0]).tobytes())
         self.key = digest.hexdigest()
 
-    def from_epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (cut float32 (b, rows, columns, channels), targets float32 (b, categories), weights (b,)) for ever."""
+    def __len__(self) -> int:
+        return self.steps - self.first
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(cut float32 (b, rows, columns, channels), targets float32 (b, categories), weights (b,))."""
         cut, size = self._features.cut, self._settings.batch_size
         smoothing, mixup = self._settings.label_smoothing, self._settings.mixup
-        while True:
-            generator = np.random.default_rng([self._seed, epoch])
-            order = generator.permutation(self._rows)
-            for start in range(0, len(order), size):
-                rows = order[start : start + size]
-                views = generator.integers(0, cut.shape[1], len(rows))
-                values = np.stack([cut[row, view] for row, view in zip(rows, views, strict=True)]).astype(
-                    np.float32
-                )
-                targets = np.tile(np.float32(smoothing) * self._spread, (len(rows), 1))
-                targets[np.arange(len(rows)), self._category_index[rows]] += 1.0 - smoothing
-                weights = self._weights[rows]
-                if mixup > 0:
-                    share = generator.beta(mixup, mixup, len(rows)).astype(np.float32)
-                    share = np.maximum(share, 1.0 - share)
-                    other = generator.permutation(len(rows))
-                    values = _mix(values, values[other], share)
-                    targets = _mix(targets, targets[other], share)
-                    weights = _mix(weights, weights[other], share)
-                yield values, targets, weights
-            epoch += 1
+        number += self.first
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._rows)
+        generator = np.random.default_rng([self._seed, self.epoch, number])
+        rows = order[number * size : (number + 1) * size]
+        views = generator.integers(0, cut.shape[1], len(rows))
+        values = np.stack([cut[row, view] for row, view in zip(rows, views, strict=True)]).astype(np.float32)
+        targets = np.tile(np.float32(smoothing) * self._spread, (len(rows), 1))
+        targets[np.arange(len(rows)), self._category_index[rows]] += 1.0 - smoothing
+        weights = self._row_weights[rows]
+        if mixup > 0:
+            share = generator.beta(mixup, mixup, len(rows)).astype(np.float32)
+            share = np.maximum(share, 1.0 - share)
+            other = generator.permutation(len(rows))
+            values = _mix(values, values[other], share)
+            targets = _mix(targets, targets[other], share)
+            weights = _mix(weights, weights[other], share)
+        return values, targets, weights
 
 
 def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -295,15 +314,15 @@ def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
 def _upper_model(model: keras.Model, dropout: float, held: Sequence[int] = ()) -> keras.Model:
     """The layers above the cut, sharing their weights with `model`; dropout exists only here.
 
-    Categories that are held get a logit of -10,000: no probability, and no gradient.
+    Categories that are held answer, but nothing is learned through their answers.
     """
     # Dropping whole channels before the 1 x 1 head is the same as dropping pooled features.
     last = keras.layers.SpatialDropout2D(dropout, seed=0)(model.get_layer(LAST_LAYER).output)
     logits = keras.layers.GlobalAveragePooling2D()(model.get_layer("category_maps")(last))
     if len(held):
-        seen = np.ones(logits.shape[-1], np.float32)
-        seen[held] = 0
-        logits = keras.layers.Rescaling(seen.tolist(), offset=((seen - 1) * 1e4).tolist())(logits)
+        kept = np.zeros(logits.shape[-1], np.float32)
+        kept[held] = 1
+        logits = logits * (1 - kept) + keras.ops.stop_gradient(logits) * kept
     return keras.Model(model.get_layer(CUT_LAYER).output, logits)
 
 
@@ -337,10 +356,11 @@ def _fit_upper(
     total = batches.steps * settings.epochs
     warm_up = max(1, total // 20)
     upper.compile(
-        optimizer=keras.optimizers.AdamW(
+        optimizer=GloballyClippedAdamW(
             keras.optimizers.schedules.CosineDecay(
                 settings.learning_rate / 20,
-                total - warm_up,
+                # A tiny catalog may have a single step.
+                max(1, total - warm_up),
                 warmup_target=settings.learning_rate,
                 warmup_steps=warm_up,
             ),
@@ -360,27 +380,34 @@ def _fit_upper(
         targets = keras.utils.to_categorical(category_index[rows], upper.output.shape[-1])
         checked = {"validation_data": _CutRows(features, rows, targets, settings.batch_size)}
         callbacks = [keras.callbacks.SwapEMAWeights(), *callbacks]
+    callbacks = [EpochNumber(batches), *callbacks]
     if progress:
-        callbacks = [*callbacks, StepProgress(progress, batches.steps, total)]
+        callbacks = [*callbacks, StepProgress(progress, batches, total)]
+    checkpoint = None
     first_epoch = 0
     if checkpoint_dir is not None:
         checkpoint = EpochCheckpoint(
-            Path(checkpoint_dir), json.dumps([dataclasses.asdict(settings), seed, batches.key])
+            Path(checkpoint_dir), json.dumps([dataclasses.asdict(settings), seed, batches.key]), batches
         )
         first_epoch = checkpoint.restore(upper)
         # First, so that it keeps the state that the epoch really ended with.
         callbacks = [checkpoint, *callbacks]
-    history = upper.fit(
-        batches.from_epoch(first_epoch),
-        steps_per_epoch=batches.steps,
-        initial_epoch=first_epoch,
-        epochs=settings.epochs,
-        callbacks=callbacks,
-        verbose=0,
-        shuffle=False,
-        **checked,
-    )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+    found: dict[str, list[float]] = {}
+
+    def fit(begin: int, end: int) -> None:
+        """Epochs from begin to end, not included."""
+        history = upper.fit(
+            batches, initial_epoch=begin, epochs=end, callbacks=callbacks, verbose=0, shuffle=False, **checked
+        )
+        for name, values in history.history.items():
+            found.setdefault(name, []).extend(float(value) for value in values)
+
+    if batches.first:
+        # The rest of an epoch that was begun. A fit ends with the averaged weights in place: they are taken back.
+        fit(first_epoch, first_epoch + 1)
+        first_epoch = checkpoint.restore(upper)
+    fit(first_epoch, settings.epochs)
+    return found
 
 
 class _CutRows(keras.utils.PyDataset):

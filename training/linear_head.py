@@ -12,8 +12,6 @@ from training.picture_features import PooledRows
 
 # Rows whose features are in memory at a time.
 _BLOCK = 8192
-# The logit of a category that the fit is not to see.
-_NEVER = -1e4
 
 
 def balanced_weights(
@@ -73,7 +71,7 @@ def fit_linear_head(
         categories: number of categories.
         penalties: L2 penalties from strong to weak, each fit starting from the one before.
         start: kernel float32 (channels, categories) and bias float32 (categories,) to go on from.
-        held: int, categories that stay as the start has them and that the other categories are not to see.
+        held: int, categories that stay as the start has them; the others learn beside them.
 
     Returns:
         kernel float32 (channels, categories), bias float32 (categories,), the penalty chosen and its validation log
@@ -103,13 +101,13 @@ def fit_linear_head(
             block = np.asarray(features[begin : begin + _BLOCK])
             truth, counts = category_index[begin : begin + _BLOCK], share[begin : begin + _BLOCK]
             logits = block @ kernel + bias
-            logits[:, held] = _NEVER
             logarithms = log_softmax(logits, axis=1)
             rows = np.arange(len(block))
             loss -= float(counts @ logarithms[rows, truth])
             difference = np.exp(logarithms)
             difference[rows, truth] -= 1.0
             difference *= counts[:, None]
+            difference[:, held] = 0.0
             slope += block.T @ difference
             total += difference.sum(axis=0)
         gradient = np.concatenate([(slope - np.outer(centre, total)) / spread[:, None], total[None]])

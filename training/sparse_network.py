@@ -83,8 +83,6 @@ class NetworkSettings:
 # that a row which is hardly ever touched stays near nothing.
 _DENSE_DROPOUT = 0.1
 _TABLE_SPREAD = 0.01
-# The logit of a category that a step is not to see: no probability, and no gradient.
-_NEVER = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +94,8 @@ class NetworkStart:
         dense: float32 (width, units).
         head: float32 (units, categories).
         bias: float32 (categories,).
-        held: int: categories without a row to learn from. They stay as they are, and take no part in a step.
+        held: int: categories without a row to learn from. Their columns stay as they are; the others learn beside
+            them, so that a row of theirs is not taken for one of these.
     """
 
     table: numpy.ndarray
@@ -268,13 +267,13 @@ class SparseNetwork:
         on = self._random.random(pooled.shape, numpy.float32) >= settings.unit_dropout
         gate = on * (pooled > 0) / numpy.float32(1 - settings.unit_dropout)
         features = pooled * gate
-        logits = features @ self.head + self.bias
-        logits[:, self._held] = _NEVER
-        log_probabilities = log_softmax(logits, axis=1)
+        log_probabilities = log_softmax(features @ self.head + self.bias, axis=1)
         loss = float((weights[:, None] * targets * -log_probabilities).sum())
 
         error = (numpy.exp(log_probabilities) - targets) * (weights / len(weights))[:, None]
         pooled_error = (error @ self.head.T) * gate
+        # After what the features learn, before what the columns do.
+        error[:, self._held] = 0
         rate = learning_rate * numpy.sqrt(1 - self._MEMORY**self._steps) / (1 - self._MOMENTUM**self._steps)
         self._move("head", features.T @ error, rate)
         self._move("bias", error.sum(axis=0), rate)

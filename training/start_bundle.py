@@ -82,7 +82,7 @@ class StartBundle:
             ]
         )
         return keras.Model(
-            model.inputs[0] if not isinstance(model.input, dict) else model.input,
+            {"pixels": model.inputs[0]},
             {
                 "logits": keras.layers.GlobalAveragePooling2D(name="logits")(outputs),
                 "features": model.output["features"],
