@@ -60,7 +60,9 @@ METHODS = {
     "text": "embeddings of the text's words, word pairs and character n-grams, designation and description apart. "
     "Words bring along what a pretrained encoder (Universal Sentence Encoder, multilingual version 3) knows of them; "
     "the rest is trained from scratch. Unless the run was a fast one, the model that is kept also learned what several "
-    "networks that read whole texts through that encoder say of the same rows, and of texts without a label.",
+    "networks that read whole texts through that encoder say of the same rows, and of texts without a label. Up to 100 "
+    "categories, a linear part that was fitted apart (a support vector machine over the same words, pairs and n-grams) "
+    "adds to each category's logit.",
     "image": "MobileNetV2 with ImageNet weights; the head, and unless the run was a fast one the upper "
     "blocks, are trained on the catalog.",
     "fusion": "fitted on validation rows with own labels and both sides, from both models' logits and the "
