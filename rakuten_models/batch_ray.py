@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,14 +31,15 @@ from rakuten_models.product import RakutenModelsError
 
 # Of the object store on a laptop, in bytes: chunks on their way between the steps.
 _LOCAL_STORE = 1_000_000_000
-# Reading and writing wait more than they compute.
-_READ_CPUS = 0.25
+# Booked for a task that reads: nothing. What waits for a CPU could wait for good, since the actors of a node that died
+# may take all that is left on the others.
+_READ_CPUS = 0
 # Chunks that one task reads, if they are consecutive rows of a text file; of a Parquet file, a row group's.
 _TEXT_CHUNKS = 4
 # Blocks are handed on when they are so large, in bytes: about one chunk.
 _BLOCK_BYTES = 65_536
-# How often one chunk may take its worker down with it.
-_RETRIES = 5
+# Without one chunk after which a run gives up: some node is lost for good, or a chunk takes down every worker.
+_STANDSTILL_SECONDS = 1800.0
 _GOES_ON = "what is done is kept, and the same command goes on from there"
 
 
@@ -54,6 +56,8 @@ def cluster(address: str | None) -> Iterator[Any]:
     Raises:
         BatchError: Ray is not installed, or there is no such cluster.
     """
+    # Ray's own processes tell this one's terminal what they do; what matters comes as an error.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
@@ -161,6 +165,8 @@ def _dataset(
     context.execution_options.preserve_order = True
     context.target_max_block_size = _BLOCK_BYTES
     context.target_min_block_size = 1
+    context.max_tasks_in_flight_per_actor = 2
+    context.execution_no_progress_timeout_s = _STANDSTILL_SECONDS
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     files = {
         name: (classifier.folder / name).read_bytes()
@@ -191,7 +197,6 @@ def _dataset(
                 batch_format="pyarrow",
                 num_cpus=size.cpus,
                 compute=ray.data.ActorPoolStrategy(size=size.workers),
-                max_task_retries=_RETRIES,
             )
         )
 
@@ -199,7 +204,7 @@ def _dataset(
 def _rows(ray: Any, dataset: Any) -> Iterator[dict[str, Any]]:
     """What the actors made, in order; nobody's traceback becomes the user's."""
     try:
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             yield from batch.to_pylist()
     except (ray.exceptions.RayError, OSError, RuntimeError) as error:
         raise BatchError(f"The Ray cluster failed ({_first_line(error)}); {_GOES_ON}.") from error
