@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine's own, and what must hold on it while a catalog is scored; run as a program:
+"""A Ray cluster of this machine's own, and what must hold on it while a catalog is scored.
 
     python -m tests.ray_cluster kill CATALOG OUTPUT        a node is killed (kill -9) in mid-run
     python -m tests.ray_cluster slow CATALOG OUTPUT        the writer is slow
@@ -84,7 +84,9 @@ def memory_of(process: int | str, kind: str) -> int:
 
 def spilled_bytes(node: Any) -> int:
     """What an object store has put on the disk because it was full."""
-    return sum(each.stat().st_size for each in Path(node.get_session_dir_path()).rglob("ray_spilled_objects*/*"))
+    return sum(
+        each.stat().st_size for each in Path(node.get_session_dir_path()).rglob("ray_spilled_objects*/*")
+    )
 
 
 def main() -> int:
