@@ -40,6 +40,8 @@ _TEXT_CHUNKS = 4
 _BLOCK_BYTES = 65_536
 # Without one chunk after which a run gives up: some node is lost for good, or a chunk takes down every worker.
 _STANDSTILL_SECONDS = 1800.0
+# Until the head of a cluster answers.
+_ANSWER_SECONDS = 10.0
 _GOES_ON = "what is done is kept, and the same command goes on from there"
 
 
@@ -70,6 +72,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         return
     own = {} if address else {"object_store_memory": _LOCAL_STORE, "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(
             address=address or "local",
             logging_level=logging.ERROR,
@@ -86,6 +89,13 @@ def cluster(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Find out whether anybody listens: Ray would end this process after a while, with a page of its own words."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
 
 
 def ray_pieces(

@@ -294,8 +294,7 @@ def test_a_cluster_that_is_not_there_gets_one_sentence(tmp_path):
     source = repeated_csv(tmp_path / "in.csv", 5)
     command = [sys.executable, "-m", "rakuten_models.batch", str(source), str(tmp_path / "out"), "--quiet"]
     command += ["--engine", "ray", "--address", "127.0.0.1:1"]
-    environment = app_environment(RAY_gcs_rpc_server_reconnect_timeout_s="2")
-    done = subprocess.run(command, cwd=REPOSITORY_ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY_ROOT, env=app_environment(), capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(errors) == 1 and "127.0.0.1:1 cannot be used" in errors[0]
     assert "Traceback" not in done.stderr
