@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ import pandas
 
 from rakuten_models import Product, ProductClassifier
 from rakuten_models.batch import BatchProgress, score_catalog
+from rakuten_models.command_line import run_command
 
 WAYS = ("local", "ray-1", "ray-2", "predict", "keras")
 _BATCH = 256
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Score; prints {"rows", "seconds" in all, "first": (seconds, rows) when the first rows were done}."""
-    way, bundle, source, output = sys.argv[1:5]
-    images = sys.argv[5] if len(sys.argv) > 5 else None
+    way, bundle, source, output, *rest = sys.argv[1:] if arguments is None else arguments
+    images = rest[0] if rest else None
     started = time.perf_counter()
     first: list[float] = []
 
@@ -89,4 +91,4 @@ def _plain_loop(way: str, bundle: Path, source: str, output: str, images: str | 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -101,6 +101,14 @@ def test_pictures_in_a_zip_and_within_the_catalog(laptop, starter, tmp_path):
         assert any(0 < row["predicted_image_weight"] <= 1 for row in rows)
 
 
+def test_the_revision_of_the_bundle_is_in_every_row(laptop, starter, tmp_path):
+    source, revision = repeated_csv(tmp_path / "in.csv", 30), "0123abcdef" * 4
+    pinned = ProductClassifier(starter.folder, revision)
+    (local, through_ray), _ = both(source, tmp_path, "out.csv", classifier=pinned)
+    assert local == through_ray
+    assert pandas.read_csv(tmp_path / "ray" / "out.csv")["predicted_bundle"].unique().tolist() == [revision]
+
+
 def test_an_empty_catalog(laptop, starter, tmp_path):
     (tmp_path / "in.csv").write_text("designation\n")
     (local, through_ray), _ = both(tmp_path / "in.csv", tmp_path, "out", classifier=starter)
