@@ -131,7 +131,9 @@ def measure(way: str, bundle: Path, source: Path, output: Path, images: Path | N
         list(map(str, command + ([images] if images else []))), cwd=ROOT, env=environment
     )
     if status:
-        raise ContestantError(f"{_NAMES[way]} failed on {source.name}: {said.strip().splitlines()[-1]}")
+        raise ContestantError(
+            f"{_NAMES[way]} failed on {source.name}: {said.strip().splitlines()[-1].removeprefix('error: ')}"
+        )
     found = json.loads(printed.splitlines()[-1])
     return Measured(found["rows"], found["seconds"], *found["first"], peak)
 

@@ -19,6 +19,7 @@ import pandas
 
 from rakuten_models import Product, ProductClassifier
 from rakuten_models.batch import BatchProgress, score_catalog
+from rakuten_models.bundle import read_config
 from rakuten_models.command_line import run_command
 
 WAYS = ("local", "ray-1", "ray-2", "predict", "keras")
@@ -63,9 +64,7 @@ def _plain_loop(way: str, bundle: Path, source: str, output: str, images: str | 
         from benchmarks.keras_route import KerasRoute
 
         route = KerasRoute(bundle)
-        categories = [
-            category.prdtypecode for category in ProductClassifier.from_pretrained(bundle).categories
-        ]
+        categories = [category.prdtypecode for category in read_config(bundle).categories]
 
         def answer(products: list[Product]) -> list[int]:
             answers = (route if images else route.texts)(products, _BATCH)

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     label = options.label_column or header.columns.label
     if label is not None:
         try:
-            print(measures_text(evaluate_scored(options.output, label), label))
+            print(measures_text(evaluate_scored(summary.output, label), label))
         except BatchError as error:
             if options.label_column is not None:
                 raise

@@ -60,9 +60,12 @@ def cluster(address: str | None) -> Iterator[Any]:
     """
     # Ray's own processes tell this one's terminal what they do; what matters comes as an error.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # It would else tell its makers that it is used, and from where.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
+        import ray.data.exceptions
     except ImportError as error:
         raise BatchError(
             f"The engine ray needs Ray Data, which is not installed ({error}); run `pip install .[scale]`."
@@ -216,7 +219,13 @@ def _rows(ray: Any, dataset: Any) -> Iterator[dict[str, Any]]:
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             yield from batch.to_pylist()
-    except (ray.exceptions.RayError, OSError, RuntimeError) as error:
+    except (
+        ray.exceptions.RayError,
+        ray.data.exceptions.ExecutionTimeoutError,
+        ray.data.exceptions.SystemException,
+        OSError,
+        RuntimeError,
+    ) as error:
         raise BatchError(f"The Ray cluster failed ({_first_line(error)}); {_GOES_ON}.") from error
 
 

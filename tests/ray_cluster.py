@@ -1,6 +1,7 @@
 """A Ray cluster of this machine's own, and what must hold on it while a catalog is scored.
 
     python -m tests.ray_cluster kill CATALOG OUTPUT        a node is killed (kill -9) in mid-run
+    python -m tests.ray_cluster worker CATALOG OUTPUT      a worker is killed in mid-run, its node stays
     python -m tests.ray_cluster slow CATALOG OUTPUT        the writer is slow
 
 Two nodes on this machine, each with processes of its own: raylet, object store and workers. Prints one line of JSON.
@@ -49,19 +50,25 @@ def two_nodes() -> Iterator[tuple[Cluster, Any]]:
         cluster.shutdown()
 
 
-def kill_node(node: Any) -> list[str]:
+def kill(node: Any, only: str = "") -> list[str]:
     """Kill a node's raylet and all of its workers, the raylet first, so that nobody can say goodbye.
 
+    Args:
+        node: Of the cluster.
+        only: Kill processes alone whose name holds this.
+
     Returns:
-        The names of the processes.
+        The names of those that were killed.
     """
     raylet = node.all_processes["raylet"][0].process.pid
     processes = [raylet, *(each for each in _processes() if _parent(each) == raylet)]
     names = []
     for process in processes:
         with contextlib.suppress(OSError):
-            names.append(Path(f"/proc/{process}/cmdline").read_text().split("\0")[0].split("/")[-1])
-            os.kill(process, signal.SIGKILL)
+            name = Path(f"/proc/{process}/cmdline").read_text().split("\0")[0].split("/")[-1]
+            if only in name:
+                os.kill(process, signal.SIGKILL)
+                names.append(name)
     return names
 
 
@@ -97,8 +104,8 @@ def main() -> int:
         raylets = [node.all_processes["raylet"][0].process.pid for node in (cluster.head_node, second)]
 
         def look(progress: BatchProgress) -> None:
-            if what == "kill" and progress.done > progress.total / 4 and not seen["killed"]:
-                seen["killed"] = kill_node(second)
+            if what in ("kill", "worker") and progress.done > progress.total / 4 and not seen["killed"]:
+                seen["killed"] = kill(second, "Scorer" if what == "worker" else "")
                 seen["at"] = progress.done
             if what == "slow":
                 time.sleep(0.2)

@@ -152,6 +152,31 @@ def test_too_many_workers_get_a_sentence():
         actor_size([{"GPU": 1}])
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core")
+def test_neighbours_take_other_cores(tmp_path):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core only")
+    code = (
+        "import os, sys; from rakuten_models.batch_workers import take_cores; kept = take_cores(1); "
+        "print(sorted(os.sched_getaffinity(0)), flush=True); sys.stdin.read()"
+    )
+    options = {"cwd": REPOSITORY_ROOT, "env": app_environment(TMPDIR=str(tmp_path)), "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([sys.executable, "-c", code], **options, **pipes) as first,
+        subprocess.Popen([sys.executable, "-c", code], **options, **pipes) as second,
+    ):
+        cores = [json.loads(process.stdout.readline()) for process in (first, second)]
+        assert [len(each) for each in cores] == [1, 1] and cores[0] != cores[1]
+        first.stdin.close()
+        first.wait(30)
+        # What the first one had is free again with its end.
+        with subprocess.Popen([sys.executable, "-c", code], **options, **pipes) as third:
+            assert json.loads(third.stdout.readline()) == cores[0]
+            third.stdin.close()
+        second.stdin.close()
+
+
 def test_the_bundle_of_a_machine_is_written_once_and_mended(starter, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     files = {name: (starter.folder / name).read_bytes() for name in SERVING_FILES}

@@ -170,12 +170,13 @@ def on_two_nodes(what, source, output):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_node_is_killed_in_mid_run_and_every_row_comes_out_once(starter, tmp_path):
+@pytest.mark.parametrize("what", ["kill", "worker"])
+def test_a_node_or_a_worker_is_killed_in_mid_run_and_every_row_comes_out_once(starter, tmp_path, what):
     source = repeated_csv(tmp_path / "in.csv", 8000)
-    seen = on_two_nodes("kill", source, tmp_path / "ray" / "out")
-    assert "raylet" in seen["killed"] and any("Scorer" in name for name in seen["killed"])
-    assert seen["alive"] == 1 and 2000 < seen["at"] < 6000
-    assert seen["rows"] == seen["scored"] == 8000
+    seen = on_two_nodes(what, source, tmp_path / "ray" / "out")
+    assert any("Scorer" in name for name in seen["killed"])
+    assert ("raylet" in seen["killed"], seen["alive"]) == ((True, 1) if what == "kill" else (False, 2))
+    assert 2000 < seen["at"] < 6000 and seen["rows"] == seen["scored"] == 8000
     score_catalog(source, tmp_path / "local" / "out", classifier=starter, chunk_rows=200)
     assert written(tmp_path / "ray") == written(tmp_path / "local")
     ids = pyarrow.dataset.dataset(tmp_path / "ray" / "out", format="parquet").to_table()["id"].to_pylist()
