@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import pyarrow
 
 from rakuten_models import __version__
+from rakuten_models.batch_cluster import cluster, last_line
 from rakuten_models.batch_csv import BatchError
 from rakuten_models.batch_engine import Piece, Work, score_piece
 from rakuten_models.batch_input import CatalogSource, Chunk
@@ -29,8 +29,6 @@ from rakuten_models.bundle import SERVING_FILES
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.product import RakutenModelsError
 
-# Of the object store on a laptop, in bytes: chunks on their way between the steps.
-_LOCAL_STORE = 1_000_000_000
 # Booked for a task that reads: nothing. What waits for a CPU could wait for good, since the actors of a node that died
 # may take all that is left on the others.
 _READ_CPUS = 0
@@ -40,65 +38,7 @@ _TEXT_CHUNKS = 4
 _BLOCK_BYTES = 65_536
 # Without one chunk after which a run gives up: some node is lost for good, or a chunk takes down every worker.
 _STANDSTILL_SECONDS = 1800.0
-# Until the head of a cluster answers.
-_ANSWER_SECONDS = 10.0
 _GOES_ON = "what is done is kept, and the same command goes on from there"
-
-
-@contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[Any]:
-    """Ray, connected for the block; a connection that is there already is used and stays.
-
-    Args:
-        address: Of a cluster's head, such as "10.0.0.1:6379" or "auto"; None: a cluster of this machine's own.
-
-    Yields:
-        The module ray.
-
-    Raises:
-        BatchError: Ray is not installed, or there is no such cluster.
-    """
-    # Ray's own processes tell this one's terminal what they do; what matters comes as an error.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # It would else tell its makers that it is used, and from where.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.data
-        import ray.data.exceptions
-    except ImportError as error:
-        raise BatchError(
-            f"The engine ray needs Ray Data, which is not installed ({error}); run `pip install .[scale]`."
-        ) from error
-    if ray.is_initialized():
-        yield ray
-        return
-    own = {} if address else {"object_store_memory": _LOCAL_STORE, "include_dashboard": False}
-    try:
-        _knock(address)
-        ray.init(
-            address=address or "local",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **own,
-        )
-    # ConnectionError if nobody answers, ValueError for a malformed address, RuntimeError for another version.
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BatchError(
-            f"The Ray cluster {address or 'of this machine'} cannot be used ({_first_line(error)}); look whether it "
-            "runs, with the same Ray and Python as here."
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Find out whether anybody listens: Ray would end this process after a while, with a page of its own words."""
-    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
 
 
 def ray_pieces(
@@ -143,8 +83,9 @@ def ray_pieces(
                 if row["number"] != number:
                     raise BatchError(f"Chunk {row['number']} came where {number} was due; {_GOES_ON}.")
                 number += 1
-                done(row["rows"])
                 yield Piece(row["content"], row["rows"], json.loads(row["counts"]))
+                # By now it is written: who stops the run here loses nothing.
+                done(row["rows"])
         if number != len(plan):
             raise BatchError(f"The cluster gave {number} of {len(plan)} chunks; {_GOES_ON}.")
 
@@ -226,7 +167,7 @@ def _rows(ray: Any, dataset: Any) -> Iterator[dict[str, Any]]:
         OSError,
         RuntimeError,
     ) as error:
-        raise BatchError(f"The Ray cluster failed ({_first_line(error)}); {_GOES_ON}.") from error
+        raise BatchError(f"The Ray cluster failed ({last_line(error)}); {_GOES_ON}.") from error
 
 
 def _read(batch: pyarrow.Table, catalog: CatalogSource) -> Iterator[pyarrow.Table]:
@@ -301,9 +242,3 @@ def _one_row(values: Mapping[str, Any]) -> pyarrow.Table:
 
 def _on_this_machine(error: Exception) -> str:
     return f"On the worker {socket.gethostname()}: {error}"
-
-
-def _first_line(error: Exception) -> str:
-    """The last cause of an error, which says most, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

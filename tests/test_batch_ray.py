@@ -22,8 +22,8 @@ import numpy
 
 from rakuten_models import ProductClassifier
 from rakuten_models.batch import BatchCancelled, BatchError, score_catalog
+from rakuten_models.batch_cluster import cluster
 from rakuten_models.batch_command import main
-from rakuten_models.batch_ray import cluster
 from rakuten_models.command_line import run_command
 from tests.app_server import REPOSITORY_ROOT, app_environment
 from tests.test_batch import repeated_csv, rows_done, written
