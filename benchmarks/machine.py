@@ -18,7 +18,7 @@ from rakuten_models.runtime import usable_cores
 MOBILENET_OPERATIONS = 0.6e9
 _MATRIX_SIDE = 1536
 _LIBRARIES = (
-    "numpy", "pillow", "tokenizers", "ai-edge-litert", "tensorflow-cpu", "keras", "gradio", "numba",
+    "numpy", "pillow", "tokenizers", "ai-edge-litert", "tensorflow-cpu", "keras", "gradio", "numba", "ray",
     "fasttext-community",
 )  # fmt: skip
 

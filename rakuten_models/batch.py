@@ -11,6 +11,7 @@ it is started again. Memory stays the same however long the catalog is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -21,9 +22,12 @@ from typing import Any
 from rakuten_models import __version__
 from rakuten_models.batch_columns import Columns, check_columns, recognise_columns
 from rakuten_models.batch_csv import BatchError
+from rakuten_models.batch_engine import Work, local_pieces
+from rakuten_models.batch_images import PICTURE_SECONDS
 from rakuten_models.batch_input import CatalogSource, Header, read_header
 from rakuten_models.batch_measures import BatchMeasures, evaluate_scored, write_corrections
-from rakuten_models.batch_output import ScoredOutput, is_csv
+from rakuten_models.batch_output import Form, ScoredOutput, encoded, is_csv
+from rakuten_models.batch_places import is_url, path_of
 from rakuten_models.batch_progress import BatchCancelled, BatchProgress, BatchSummary, Counts, Event, Run
 from rakuten_models.batch_score import ScoreSettings, TableScorer, added_fields, bundle_digest, free_prefix
 from rakuten_models.classifier import ProductClassifier
@@ -35,6 +39,7 @@ __all__ = [
     "BatchProgress",
     "BatchSummary",
     "Columns",
+    "ENGINES",
     "Header",
     "ScoreSettings",
     "TableScorer",
@@ -47,6 +52,7 @@ __all__ = [
 
 # Rows that a kill can cost at most, and rows of one Parquet part.
 CHUNK_ROWS = 2048
+ENGINES = ("local", "ray")
 
 
 def score_catalog(
@@ -63,16 +69,21 @@ def score_catalog(
     spreadsheet_safe: bool = False,
     overwrite: bool = False,
     chunk_rows: int = CHUNK_ROWS,
+    picture_seconds: float = PICTURE_SECONDS,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
 ) -> BatchSummary:
     """Score a catalog.
 
     Args:
-        source: A CSV, JSON Lines or Parquet file, a folder of files of one kind, or a glob.
+        source: A CSV, JSON Lines or Parquet file, a folder of files of one kind, or a glob; local, or under a URL that
+            fsspec knows (s3, gs, hf, https).
         output: A name that ends in .csv, or a folder for Parquet parts. What a killed run has left is taken up;
             what is finished is left alone.
         classifier: From `ProductClassifier.from_pretrained`. A wrapper around one that answers otherwise (at another
             threshold, say) tells runs apart by an attribute `variant`, any plain value.
-        images: The folder or ZIP file with the pictures; None: only texts are looked at, and pictures whose
+        images: The folder or ZIP file with the pictures, or a URL; None: only texts are looked at, and pictures whose
             bytes are in the catalog.
         columns: Which column is what; None recognises them by name. Given columns are taken as they are, save that
             productid and imageid are recognised where no image column is given.
@@ -84,6 +95,11 @@ def score_catalog(
             Off, every value stays exactly as it was.
         overwrite: Replace an output that is finished or of another run.
         chunk_rows: Rows of a Parquet part, and rows that a kill can cost at most.
+        picture_seconds: That one picture under a URL may take, more than 0.
+        engine: "local", which is this process; or "ray", Ray Data on this machine or a cluster (`batch_ray`). The
+            output is the same, and either goes on where the other was stopped.
+        address: Of the Ray cluster; None: one of this machine's own.
+        workers: Ray actors that score; None: by the cluster's size.
 
     Returns:
         What was done.
@@ -96,16 +112,25 @@ def score_catalog(
     started = time.monotonic()
     if top < 1 or chunk_rows < 1:
         raise BatchError(f"top is {top} and chunk_rows is {chunk_rows}; both must be at least 1.")
+    _check_engine(engine, address, workers, picture_seconds)
     catalog = CatalogSource(source)
     columns = _complete(columns, catalog.names)
     if label_column is not None:
         columns = dataclasses.replace(columns, label=label_column)
     check_columns(columns, catalog.names)
-    _check_places(catalog, Path(output))
+    if is_url(output):
+        raise BatchError(
+            f"{output} is a URL; give a local folder or file, and copy it from there when it is finished."
+        )
+    output = path_of(output)
+    _check_places(catalog, output)
     top = min(top, len(classifier.categories))
-    settings = ScoreSettings(
-        columns, None if images is None else os.fspath(images), top, free_prefix(catalog.names, top)
-    )
+    if images is not None:
+        # Workers have other working folders.
+        images = os.fspath(images) if is_url(images) else os.path.abspath(path_of(images))
+    settings = ScoreSettings(columns, images, top, free_prefix(catalog.names, top), picture_seconds)
+    form = Form(is_csv(output), spreadsheet_safe)
+    work = Work(catalog, settings, form, chunk_rows)
     identity = {
         "input": catalog.fingerprint(),
         "bundle": bundle_digest(classifier),
@@ -120,26 +145,33 @@ def score_catalog(
         "prdtypecodes": [category.prdtypecode for category in classifier.categories],
         "version": __version__,
     }
-    scored = ScoredOutput(output, identity, spreadsheet_safe=spreadsheet_safe)
+    scored = ScoredOutput(output, identity)
     with TableScorer(classifier, settings) as scorer, scored.open(overwrite=overwrite) as state:
         counts = Counts(state["counts"])
         run = Run(state["rows"], catalog.rows, progress, cancelled)
         if state["finished"]:
-            return counts.summary(run, started, Path(output), already_finished=True)
+            return counts.summary(run, started, output, already_finished=True)
         run.report()
-        for table in catalog.chunks(chunk_rows, skip=state["rows"]):
-            result = scorer(table, run.advance)
-            counts.add(result, settings.prefix)
-            scored.append(result, counts.to_json())
+        place = {"chunks": state["chunks"], "done": run.advance}
+        if engine == "ray":
+            from rakuten_models.batch_ray import ray_pieces
+
+            pieces = ray_pieces(work, classifier, address=address, workers=workers, **place)
+        else:
+            pieces = local_pieces(work, scorer, rows=state["rows"], **place)
+        with contextlib.closing(pieces):
+            for piece in pieces:
+                counts.include(piece.counts)
+                scored.append(piece.content, piece.rows, counts.to_json())
         if not state["chunks"]:
             empty = catalog.schema
             for each in added_fields(settings):
                 empty = empty.append(each)
-            scored.append(empty.empty_table(), counts.to_json())
+            scored.append(encoded(empty.empty_table(), form, first=True), 0, counts.to_json())
         if state["rows"] != catalog.rows:
             raise BatchError(f"{source} was changed while it was scored; score it again with another output.")
         scored.finish()
-    return counts.summary(run, started, Path(output))
+    return counts.summary(run, started, output)
 
 
 def _complete(columns: Columns | None, names: list[str]) -> Columns:
@@ -155,16 +187,30 @@ def _complete(columns: Columns | None, names: list[str]) -> Columns:
     )
 
 
+def _check_engine(engine: str, address: str | None, workers: int | None, picture_seconds: float) -> None:
+    if engine not in ENGINES:
+        raise BatchError(f"There is no engine {engine!r}; expected {' or '.join(ENGINES)}.")
+    if engine != "ray" and (address is not None or workers is not None):
+        raise BatchError(
+            "An address or a number of workers was given to the engine local; choose the engine ray."
+        )
+    if (workers is not None and workers < 1) or picture_seconds <= 0:
+        raise BatchError(
+            f"There are {workers} workers and {picture_seconds:g} s for a picture; give at least 1, and more than 0."
+        )
+
+
 def _check_places(catalog: CatalogSource, output: Path) -> None:
     """Refuse to write where it reads, and what a CSV file cannot hold."""
     real = output.resolve()
-    if real in {file.resolve() for file in catalog.files}:
+    local = [] if is_url(catalog.files[0]) else [file.resolve() for file in catalog.files]
+    if real in local:
         raise BatchError(f"{output} is a file of the catalog; give another output.")
-    if catalog.folder is not None and real.parent == catalog.folder.resolve() and is_csv(output):
+    if local and catalog.folder is not None and real.parent == catalog.folder.resolve() and is_csv(output):
         raise BatchError(
             f"{output} lies in the catalog's folder and would become a part of it; give another place."
         )
-    if real.is_dir() and any(file.resolve().parent == real for file in catalog.files):
+    if real.is_dir() and any(file.parent == real for file in local):
         raise BatchError(f"{output} is the catalog's folder; give another output.")
     if is_csv(output):
         for each in catalog.schema:
@@ -175,8 +221,8 @@ def _check_places(catalog: CatalogSource, output: Path) -> None:
 
 
 def _images_identity(images: str | os.PathLike[str] | None) -> str | list[Any] | None:
-    if images is None:
-        return None
+    if images is None or is_url(images):
+        return images
     path = Path(images).resolve()
     if not path.is_file():
         return str(path)

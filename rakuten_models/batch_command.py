@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from rakuten_models.batch import (
+    ENGINES,
     BatchError,
     BatchMeasures,
     BatchProgress,
@@ -18,6 +19,7 @@ from rakuten_models.batch import (
     read_header,
     score_catalog,
 )
+from rakuten_models.batch_images import PICTURE_SECONDS
 from rakuten_models.batch_measures import LABEL_COLUMN
 from rakuten_models.batch_report import read_reference, report_files, report_text, write_report
 from rakuten_models.classifier import ProductClassifier
@@ -66,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress=None if options.quiet else show,
             spreadsheet_safe=options.spreadsheet_safe,
             overwrite=options.overwrite,
+            picture_seconds=options.picture_timeout,
+            engine=options.engine,
+            address=options.address,
+            workers=options.workers,
         )
     except KeyboardInterrupt:
         summary = None
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     label = options.label_column or header.columns.label
     if label is not None:
         try:
-            print(measures_text(evaluate_scored(options.output, label), label))
+            print(measures_text(evaluate_scored(summary.output, label), label))
         except BatchError as error:
             if options.label_column is not None:
                 raise
@@ -151,13 +157,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source",
         metavar="INPUT",
-        help="a .csv, .jsonl or .parquet file, a folder of them, or a glob in quotes",
+        help="a .csv, .jsonl or .parquet file, a folder of them, or a glob in quotes; or a URL (s3, gs, hf, https)",
     )
     parser.add_argument(
         "output", metavar="OUTPUT", help="a name that ends in .csv, or a folder for Parquet parts"
     )
     parser.add_argument(
-        "--images", metavar="DIR|ZIP", help="the pictures; without it only texts are looked at"
+        "--images", metavar="DIR|ZIP|URL", help="the pictures; without it only texts are looked at"
+    )
+    parser.add_argument(
+        "--picture-timeout",
+        type=float,
+        default=PICTURE_SECONDS,
+        metavar="SECONDS",
+        help="that one picture under a URL may take (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="local", help="this process, or Ray (pip install .[scale])"
+    )
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster; default: one of this machine's own"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="of Ray; default: by the size of the cluster"
     )
     parser.add_argument(
         "--bundle", metavar="FOLDER|user/name", help="the models; default: as for rakuten_models.classify"

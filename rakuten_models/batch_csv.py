@@ -36,34 +36,44 @@ class Record(NamedTuple):
             dict, empty if the line could not be read.
         problem: Why it cannot be trusted, as a sentence; None if it can.
         size: About how many bytes it takes.
+        offset: The byte of the file it begins at.
     """
 
     line: int
     values: Any
     problem: str | None
     size: int
+    offset: int
 
 
 class Line(NamedTuple):
-    """One line: its number from 1, its text with what could not be decoded replaced, and what is wrong with it."""
+    """One line: its number from 1, its text with what could not be decoded replaced, what is wrong, its first byte."""
 
     number: int
     text: str
     problem: str | None
+    offset: int
 
 
 class Lines:
     """The lines of a file, decoded one by one; an iterator for `csv.reader` that lines can be given back to.
 
+    Args:
+        path: The file.
+        offset: The byte to begin at, where a line begins.
+        line: That line's number, from 1.
+
     Attributes:
         taken: The lines handed out since `begin_record`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0, line: int = 1) -> None:
         """Open the file."""
         self._stream = path.open("rb")
+        self._stream.seek(offset)
         self._given_back: deque[Line] = deque()
-        self._number = 0
+        self._number = line - 1
+        self._offset = offset
         self.taken: list[Line] = []
 
     def __enter__(self) -> Lines:
@@ -101,21 +111,24 @@ class Lines:
         if not content:
             return None
         self._number += 1
+        offset = self._offset
+        self._offset += len(content)
         if self._number == 1:
             content = content.removeprefix(b"\xef\xbb\xbf")
         if len(content) > LONGEST_LINE:
             while content and not content.endswith(b"\n"):
                 content = self._stream.readline(LONGEST_LINE)
+                self._offset += len(content)
             problem = f"Line {self._number} is longer than {LONGEST_LINE // 1_000_000} MB; shorten its texts."
-            return Line(self._number, "", problem)
+            return Line(self._number, "", problem, offset)
         try:
-            return Line(self._number, content.decode("utf-8"), None)
+            return Line(self._number, content.decode("utf-8"), None, offset)
         except UnicodeDecodeError as error:
             byte = content[error.start]
             problem = (
                 f"Line {self._number} holds the byte 0x{byte:02X}, which is no UTF-8; save the file as UTF-8."
             )
-            return Line(self._number, content.decode("utf-8", "replace"), problem)
+            return Line(self._number, content.decode("utf-8", "replace"), problem, offset)
 
 
 def csv_header(path: Path) -> tuple[list[str], str]:
@@ -166,18 +179,22 @@ def _raise_field_limit() -> None:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE * 2))
 
 
-def csv_records(path: Path, names: list[str], delimiter: str) -> Iterator[Record]:
+def csv_records(
+    path: Path, names: list[str], delimiter: str, offset: int = 0, line: int = 1
+) -> Iterator[Record]:
     """The records after the header, in order.
 
     Args:
         path: The file.
         names: From `csv_header`.
         delimiter: From `csv_header`.
+        offset: The byte where a record begins, to begin with that one; 0: behind the header.
+        line: That record's line.
     """
     _raise_field_limit()
-    with Lines(path) as lines:
+    with Lines(path, offset, line) as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        header_seen = False
+        header_seen = offset > 0
         while True:
             lines.begin_record()
             try:
@@ -225,7 +242,7 @@ def _record(taken: list[Line], fields: list[str], names: list[str], problem: str
             "correct its commas and quotation marks."
         )
         fields = [*fields[: len(names)], *[None] * (len(names) - len(fields))]
-    return Record(taken[0].number, fields, problem, size)
+    return Record(taken[0].number, fields, problem, size, taken[0].offset)
 
 
 def _fields_of(text: str, delimiter: str) -> list[str]:

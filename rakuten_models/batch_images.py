@@ -1,19 +1,24 @@
-"""Finds a catalog's pictures in a folder or a ZIP file, and never reads anything outside of it.
+"""Finds a catalog's pictures in a folder, a ZIP file or under a URL, and never reads anything outside of it.
 
 A row names its picture (a file name, or a path within the folder), or has the challenge's two numbers, whose
 picture is image_<imageid>_product_<productid>.jpg. A ZIP is read where it lies: nothing is unpacked, no member's
-name ever becomes a path on the disk, and a member that would grow beyond a limit is refused.
+name ever becomes a path on the disk, and a member that would grow beyond a limit is refused. A picture under a URL
+(s3, gs, hf, https, ...) has a time limit, so that a server which does not answer holds up no other row.
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
+import queue
 import re
+import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from rakuten_models.batch_csv import BatchError
+from rakuten_models.batch_places import is_url, path_of
 from rakuten_models.product import ProductError
 
 # One picture as a file; a product photo has a hundredth of it.
@@ -23,8 +28,15 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NUMBER = re.compile(r"\w{1,40}")
 
 
+# Until a picture under a URL has arrived, in seconds.
+PICTURE_SECONDS = 30.0
+
+
 class FolderPictures:
     """The pictures of a folder and of the folders in it."""
+
+    # How many rows' pictures are worth reading at a time by one thread.
+    ahead = 1
 
     def __init__(self, folder: Path) -> None:
         """Only the path is kept; each picture is looked up when its row comes."""
@@ -69,14 +81,16 @@ class FolderPictures:
 class ZipPictures:
     """The pictures of a ZIP file, read into memory one by one. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
+    ahead = 1
+
+    def __init__(self, path: Any) -> None:
         """Read the list of members.
 
         Raises:
             BatchError: The file is no ZIP.
         """
         try:
-            self._archive = zipfile.ZipFile(path)
+            self._archive = zipfile.ZipFile(path.open("rb") if is_url(path) else path)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
             raise BatchError(
                 f"{path} cannot be read as a ZIP file ({error}); pack the pictures again."
@@ -139,13 +153,102 @@ class ZipPictures:
         return content
 
 
-def open_pictures(source: str | os.PathLike[str]) -> FolderPictures | ZipPictures:
-    """The pictures of a folder or a ZIP file.
+class UrlPictures:
+    """The pictures under a URL, read into memory one by one. Safe to use from several threads."""
+
+    # Most of the time is spent waiting for the server.
+    ahead = 16
+
+    def __init__(self, folder: Any, seconds: float) -> None:
+        """Nothing is asked of the server yet.
+
+        Args:
+            folder: From `path_of`.
+            seconds: That one picture may take.
+        """
+        self._files = folder.fs
+        self._root = folder.path.rstrip("/")
+        self._seconds = seconds
+
+    def named(self, name: str) -> bytes:
+        """The file of the picture that a row names.
+
+        Args:
+            name: As in the catalog; where there is no such path, the file name alone is tried.
+
+        Raises:
+            ProductError: It is not there, too large, did not arrive in time, or cannot be had.
+        """
+        relative = _checked_name(name)
+        if relative.startswith("/"):
+            raise ProductError(_leads_out(name))
+        for each in dict.fromkeys((relative, posixpath.basename(relative))):
+            content = self._read(each, name)
+            if content is not None:
+                return content
+        raise ProductError(f"The picture {name!r} is not in the images folder; check the path.")
+
+    def by_numbers(self, imageid: str, productid: str) -> bytes | None:
+        """The file of the challenge's picture of a product; None if there is none.
+
+        Raises:
+            ProductError: It is too large, did not arrive in time, or cannot be had.
+        """
+        name = _numbered_name(imageid, productid)
+        return self._read(name, name) if name else None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _read(self, relative: str, name: str) -> bytes | None:
+        """A file's bytes, None if it is not there."""
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def read() -> None:
+            try:
+                answers.put(self._files.cat_file(f"{self._root}/{relative}", start=0, end=LARGEST_MEMBER + 1))
+            # Every kind of server has errors of its own; whatever it is, the row gets the reason.
+            except Exception as error:
+                answers.put(error)
+
+        # A read that hangs cannot be stopped, only left behind: a thread of a pool would be lost to the pool.
+        threading.Thread(target=read, daemon=True, name="picture").start()
+        try:
+            answer = answers.get(timeout=self._seconds)
+        except queue.Empty:
+            raise ProductError(
+                f"The picture {name!r} did not arrive within {self._seconds:g} s; score the row again later, or give "
+                "it longer."
+            ) from None
+        if isinstance(answer, FileNotFoundError):
+            return None
+        if isinstance(answer, Exception):
+            reason = " ".join(str(answer).split()) or type(answer).__name__
+            raise ProductError(
+                f"The picture {name!r} cannot be fetched ({reason}); check the URL and your access."
+            )
+        if len(answer) > LARGEST_MEMBER:
+            raise ProductError(
+                f"The picture {name!r} has more than {LARGEST_MEMBER // 1_000_000} MB; make it smaller."
+            )
+        return answer
+
+
+def open_pictures(
+    source: str | os.PathLike[str], seconds: float = PICTURE_SECONDS
+) -> FolderPictures | ZipPictures | UrlPictures:
+    """The pictures of a folder or a ZIP file, or those under a URL.
+
+    Args:
+        source: Where they are.
+        seconds: That one picture under a URL may take.
 
     Raises:
         BatchError: There is no such folder or file, or the file is no ZIP.
     """
-    path = Path(source)
+    path = path_of(source)
+    if is_url(path) and path.suffix.lower() != ".zip":
+        return UrlPictures(path, seconds)
     if path.is_dir():
         return FolderPictures(path)
     if path.is_file():

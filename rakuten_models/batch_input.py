@@ -1,44 +1,37 @@
 """A catalog's files as tables: finds them and reads them in chunks of bounded size.
 
 A source is a CSV, JSON Lines or Parquet file, a folder of such files (all of one kind, in the order of their
-names), or a glob. The challenge's own folder stands for its X file. A CSV's values are text and stay exactly as
-they are; the values of JSON Lines become strings, integers, floats or booleans where a whole column agrees, else
-JSON text; Parquet's types stay.
+names), or a glob; local, or under a URL that fsspec knows. The challenge's own folder stands for its X file. A CSV's
+values are text and stay exactly as they are; the values of JSON Lines become strings, integers, floats or booleans
+where a whole column agrees, else JSON text; Parquet's types stay.
+
+A chunk is found either one after the other (`CatalogSource.chunks`) or by itself, by whoever is to work on it
+(`CatalogSource.plan` and `CatalogSource.read`): both ways give the same tables.
 """
 
 from __future__ import annotations
 
-import glob
+import bisect
 import itertools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
-import pyarrow.parquet
 
 from rakuten_models.batch_columns import Columns, recognise_columns
 from rakuten_models.batch_csv import MOST_COLUMNS, BatchError, Record, csv_header, csv_records
 from rakuten_models.batch_json import json_kind, json_records, json_type, json_value
+from rakuten_models.batch_parquet import open_parquet, rows_of_chunk, rows_of_groups, tables_from
+from rakuten_models.batch_places import CHALLENGE_FILES, find_files, is_url, kind_of, path_of, url_facts
 from rakuten_models.bundle import file_facts
 
 # In a chunk's table, beside the file's own columns: why a row cannot be trusted, null if it can.
 PROBLEM_COLUMN = "__row_problem__"
 # A chunk ends early where its rows take more memory than this.
 CHUNK_BYTES = 64_000_000
-CHALLENGE_FILES = ("X_train_update.csv", "X_test_update.csv")
-
-_FORMATS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".parquet": "parquet",
-}
-_EXPECTED = "a .csv, .jsonl or .parquet file, a folder of them, or a glob"
 
 
 class Header(NamedTuple):
@@ -46,6 +39,24 @@ class Header(NamedTuple):
 
     names: list[str]
     columns: Columns
+
+
+class Chunk(NamedTuple):
+    """Where one chunk of a catalog lies.
+
+    Attributes:
+        file: The file's number, from 0.
+        row: The file's row that it begins with, from 0.
+        rows: How many rows it has.
+        start: What a reader begins at: the byte of the row in a text file, the row group of a Parquet file.
+        line: The line of that byte, from 1; 0 for Parquet.
+    """
+
+    file: int
+    row: int
+    rows: int
+    start: int
+    line: int
 
 
 def read_header(source: str | os.PathLike[str]) -> Header:
@@ -77,10 +88,10 @@ class CatalogSource:
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         """Find the files and read their headers."""
-        self.files = _find_files(source)
-        path = Path(source)
+        self.files = find_files(source)
+        path = path_of(source)
         self.folder = path if path.is_dir() and self.files[0].name not in CHALLENGE_FILES else None
-        kinds = {_FORMATS[file.suffix.lower()] for file in self.files}
+        kinds = {kind_of(file) for file in self.files}
         if len(kinds) > 1:
             raise BatchError(
                 f"{source} holds files of several kinds ({', '.join(sorted(kinds))}); give those of one kind."
@@ -88,6 +99,7 @@ class CatalogSource:
         self.kind = kinds.pop()
         self._delimiters: dict[Path, str] = {}
         self._json_rows: dict[Path, int] = {}
+        self._group_rows: dict[Path, list[int]] = {}
         self.schema = {"csv": self._csv_schema, "json": self._json_schema, "parquet": self._parquet_schema}[
             self.kind
         ]()
@@ -101,7 +113,7 @@ class CatalogSource:
     def rows_by_file(self) -> dict[Path, int]:
         """The number of rows of every file; a bad row is a row."""
         if self.kind == "parquet":
-            return {file: _open_parquet(file).metadata.num_rows for file in self.files}
+            return {file: sum(self._group_rows[file]) for file in self.files}
         return self._json_rows or {file: sum(1 for _ in self._records(file)) for file in self.files}
 
     @property
@@ -111,7 +123,10 @@ class CatalogSource:
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """[{"name", "size", "sha256"}] of the files: the same catalog elsewhere is the same catalog."""
-        return [{"name": file.name, **file_facts(file)} for file in self.files]
+        return [
+            {"name": file.name, **(url_facts(file) if is_url(file) else file_facts(file))}
+            for file in self.files
+        ]
 
     def chunks(self, chunk_rows: int, skip: int = 0) -> Iterator[pyarrow.Table]:
         """The rows in tables, in order; a table never holds rows of two files.
@@ -123,15 +138,70 @@ class CatalogSource:
         Yields:
             Tables with `schema`, and PROBLEM_COLUMN (string) after it.
         """
-        schema = self.schema.append(pyarrow.field(PROBLEM_COLUMN, pyarrow.string()))
         for file in self.files:
             rows = self.rows_by_file[file]
             if skip >= rows:
                 skip -= rows
                 continue
-            read = self._parquet_chunks if self.kind == "parquet" else self._text_chunks
-            yield from read(file, schema, chunk_rows, skip)
+            if self.kind == "parquet":
+                with open_parquet(file) as content:
+                    size = rows_of_chunk(content, chunk_rows, CHUNK_BYTES)
+                    yield from map(self._unproblematic, tables_from(content, self.schema, size, skip))
+            else:
+                records = itertools.islice(self._records(file), skip, None)
+                yield from map(self._table, _held(records, chunk_rows))
             skip = 0
+
+    def plan(self, chunk_rows: int) -> list[Chunk]:
+        """Where the tables of `chunks` lie; text files are read once for it."""
+        found = []
+        for number, file in enumerate(self.files):
+            row = 0
+            if self.kind == "parquet":
+                with open_parquet(file) as content:
+                    size = rows_of_chunk(content, chunk_rows, CHUNK_BYTES)
+                rows = self.rows_by_file[file]
+                ends = list(itertools.accumulate(self._group_rows[file]))
+                for row in range(0, rows, size):
+                    found.append(Chunk(number, row, min(size, rows - row), bisect.bisect(ends, row), 0))
+                continue
+            for records in _held(self._records(file), chunk_rows):
+                found.append(Chunk(number, row, len(records), records[0].offset, records[0].line))
+                row += len(records)
+        return found
+
+    def read(self, chunks: Sequence[Chunk]) -> Iterator[pyarrow.Table]:
+        """The tables of some consecutive chunks of one file, from where the first of them lies.
+
+        Raises:
+            BatchError: The file cannot be read, or is not as it was when `plan` was made.
+        """
+        first = chunks[0]
+        file = self.files[first.file]
+        try:
+            if self.kind == "parquet":
+                with open_parquet(file) as content:
+                    tables = tables_from(content, self.schema, first.rows, first.row)
+                    yield from self._as_planned(map(self._unproblematic, tables), chunks)
+            else:
+                records = self._records(file, first.start if first.row else 0, first.line if first.row else 1)
+                tables = (self._table(list(itertools.islice(records, chunk.rows))) for chunk in chunks)
+                yield from self._as_planned(tables, chunks)
+        except OSError as error:
+            raise BatchError(
+                f"{file} cannot be read ({error}); put the catalog where every worker can read it."
+            ) from error
+
+    def _as_planned(
+        self, tables: Iterator[pyarrow.Table], chunks: Sequence[Chunk]
+    ) -> Iterator[pyarrow.Table]:
+        for chunk in chunks:
+            table = next(tables, None)
+            if table is None or len(table) != chunk.rows:
+                raise BatchError(
+                    f"{self.files[chunk.file]} was changed while it was scored; score it again with another output."
+                )
+            yield table
 
     def lines_of(self, rows: Collection[int]) -> dict[int, int]:
         """Where rows begin in their file: row number to line, both from 1; {} for Parquet, which has no lines."""
@@ -141,28 +211,17 @@ class CatalogSource:
         first_rows = enumerate(itertools.islice(records, max(rows)), start=1)
         return {number: record.line for number, record in first_rows if number in rows}
 
-    def _records(self, file: Path) -> Iterator[Record]:
+    def _records(self, file: Path, offset: int = 0, line: int = 1) -> Iterator[Record]:
         if self.kind == "json":
-            return json_records(file)
-        return csv_records(file, self.names, self._delimiters[file])
+            return json_records(file, offset, line)
+        return csv_records(file, self.names, self._delimiters[file], offset, line)
 
-    def _text_chunks(
-        self, file: Path, schema: pyarrow.Schema, chunk_rows: int, skip: int
-    ) -> Iterator[pyarrow.Table]:
-        held: list[Record] = []
-        size = 0
-        for number, record in enumerate(self._records(file)):
-            if number < skip:
-                continue
-            held.append(record)
-            size += record.size
-            if len(held) >= chunk_rows or size >= CHUNK_BYTES:
-                yield self._table(held, schema)
-                held, size = [], 0
-        if held:
-            yield self._table(held, schema)
+    @property
+    def _with_problem(self) -> pyarrow.Schema:
+        return self.schema.append(pyarrow.field(PROBLEM_COLUMN, pyarrow.string()))
 
-    def _table(self, records: list[Record], schema: pyarrow.Schema) -> pyarrow.Table:
+    def _table(self, records: list[Record]) -> pyarrow.Table:
+        schema = self._with_problem
         if self.kind == "csv":
             values = list(zip(*(record.values for record in records), strict=True))
         else:
@@ -174,29 +233,16 @@ class CatalogSource:
         arrays = [pyarrow.array(each, field.type) for each, field in zip(columns, schema, strict=True)]
         return pyarrow.Table.from_arrays(arrays, schema=schema)
 
-    def _parquet_chunks(
-        self, file: Path, schema: pyarrow.Schema, chunk_rows: int, skip: int
-    ) -> Iterator[pyarrow.Table]:
-        try:
-            with _open_parquet(file) as content:
-                groups = [content.metadata.row_group(group) for group in range(content.num_row_groups)]
-                size = sum(group.total_byte_size for group in groups) / max(1, content.metadata.num_rows)
-                chunk_rows = max(1, min(chunk_rows, int(CHUNK_BYTES / max(1.0, size))))
-                first = 0
-                while first < len(groups) and skip >= groups[first].num_rows:
-                    skip -= groups[first].num_rows
-                    first += 1
-                batches = content.iter_batches(chunk_rows, row_groups=range(first, len(groups)))
-                yield from _even_tables(batches, self.schema, schema, chunk_rows, skip)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise _unreadable_parquet(file, error) from error
+    def _unproblematic(self, table: pyarrow.Table) -> pyarrow.Table:
+        nothing = pyarrow.nulls(len(table), pyarrow.string())
+        return pyarrow.Table.from_arrays([*table.columns, nothing], schema=self._with_problem)
 
     def _csv_schema(self) -> pyarrow.Schema:
         names: list[str] | None = None
         for file in self.files:
             found, self._delimiters[file] = csv_header(file)
             if names is not None and found != names:
-                raise _different_columns(file, self.files[0])
+                raise _different_columns(file, found, self.files[0], names)
             names = found
         return pyarrow.schema([(name, pyarrow.string()) for name in names or ()])
 
@@ -222,83 +268,45 @@ class CatalogSource:
     def _parquet_schema(self) -> pyarrow.Schema:
         schema: pyarrow.Schema | None = None
         for file in self.files:
-            with _open_parquet(file) as content:
+            with open_parquet(file) as content:
                 found = content.schema_arrow
+                self._group_rows[file] = rows_of_groups(content)
             if schema is not None and not found.equals(schema):
-                raise _different_columns(file, self.files[0])
+                raise _different_columns(file, _typed(found), self.files[0], _typed(schema))
             schema = schema or found
         if len(set(schema.names)) < len(schema.names):
             raise BatchError(f"{self.files[0]} has a column twice; give every column a name of its own.")
         return schema
 
 
-def _find_files(source: str | os.PathLike[str]) -> tuple[Path, ...]:
-    path = Path(source)
-    if path.is_file():
-        if path.suffix.lower() not in _FORMATS:
-            raise BatchError(f"{path} is no catalog; expected {_EXPECTED}.")
-        return (path,)
-    if path.is_dir():
-        challenge = next((path / name for name in CHALLENGE_FILES if (path / name).is_file()), None)
-        found = [challenge] if challenge else list(path.iterdir())
-    elif glob.has_magic(str(source)):
-        found = [Path(each) for each in glob.glob(str(source), recursive=True)]
-    else:
-        raise BatchError(f"{path} does not exist; expected {_EXPECTED}.")
-    # Hidden files, and those with an underscore in front, are notes that programs leave beside the parts.
-    files = sorted(
-        file
-        for file in found
-        if file.suffix.lower() in _FORMATS and not file.name.startswith((".", "_")) and file.is_file()
-    )
-    if not files:
-        raise BatchError(f"{source} holds no catalog; expected {_EXPECTED}.")
-    return tuple(files)
-
-
-def _different_columns(file: Path, first: Path) -> BatchError:
-    return BatchError(f"{file} has other columns than {first.name}; give files with the same columns.")
-
-
-def _open_parquet(file: Path) -> pyarrow.parquet.ParquetFile:
-    try:
-        return pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable_parquet(file, error) from error
-
-
-def _unreadable_parquet(file: Path, error: Exception) -> BatchError:
-    return BatchError(f"{file} is no readable Parquet file ({' '.join(str(error).split())}); write it again.")
-
-
-def _even_tables(
-    batches: Iterator[pyarrow.RecordBatch],
-    schema: pyarrow.Schema,
-    with_problem: pyarrow.Schema,
-    chunk_rows: int,
-    skip: int,
-) -> Iterator[pyarrow.Table]:
-    """Tables of exactly `chunk_rows` rows: where a reader cuts its batches must not show in the output."""
-
-    def table(parts: list[pyarrow.RecordBatch]) -> pyarrow.Table:
-        whole = pyarrow.Table.from_batches(parts, schema)
-        return pyarrow.Table.from_arrays(
-            [*whole.columns, pyarrow.nulls(len(whole), pyarrow.string())], schema=with_problem
-        )
-
-    held: list[pyarrow.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        if skip:
-            skipped = min(skip, len(batch))
-            batch, skip = batch.slice(skipped), skip - skipped
-        while len(batch):
-            part = batch.slice(0, chunk_rows - count)
-            batch = batch.slice(len(part))
-            held.append(part)
-            count += len(part)
-            if count == chunk_rows:
-                yield table(held)
-                held, count = [], 0
+def _held(records: Iterator[Record], chunk_rows: int) -> Iterator[list[Record]]:
+    """The records of one chunk after the other."""
+    held: list[Record] = []
+    size = 0
+    for record in records:
+        held.append(record)
+        size += record.size
+        if len(held) >= chunk_rows or size >= CHUNK_BYTES:
+            yield held
+            held, size = [], 0
     if held:
-        yield table(held)
+        yield held
+
+
+def _typed(schema: pyarrow.Schema) -> list[str]:
+    return [f"{field.name}: {field.type}" for field in schema]
+
+
+def _different_columns(file: Path, found: Sequence[str], first: Path, expected: Sequence[str]) -> BatchError:
+    """What one file has that another has not: names, with their types where files have them."""
+    missing = [each for each in expected if each not in found]
+    more = [each for each in found if each not in expected]
+    said = [
+        f"{words} {', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}"
+        for words, names in (("without", missing), ("with", more))
+        if names
+    ]
+    how = " and ".join(said) or "in another order"
+    return BatchError(
+        f"{file} has other columns than {first.name} ({how}); give files with the same columns."
+    )

@@ -15,15 +15,15 @@ from rakuten_models.batch_csv import Line, Lines, Record
 _LARGEST_EXACT_FLOAT = 2**53
 
 
-def json_records(path: Path) -> Iterator[Record]:
-    """The records of a JSON Lines file: one object a line."""
-    with Lines(path) as lines:
+def json_records(path: Path, offset: int = 0, line: int = 1) -> Iterator[Record]:
+    """The records of a JSON Lines file, one object a line; from a byte on where the line of that number begins."""
+    with Lines(path, offset, line) as lines:
         for text in lines:
-            line = lines.taken[-1]
+            taken = lines.taken[-1]
             lines.begin_record()
-            if text.strip() or line.problem:
-                value, problem = _json_object(line)
-                yield Record(line.number, value, line.problem or problem, len(text))
+            if text.strip() or taken.problem:
+                value, problem = _json_object(taken)
+                yield Record(taken.number, value, taken.problem or problem, len(text), taken.offset)
 
 
 def _json_object(line: Line) -> tuple[dict[str, Any], str | None]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
@@ -40,27 +41,30 @@ _STATE_FORMAT = 1
 _STATE_KEYS = {"identity", "finished", "chunks", "rows", "bytes", "counts", "replaces"}
 
 
+class Form(NamedTuple):
+    """What an output is made of: CSV lines or Parquet parts; `safe` as `spreadsheet_safe_cell`, in a CSV only."""
+
+    csv: bool
+    safe: bool = False
+
+
 class ScoredOutput:
     """The output of one run.
 
     Args:
         path: A file whose name ends in .csv, or a folder for Parquet parts.
         identity: What the output depends on: plain values, compared with those of an earlier run.
-        spreadsheet_safe: See `spreadsheet_safe_cell`; for a CSV file only.
 
     Attributes:
         path: As given.
         state: A dict with the keys of _STATE_KEYS and the format; None before `open`.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], identity: Mapping[str, Any], *, spreadsheet_safe: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
         """Only the names of the files are found; nothing is written."""
         self.path = Path(path)
         self.state: dict[str, Any] | None = None
         self._identity = json.loads(json.dumps(identity))
-        self._safe = spreadsheet_safe
         self._csv = is_csv(path)
         self._state_path = state_path(path)
         # Nobody takes a file with such a name for a finished catalog.
@@ -106,16 +110,15 @@ class ScoredOutput:
             self._clear()
             yield self.state
 
-    def append(self, table: pyarrow.Table, counts: Mapping[str, Any]) -> None:
+    def append(self, content: bytes, rows: int, counts: Mapping[str, Any]) -> None:
         """Write one chunk, so that it stays whatever happens next.
 
         Args:
-            table: Its scored rows.
+            content: Its scored rows, from `encoded`.
+            rows: How many they are.
             counts: Plain values about all rows up to here, kept in the state.
         """
         if self._csv:
-            content = b"" if self.state["bytes"] else self._csv_lines([table.column_names])
-            content += self._csv_lines(table.to_pydict().values(), transposed=True)
             with self._partial.open("r+b" if self._partial.exists() else "xb") as stream:
                 # A kill may have come between this chunk and the state.
                 stream.truncate(self.state["bytes"])
@@ -125,9 +128,9 @@ class ScoredOutput:
             self.state["bytes"] += len(content)
         else:
             with replaced_file(self.path / _part_name(self.state["chunks"])) as stream:
-                pyarrow.parquet.write_table(table, stream, compression="zstd")
+                stream.write(content)
         self.state["chunks"] += 1
-        self.state["rows"] += len(table)
+        self.state["rows"] += rows
         self.state["counts"] = dict(counts)
         self._write_state()
 
@@ -141,17 +144,6 @@ class ScoredOutput:
         if self._csv and self._partial.exists():
             os.replace(self._partial, self.path)
             sync_folder(self.path.parent)
-
-    def _csv_lines(self, rows: Any, *, transposed: bool = False) -> bytes:
-        lines = io.StringIO()
-        for row in zip(*rows, strict=True) if transposed else rows:
-            lines.write(",".join(self._csv_cell(value) for value in row))
-            lines.write("\n")
-        return lines.getvalue().encode("utf-8")
-
-    def _csv_cell(self, value: Any) -> str:
-        text = cell_text(value)
-        return csv_cell(spreadsheet_safe_cell(text) if self._safe else text)
 
     def _earlier_state(self, overwrite: bool) -> dict[str, Any] | None:
         """The state of a run to be taken up, or None to begin."""
@@ -230,6 +222,27 @@ class ScoredOutput:
             finally:
                 with contextlib.suppress(OSError):
                     lock.unlink()
+
+
+def encoded(table: pyarrow.Table, form: Form, *, first: bool) -> bytes:
+    """A chunk as it stands in an output: the same bytes whoever makes them, and where.
+
+    Args:
+        table: Its scored rows.
+        form: Of the output.
+        first: Whether it is the first chunk, which begins with a CSV file's header.
+    """
+    if not form.csv:
+        part = io.BytesIO()
+        pyarrow.parquet.write_table(table, part, compression="zstd")
+        return part.getvalue()
+    header = [table.column_names] if first else []
+    lines = io.StringIO()
+    for row in itertools.chain(header, zip(*table.to_pydict().values(), strict=True)):
+        texts = map(cell_text, row)
+        lines.write(",".join(csv_cell(spreadsheet_safe_cell(text) if form.safe else text) for text in texts))
+        lines.write("\n")
+    return lines.getvalue().encode("utf-8")
 
 
 def is_csv(path: str | os.PathLike[str]) -> bool:

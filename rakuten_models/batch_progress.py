@@ -29,6 +29,8 @@ _REASONS = (
     (r"leads out of", "the picture's path leads out of the images folder"),
     (r"is a URL", "the picture is a URL"),
     (r"make it smaller", "the picture is too large"),
+    (r"did not arrive within", "the picture did not arrive in time"),
+    (r"cannot be fetched", "the picture cannot be fetched"),
     (r"^The picture", "the picture cannot be read"),
 )
 _OTHER = "another reason"
@@ -150,6 +152,15 @@ class Counts:
             self._categories[code] += 1
             if error is not None:
                 self._pictures[reason_of(error)] += 1
+
+    def include(self, other: Mapping[str, Any]) -> None:
+        """Add the `to_json` of other rows."""
+        more = Counts(other)
+        self._scored += more._scored
+        self._to_review += more._to_review
+        self._failed.update(more._failed)
+        self._pictures.update(more._pictures)
+        self._categories.update(more._categories)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the state file."""

@@ -8,8 +8,9 @@ out Arrow tables can run it. The columns it adds begin with `predicted_`; a cata
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,13 @@ import pyarrow
 
 from rakuten_models.batch_columns import Columns, has_pictures
 from rakuten_models.batch_csv import BatchError
-from rakuten_models.batch_images import FolderPictures, ZipPictures, open_pictures
+from rakuten_models.batch_images import (
+    PICTURE_SECONDS,
+    FolderPictures,
+    UrlPictures,
+    ZipPictures,
+    open_pictures,
+)
 from rakuten_models.batch_input import PROBLEM_COLUMN
 from rakuten_models.bundle import CONFIG_FILE, file_facts
 from rakuten_models.classifier import CHUNK, ProductClassifier
@@ -39,15 +46,17 @@ class ScoreSettings:
 
     Attributes:
         columns: Which column is what.
-        images: The pictures' folder or ZIP file; None: their names are not looked at.
+        images: The pictures' folder, ZIP file or URL; None: their names are not looked at.
         top: How many of the most probable categories are written for each row, at least 1.
         prefix: Of the added columns, from `free_prefix`.
+        picture_seconds: That one picture under a URL may take.
     """
 
     columns: Columns
     images: str | None = None
     top: int = 3
     prefix: str = "predicted_"
+    picture_seconds: float = PICTURE_SECONDS
 
 
 def added_fields(settings: ScoreSettings) -> list[pyarrow.Field]:
@@ -117,14 +126,14 @@ class TableScorer:
         self._classifier = classifier
         self._settings = settings
         self._bundle = bundle_name(classifier)
-        self._pictures: FolderPictures | ZipPictures | None = None
+        self._pictures: FolderPictures | ZipPictures | UrlPictures | None = None
         if settings.images is not None:
             if not has_pictures(settings.columns):
                 raise BatchError(
                     f"No column says which of the pictures in {settings.images} belongs to a row; name the column with "
                     "the file names, or have imageid and productid."
                 )
-            self._pictures = open_pictures(settings.images)
+            self._pictures = open_pictures(settings.images, settings.picture_seconds)
         # While one group of rows is in a model, the texts of the next are cleaned and its pictures read.
         self._threads = ThreadPoolExecutor(min(8, usable_cores()), thread_name_prefix="batch")
 
@@ -198,8 +207,9 @@ class TableScorer:
         held: list[Product] = []
         errors: list[str | None] = []
         size = 0
-        for row, problem in enumerate(problems):
-            image, error = (None, problem) if problem else self._picture(*pictures[row])
+        for row, (problem, (image, error)) in enumerate(
+            zip(problems, self._read_pictures(pictures, problems), strict=True)
+        ):
             held.append(Product() if problem else Product(designations[row], descriptions[row], image))
             errors.append(error)
             size += len(image) if isinstance(image, bytes) else 0
@@ -244,6 +254,27 @@ class TableScorer:
             images = table.column(columns.image).to_pylist()
         numbers = [self._texts(table, name) for name in (columns.imageid, columns.productid)]
         return list(zip(images, *numbers, strict=True))
+
+    def _read_pictures(
+        self, pictures: Sequence[tuple[Any, str, str]], problems: Sequence[str | None]
+    ) -> Iterator[tuple[Any, str | None]]:
+        """`_picture` of each row in order, or its problem; some at a time where that is worth it."""
+
+        def read(row: int) -> tuple[Any, str | None]:
+            return (None, problems[row]) if problems[row] else self._picture(*pictures[row])
+
+        ahead = self._pictures.ahead if self._pictures is not None else 1
+        if ahead == 1:
+            yield from map(read, range(len(pictures)))
+            return
+        with ThreadPoolExecutor(ahead, thread_name_prefix="pictures") as threads:
+            waiting: deque[Future[tuple[Any, str | None]]] = deque()
+            for row in range(len(pictures)):
+                waiting.append(threads.submit(read, row))
+                if len(waiting) == ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def _picture(self, value: Any, imageid: str, productid: str) -> tuple[Any, str | None]:
         """A row's picture as `Product.image` takes it, or None; and why it cannot be had."""

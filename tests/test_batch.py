@@ -35,6 +35,7 @@ from rakuten_models.batch_input import CatalogSource
 from rakuten_models.batch_progress import reason_of
 from rakuten_models.command_line import run_command
 from tests.app_server import BUNDLE_VARIABLES, REPOSITORY_ROOT, app_environment
+from tests.hub_server import HubServer, client_points_at
 from tests.tiny_catalog import write_tiny_catalog
 
 ADDED = ["prdtypecode", "category", "probability", "decision", "image_weight"]
@@ -627,3 +628,30 @@ def test_python_dash_m_runs(tmp_path):
     )
     assert "3 rows: 3 scored" in done.stdout
     assert batch_module.__all__
+
+
+def test_a_bundle_on_a_hub_at_a_revision_is_named_in_every_row(starter, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    source = repeated_csv(tmp_path / "in.csv", 30)
+    with HubServer() as server, client_points_at(server, monkeypatch):
+        first = starter.push_to_hub("anna/model", tag="v1", token=server.token)
+        changed = shutil.copytree(starter.folder, tmp_path / "changed")
+        config = json.loads((changed / "config.json").read_text(encoding="utf-8"))
+        config["training"]["remark"] = "trained again"
+        (changed / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        second = ProductClassifier(changed).push_to_hub("anna/model", token=server.token)
+        assert first != second
+        command = [str(source), "--bundle", "anna/model", "--quiet"]
+        for name, revision, expected in (
+            ("tag", ["--revision", "v1"], first),
+            ("commit", ["--revision", first], first),
+            ("newest", [], second),
+        ):
+            output = tmp_path / f"{name}.csv"
+            assert main([command[0], str(output), *command[1:], *revision]) == 0
+            assert {row["predicted_bundle"] for row in read_csv(output)} == {expected}
+            assert f"Bundle: anna/model at {expected}" in capsys.readouterr().out
+        with pytest.raises(BatchError, match="holds the scores of another bundle"):
+            main([command[0], str(tmp_path / "tag.csv"), *command[1:]])
+        assert run_command(main, [command[0], str(tmp_path / "x"), *command[1:], "--revision", "v9"]) == 2
+        assert "has no revision 'v9'" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -2,13 +2,16 @@
 
 import itertools
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 
+import pandas
 import pytest
 
 from rakuten_models.page import EXAMPLES_FOLDER
-from tests.app_server import REPOSITORY_ROOT, running_app
+from tests.app_server import REPOSITORY_ROOT, app_environment, running_app
 
 README = (REPOSITORY_ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -60,6 +63,32 @@ def test_every_endpoint_answers_curl_as_shown(address, folder):
     done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.count("event: complete") == 3
     assert '"prdtypecode"' in done.stdout and '"heat_map": [[' in done.stdout and '"scored": 1' in done.stdout
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_large_catalog_is_scored_as_shown(folder, engine):
+    """The commands that need no cluster and no store of somebody's."""
+    if engine == "ray":
+        pytest.importorskip("ray", reason="needs requirements-scale.txt")
+    (folder / "parts").mkdir()
+    table = pandas.DataFrame({"designation": ["piscine tubulaire", "livre"], "image": ["pool.jpg", None]})
+    table.to_parquet(folder / "parts" / "1.parquet")
+    shutil.copytree(EXAMPLES_FOLDER, folder / "pictures")
+    lines = "".join(blocks("Catalogs larger than one machine", "sh")).splitlines()
+    commands = [line for line in lines if "rakuten_models.batch" in line and "://" not in line]
+    (command,) = [
+        line for line in commands if ("--engine ray" in line) == (engine == "ray") and "--address" not in line
+    ]
+    arguments = shlex.split(command, comments=True)
+    assert arguments[0] == ".venv/bin/python"
+    done = subprocess.run(
+        [sys.executable, *arguments[1:]],
+        capture_output=True,
+        text=True,
+        env=app_environment(PYTHONPATH=str(REPOSITORY_ROOT)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 rows: 2 scored" in done.stdout and "not scored, " not in done.stdout
 
 
 def test_every_file_that_is_named_is_there():
