@@ -29,7 +29,8 @@ _STAGES = (
     ("catalog ", "split"),
     ("grouped split", "tokenizer and start"),
     ("text model:", "picture keys and start"),
-    ("image model:", "fusion, calibration, bundle"),
+    ("image model:", "fusion and calibration"),
+    ("fusion model:", "bundle"),
     ("bundle:", "evaluation"),
 )
 # Where the run is killed: stage and share of its bar.
@@ -38,7 +39,8 @@ _KILLS = (
     ("texts", 0.5),
     ("text model", 0.5),
     ("pictures", 0.5),
-    ("fusion, calibration, bundle", 5.0),
+    ("fusion and calibration", 5.0),
+    ("evaluation", 60.0),
 )
 
 

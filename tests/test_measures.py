@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from training.measures import calibration, coverage, measure, paired_difference, place_in_band, weighted_f1
+from training.measures import (
+    calibration,
+    category_measures,
+    coverage,
+    measure,
+    paired_category_differences,
+    paired_difference,
+    place_in_band,
+    weighted_f1,
+)
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -183,3 +192,21 @@ def test_paired_difference():
     expected = weighted_f1(truth, predicted, len(CODES)) - weighted_f1(truth, worse, len(CODES))
     assert found["difference"] == pytest.approx(expected)
     assert 0 < found["low"] < found["difference"] < found["high"]
+
+
+def test_differences_of_every_category_with_their_intervals():
+    generator = np.random.default_rng(4)
+    truth = generator.integers(0, 3, 300)
+    # The first answer never names category 2; elsewhere both are right nine times in ten, on other rows.
+    first, second = (
+        np.where(generator.random(300) < 0.9, truth, generator.integers(0, 3, 300)) for _ in range(2)
+    )
+    first = np.where(first == 2, 0, first)
+    found = paired_category_differences(truth, first, second, 3, draws=200)
+    f1 = [
+        [values["f1"] for values in category_measures(truth, each, [0, 1, 2])[0].values()]
+        for each in (first, second)
+    ]
+    assert [each["difference"] for each in found] == pytest.approx(np.subtract(*f1).tolist())
+    assert found[2]["high"] < -0.8 and found[1]["low"] < 0 < found[1]["high"]
+    assert all(each["low"] <= each["difference"] <= each["high"] for each in found)

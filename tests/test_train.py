@@ -17,7 +17,7 @@ from rakuten_models.bundle import ALL_FILES, read_config
 from rakuten_models.command_line import run_command
 from tests.conftest import tiny_settings
 from tests.tiny_catalog import CATEGORY_WORDS, write_tiny_catalog
-from training import stages, train
+from training import kept_predictions, stages, train
 from training.catalog import read_catalog
 from training.progress import Progress
 from training.split import SplitSettings
@@ -202,3 +202,35 @@ def test_curves_are_written(tmp_path):
     assert list((tmp_path / "text").glob("events.out.tfevents.*"))
     assert progress.keras_callbacks("image")
     assert Progress(None).keras_callbacks("image") == []
+
+
+def test_a_run_that_is_killed_while_it_measures_goes_on_from_there(tmp_path, monkeypatch):
+    """No model is fitted again, no row that was answered is answered again, and the figures are the same."""
+    catalog = write_tiny_catalog(tmp_path / "catalog", categories=4, layout="csv")
+    settings = one_epoch(split=SplitSettings(validation_fraction=0.25, test_fraction=0.25, minimum_pairs=0))
+    settings = dataclasses.replace(settings, text=settings.text.fast())
+    whole = train.train_bundle(catalog, tmp_path / "whole", settings, backbone_weights=None, show=False)
+    output, predict, asked = tmp_path / "killed", ProductClassifier.predict, []
+
+    def counted(self, products):
+        # The self-check of three products is no evaluation.
+        if len(products) != 3:
+            if len(asked) == 1 and not (tmp_path / "resumed").exists():
+                raise KeyboardInterrupt
+            asked.append(len(products))
+        return predict(self, products)
+
+    monkeypatch.setattr(kept_predictions, "_BLOCK", 2)
+    monkeypatch.setattr(ProductClassifier, "predict", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_bundle(catalog, output, settings, backbone_weights=None, show=False)
+    (tmp_path / "resumed").touch()
+    for name in ("TextFitter", "fit_image_model"):
+        monkeypatch.setattr(stages, name, lambda *given, **named: pytest.fail("fitted again"))
+    monkeypatch.setattr(stages.Validation, "fit_answers", lambda *given: pytest.fail("fitted again"))
+    train.train_bundle(catalog, output, settings, backbone_weights=None, resume=True, show=False)
+    metrics = [json.loads((bundle / "metrics.json").read_text()) for bundle in (whole, output)]
+    assert sum(asked) == metrics[0]["served"]["rows"]
+    for section in ("text", "image", "fusion", "served", "reference"):
+        assert metrics[0][section] == metrics[1][section]
+    assert not (tmp_path / ".killed.training").exists()

@@ -45,17 +45,21 @@ from training.judged_rows import (
     select_rows,
     select_rows_of_both,
 )
+from training.kept_predictions import predict_in_blocks
 from training.measures import Measures, measure, paired_difference, predicted_category_index, weighted_f1
 from training.other_runs import check_same_rows, read_ablation, read_before, read_split_metrics
 from training.report import format_table, metrics_json, update_bundle, write_evaluation
 
 
-def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, judged: Judged | None = None, keep: Path | None = None
+) -> int:
     """Runs the command; see the module's text.
 
     Args:
         arguments: those of the command line if None.
         judged: what `select_rows` would find, where the caller has it already.
+        keep: a folder for the predictions, so that a call that was killed goes on; it belongs to these rows.
 
     Raises:
         RakutenModelsError: with the sentence to show.
@@ -85,7 +89,7 @@ def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -
     every_product = catalog.products()
     products = [every_product[position] for position in positions]
     started = time.perf_counter()
-    predictions = score_catalog(classifier, products, progress=show)
+    predictions = score_catalog(classifier, products, progress=show, keep=keep)
     seconds = time.perf_counter() - started
     metrics: dict[str, object] = {}
     metrics |= evaluate_predictions(predictions, category_index, categories, config.thresholds)
@@ -121,7 +125,10 @@ def main(arguments: Sequence[str] | None = None, judged: Judged | None = None) -
 
 
 def score_catalog(
-    classifier: ProductClassifier, products: Sequence[Product], progress: bool = False
+    classifier: ProductClassifier,
+    products: Sequence[Product],
+    progress: bool = False,
+    keep: Path | None = None,
 ) -> list[Prediction]:
     """Classifies products in portions, so that a bar can move.
 
@@ -129,12 +136,15 @@ def score_catalog(
         classifier: a loaded bundle.
         products: any mix of texts and pictures.
         progress: whether to show a bar with rate and time left on standard error.
+        keep: a folder for what is done, so that a call that was killed goes on; it belongs to these products.
 
     Returns:
         One prediction for each product, in the same order.
     """
     predictions: list[Prediction] = []
     with tqdm.tqdm(total=len(products), unit=" products", disable=not progress) as bar:
+        if keep is not None:
+            return predict_in_blocks(classifier, products, keep, lambda done: bar.update(done - bar.n))
         for start in range(0, len(products), CHUNK):
             predictions += classifier.predict(products[start : start + CHUNK])
             bar.update(len(predictions) - bar.n)

@@ -41,17 +41,20 @@ from training.progress import Progress
 from training.split import Split, SplitSettings
 from training.start_bundle import StartBundle
 from training.start_text import extended_tokenizer
-from training.validation import Validation
+from training.validation import Answers, Validation
 
 STATE_FILE = "state.json"
 # Rows with an own label, and logits for them from text models that did not see them.
 TEXT_ANSWERS_FILE = "text_answers.npz"
 # Rows, words and unfinished networks of the text stage.
 TEXT_FOLDER = "text"
+# What the finished bundle says of the test part.
+EVALUATION_FOLDER = "evaluation"
 TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0], TEXT_ANSWERS_FILE)
 # Validation rows whose picture can be read, and the image model's outputs for them.
 IMAGE_ANSWERS_FILE = "image_answers.npz"
 IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1], IMAGE_ANSWERS_FILE)
+FUSION_FILES = (KERAS_FILES[2], SERVING_MODEL_FILES[2])
 
 
 class TrainingError(RakutenModelsError):
@@ -181,7 +184,31 @@ class TrainingRun:
         """
         text_facts = self._stage("text", TEXT_FILES, self._fit_text)
         image_facts = self._stage("image", IMAGE_FILES, self._fit_image)
-        started = time.perf_counter()
+        fusion_facts = self._stage("fusion", FUSION_FILES, self._fit_fusion)
+        answers = Answers.from_json(fusion_facts["answers"])
+        if answers.fusion.note:
+            self._progress.say(answers.fusion.note)
+        training = {
+            **self._identity,
+            "seed": self.settings.seed,
+            "split": self._split.to_json(),
+            "validation_weighted_f1": answers.weighted_f1,
+            "text": text_facts,
+            "image": image_facts,
+            "fusion": {**asdict(answers.fusion), "seconds": fusion_facts["seconds"]},
+        }
+        config = BundleConfig(
+            categories=self._categories,
+            text=self.settings.text_input,
+            image=self.settings.image_input,
+            temperatures=answers.temperatures,
+            confidence_powers=answers.confidence_powers,
+            thresholds=answers.thresholds,
+            training=training,
+        )
+        return config
+
+    def _fit_fusion(self) -> dict[str, Any]:
         with numpy.load(self.folder / TEXT_ANSWERS_FILE) as file:
             text_rows, text_logits = file["rows"], file["logits"]
         with numpy.load(self.folder / IMAGE_ANSWERS_FILE) as file:
@@ -195,27 +222,12 @@ class TrainingRun:
             self.settings.seed,
             self._start and self._start.gate(len(self._categories)),
         )
-        if answers.fusion.note:
-            self._progress.say(answers.fusion.note)
-        training = {
-            **self._identity,
-            "seed": self.settings.seed,
-            "split": self._split.to_json(),
-            "validation_weighted_f1": answers.weighted_f1,
-            "text": text_facts,
-            "image": image_facts,
-            "fusion": {**asdict(answers.fusion), "seconds": round(time.perf_counter() - started, 1)},
+        return {
+            "answers": asdict(answers),
+            "validation_rows": answers.fusion.rows,
+            "validation_weighted_f1": answers.weighted_f1["fusion"],
+            "validation_weighted_f1_before_rounding": None,
         }
-        config = BundleConfig(
-            categories=self._categories,
-            text=self.settings.text_input,
-            image=self.settings.image_input,
-            temperatures=answers.temperatures,
-            confidence_powers=answers.confidence_powers,
-            thresholds=answers.thresholds,
-            training=training,
-        )
-        return config
 
     def _open(self, resume: bool) -> dict[str, Any]:
         path = self.folder / STATE_FILE
@@ -234,7 +246,7 @@ class TrainingRun:
             return state
         for name in (STATE_FILE, *TEXT_FILES, *IMAGE_FILES):
             (self.folder / name).unlink(missing_ok=True)
-        for name in ("checkpoint", TEXT_FOLDER):
+        for name in ("checkpoint", TEXT_FOLDER, EVALUATION_FOLDER):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"identity": self._identity, "finished": {}}

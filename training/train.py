@@ -34,7 +34,7 @@ from training.devices import Devices, read_devices
 from training.judged_rows import rows_of_test_part
 from training.progress import Progress
 from training.split import KINDS, SplitSettings, split_catalog
-from training.stages import TrainingRun, TrainingSettings
+from training.stages import EVALUATION_FOLDER, TrainingRun, TrainingSettings
 from training.start_bundle import StartBundle, open_start
 
 
@@ -183,6 +183,7 @@ def train_bundle(
         evaluate.main(
             ["--bundle", str(output), "--catalog-dir", str(catalog_dir), "--update-bundle", *quiet],
             rows_of_test_part(catalog, split),
+            folder / EVALUATION_FOLDER,
         )
     else:
         progress.say(

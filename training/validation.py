@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 
-from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE
+from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE, file_facts
 from rakuten_models.preprocessing import ImageSettings, TextSettings, clean_product, load_tokenizer
 from rakuten_models.product import Product, ProductError
 from rakuten_models.runtime import CompiledModel, ImageSide, TextSide, calibrate
 from training.calibration import find_thresholds, fit_calibration
 from training.convert import save_and_compile
+from training.disk_rows import array_in_blocks
 from training.fit_fusion import FusionReport, FusionSettings, Gate, fit_fusion
 from training.measures import weighted_f1
 
@@ -42,6 +44,11 @@ class Answers:
     thresholds: Mapping[str, Mapping[str, float | None]]
     weighted_f1: Mapping[str, float | None]
     fusion: FusionReport
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Answers:
+        """From `dataclasses.asdict` of answers, through JSON or not."""
+        return cls(**{**values, "fusion": FusionReport(**values["fusion"])})
 
 
 class Validation:
@@ -99,18 +106,25 @@ class Validation:
         """Those of `image_rows` whose picture can be read, and the image model's "logits" and "features" of them."""
         side = ImageSide(self._folder / SERVING_MODEL_FILES[1], self._image_input)
         rows = self.image_rows
-        readable = numpy.ones(len(rows), bool)
-        outputs = {name: [values] for name, values in _no_rows(side.model).items()}
-        for start in range(0, len(rows), _PICTURES_AT_ONCE):
-            part = rows[start : start + _PICTURES_AT_ONCE]
-            for place, answer in enumerate(side([self._products[row].image for row in part]), start):
-                if isinstance(answer, ProductError):
-                    readable[place] = False
-                    continue
-                for name, values in outputs.items():
-                    # A copy: the category maps beside it are many times as large.
-                    values.append(numpy.array(answer[name]))
-        return rows[readable], {name: numpy.concatenate(values) for name, values in outputs.items()}
+        widths = {name: values.shape[1] for name, values in _no_rows(side.model).items()}
+
+        def make(start: int, stop: int) -> numpy.ndarray:
+            made = numpy.full((stop - start, sum(widths.values())), numpy.nan, numpy.float32)
+            answers = side([self._products[row].image for row in rows[start:stop]])
+            for place, answer in enumerate(answers):
+                if not isinstance(answer, ProductError):
+                    made[place] = numpy.concatenate([answer[name][0] for name in widths])
+            return made
+
+        # The file's own digest: another model's answers are not taken for this one's.
+        digest = file_facts(self._folder / SERVING_MODEL_FILES[1])["sha256"][:24]
+        shape = (len(rows), sum(widths.values()))
+        found = array_in_blocks(
+            self._folder / "validation" / digest, "pictures", shape, numpy.float32, make, _PICTURES_AT_ONCE
+        )
+        readable = ~numpy.isnan(found[:, 0])
+        split = numpy.split(numpy.array(found[readable]), numpy.cumsum(list(widths.values()))[:-1], axis=1)
+        return rows[readable], dict(zip(widths, split, strict=True))
 
     def f1(self, rows: numpy.ndarray, answers: numpy.ndarray) -> float | None:
         """Weighted F1 of the answers (output columns) on rows of the catalog; None if there are none."""
