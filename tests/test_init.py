@@ -118,6 +118,9 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
     assert numbers.held.tolist() == [1]
     network = SparseNetwork(fitter._words, 5, fitter_settings(settings), [0])
     network.start_from(numbers)
+    linear = start.text.linear_part(fitter.rows.sparse.shape[1], tokenizer.get_vocab_size())
+    assert linear.shape[1] == 3 and linear.any()
+    network.linear = numpy.pad(linear, [(0, 0), (0, 2)])
     found = network.logits(fitter._words)[:, :3]
     # Words of validation and test that only the new catalog has are known now.
     words = load_tokenizer(before / "tokenizer.json").get_vocab_size()
@@ -136,16 +139,23 @@ def fitter_settings(settings):
 
 
 def test_a_category_without_rows_keeps_its_column(before, after):
-    """The head's column of the category that has no row is what it was."""
+    """The head's and the linear part's columns of the category that has no row are what they were."""
     old, new = (
         keras.saving.load_model(bundle / "text_model.keras", compile=False) for bundle in (before, after[1])
     )
     (old_head, old_bias), (new_head, new_bias) = (
-        model.get_layer("logits").get_weights() for model in (old, new)
+        model.get_layer("head").get_weights() for model in (old, new)
     )
     numpy.testing.assert_array_equal(new_head[:, 1], old_head[:, 1])
-    assert new_bias[1] == old_bias[1]
+    # The linear part moves all biases; that of a category without rows moves as they do on average.
+    assert abs(new_bias[1] - old_bias[1]) < 1.5
     assert not numpy.array_equal(new_head[:, 0], old_head[:, 0])
+    old_linear, new_linear = (TextStart.from_keras(model).linear_words for model in (old, new))
+    known = len(old_linear)
+    # Rounded to 8 bits a second time, in rows with other columns.
+    numpy.testing.assert_allclose(new_linear[:known, 1], old_linear[:, 1], atol=0.01)
+    assert numpy.abs(old_linear[:, 1]).max() > 0.05
+    assert numpy.abs(new_linear[:known, 0] - old_linear[:, 0]).max() > 0.05
 
 
 def test_the_image_head_goes_on_from_another_and_holds_a_column():
@@ -244,4 +254,6 @@ def test_text_start_reads_rounded_and_plain_tables(before):
     model = keras.saving.load_model(before / "text_model.keras", compile=False)
     start = TextStart.from_keras(model)
     values, scale = model.get_layer("words").get_weights()
-    numpy.testing.assert_allclose(start.words, values / scale.reshape(-1, 1), rtol=1e-6)
+    both = numpy.concatenate([start.words, start.linear_words], axis=1)
+    numpy.testing.assert_allclose(both, values / scale.reshape(-1, 1), rtol=1e-6)
+    assert start.words.shape[1] == model.output["features"].shape[-1]

@@ -372,19 +372,12 @@ class TextFitter:
 
 def _set_tables(model: keras.Model, network: SparseNetwork) -> None:
     """The fitted numbers into the Keras model, tables rounded to 8 bits."""
-    scale = 1.0
-    if network.linear.shape[1]:
-        # A row's columns share one scale in 8 bits, so both parts are brought to about one size. The rectifier lets a
-        # positive factor through, and the head takes it back.
-        largest = numpy.abs(network.linear).max(axis=1)
-        used = largest > 0
-        if used.any():
-            scale = float(numpy.median(largest[used] / numpy.abs(network.table[used]).max(axis=1)))
-    table = numpy.concatenate([network.table * numpy.float32(scale), network.linear], axis=1)
+    # A row's columns share one scale in 8 bits; both parts' values are about as large.
+    table = numpy.concatenate([network.table, network.linear], axis=1)
     start = 0
     for name in TABLES:
         layer = model.get_layer(name)
         layer.set_weights([table[start : start + layer.input_dim]])
         start += layer.input_dim
         layer.quantize("int8")
-    model.get_layer("head").set_weights([network.head / numpy.float32(scale), network.bias])
+    model.get_layer("head").set_weights([network.head, network.bias])

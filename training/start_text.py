@@ -100,6 +100,13 @@ class TextStart:
         held = numpy.setdiff1d(numpy.arange(old), category_index)
         return NetworkStart(table, dense, head, bias, held)
 
+    def linear_part(self, columns: int, vocabulary: int) -> numpy.ndarray:
+        """The bundle's, float32 (columns, categories of the bundle or 0), for a vocabulary that its words begin."""
+        before = numpy.zeros((columns, self.linear_words.shape[1]), numpy.float32)
+        before[: len(self.linear_words)] = self.linear_words
+        before[vocabulary:] = self.linear_others
+        return before
+
     def blend(
         self, kernel: numpy.ndarray, bias: numpy.ndarray, vocabulary: int, category_index: numpy.ndarray
     ) -> None:
@@ -115,12 +122,10 @@ class TextStart:
             vocabulary: Number of words; the bundle's come first.
             category_index: int (n,), those of the rows.
         """
-        old = self.linear_words.shape[1]
+        before = self.linear_part(len(kernel), vocabulary)
+        old = before.shape[1]
         if not old:
             return
-        before = numpy.zeros((len(kernel), old), numpy.float32)
-        before[: len(self.linear_words)] = self.linear_words
-        before[vocabulary:] = self.linear_others
         known = numpy.isin(numpy.arange(old), category_index)
         share = numpy.where(known, numpy.float32(0.5), numpy.float32(0))
         kernel[:, :old] = kernel[:, :old] * share + before * (1 - share)
