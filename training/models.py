@@ -85,7 +85,7 @@ def build_image_model(
     maps = keras.layers.Conv2D(categories, 1, kernel_initializer="zeros", name="category_maps")(last)
     logits = keras.layers.GlobalAveragePooling2D(name="logits")(maps)
     return keras.Model(
-        {"pixels": backbone.input},
+        {"pixels": backbone.inputs[0]},
         {"logits": logits, "features": features, "category_maps": maps},
         name="image_model",
     )
