@@ -23,8 +23,9 @@ class _Remembers:
 
     def __init__(self, count: int) -> None:
         self.rows = numpy.arange(count)
+        self.folder, self.categories = None, 2
 
-    def fit(self, train, validation):
+    def fit(self, train, validation, name):
         """A network that knows its training rows."""
         self.train = train
         return self
