@@ -91,6 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             # Nobody asked for a comparison: a column of that name without labels is no fault.
             print(f"Not compared: {error}")
+    if options.images is not None and summary.scored and not summary.with_picture:
+        print(
+            f"warning: no row's picture was found in {options.images}; expected what the image column names, or "
+            "image_<imageid>_product_<productid>.jpg directly in it: check --images.",
+            file=sys.stderr,
+        )
     if reference is not None:
         found = write_report(options.output, options.report, classifier, reference)
         print(report_text(found, {each.prdtypecode: each.name("en") for each in classifier.categories}))
@@ -113,8 +119,8 @@ def summary_text(summary: BatchSummary, classifier: ProductClassifier) -> str:
         )
     accepted = summary.scored - summary.to_review
     lines.append(
-        f"{summary.rows:,} rows: {summary.scored:,} scored ({accepted:,} accepted, {summary.to_review:,} to review), "
-        f"{summary.rows - summary.scored:,} not scored"
+        f"{summary.rows:,} rows: {summary.scored:,} scored ({accepted:,} accepted, {summary.to_review:,} to review, "
+        f"{summary.with_picture:,} with a picture), {summary.rows - summary.scored:,} not scored"
     )
     for title, reasons in (("not scored", summary.failed), ("picture left out", summary.left_out_pictures)):
         lines += [

@@ -30,6 +30,8 @@ _NUMBER = re.compile(r"\w{1,40}")
 
 # Until a picture under a URL has arrived, in seconds.
 PICTURE_SECONDS = 30.0
+# The challenge's own folders within its images folder, after that folder itself.
+_CHALLENGE_FOLDERS = ("", "image_train", "image_test")
 
 
 class FolderPictures:
@@ -72,7 +74,10 @@ class FolderPictures:
             ProductError: It is a link that leads out of the folder.
         """
         name = _numbered_name(imageid, productid)
-        return self.named(name) if name and (self._folder / name).is_file() else None
+        for folder in _CHALLENGE_FOLDERS if name else ():
+            if (self._folder / folder / name).is_file():
+                return self.named(posixpath.join(folder, name))
+        return None
 
     def close(self) -> None:
         """Nothing is open."""

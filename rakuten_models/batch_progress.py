@@ -71,6 +71,7 @@ class BatchSummary:
         rows_per_second: Of this run.
         output: The CSV file or the folder.
         left_out_pictures: By reason, rows that were scored from their text because their picture could not be read.
+        with_picture: Scored rows whose picture was read.
         already_finished: There was nothing to do: the output was finished by an earlier run.
     """
 
@@ -83,6 +84,7 @@ class BatchSummary:
     rows_per_second: float
     output: Path
     left_out_pictures: Mapping[str, int] = field(default_factory=dict)
+    with_picture: int = 0
     already_finished: bool = False
 
 
@@ -135,20 +137,23 @@ class Counts:
         """Go on from the counts in a state file; {} at the beginning."""
         self._scored = int(state.get("scored", 0))
         self._to_review = int(state.get("to_review", 0))
+        self._with_picture = int(state.get("with_picture", 0))
         self._failed = Counter(state.get("failed", {}))
         self._pictures = Counter(state.get("left_out_pictures", {}))
         self._categories = Counter({int(code): n for code, n in state.get("per_category", {}).items()})
 
     def add(self, table: pyarrow.Table, prefix: str) -> None:
         """Count the rows of a scored table."""
-        names = ("prdtypecode", "decision", "error")
+        names = ("prdtypecode", "decision", "image_weight", "error")
         columns = (table.column(prefix + name).to_pylist() for name in names)
-        for code, decision, error in zip(*columns, strict=True):
+        for code, decision, image_weight, error in zip(*columns, strict=True):
             if code is None:
                 self._failed[reason_of(error)] += 1
                 continue
             self._scored += 1
             self._to_review += decision == REVIEW
+            # It is 0 where there is no picture.
+            self._with_picture += image_weight > 0
             self._categories[code] += 1
             if error is not None:
                 self._pictures[reason_of(error)] += 1
@@ -158,6 +163,7 @@ class Counts:
         more = Counts(other)
         self._scored += more._scored
         self._to_review += more._to_review
+        self._with_picture += more._with_picture
         self._failed.update(more._failed)
         self._pictures.update(more._pictures)
         self._categories.update(more._categories)
@@ -167,6 +173,7 @@ class Counts:
         return {
             "scored": self._scored,
             "to_review": self._to_review,
+            "with_picture": self._with_picture,
             "failed": dict(self._failed),
             "left_out_pictures": dict(self._pictures),
             "per_category": {str(code): self._categories[code] for code in sorted(self._categories)},
@@ -187,6 +194,7 @@ class Counts:
             rows_per_second=(run.done - run.before) / max(1e-9, seconds),
             output=output,
             left_out_pictures=dict(self._pictures),
+            with_picture=self._with_picture,
             already_finished=already_finished,
         )
 

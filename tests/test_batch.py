@@ -217,13 +217,16 @@ def test_pictures_in_a_zip_are_those_of_the_folder(starter, tmp_path):
         for file in images.iterdir():
             archive.write(file, f"some/where/{file.name}")
     results = []
-    for number, place in enumerate((images, tmp_path / "pictures.zip", None)):
+    # The challenge's images folder holds its pictures in a folder of their own.
+    for number, place in enumerate((images, tmp_path / "pictures.zip", folder / "images", None)):
         output = tmp_path / f"{number}.csv"
         summary = score_catalog(folder, output, classifier=starter, images=place)
         results.append([list(row.values())[5:-2] for row in read_csv(output)])
         if place is not None:
             assert summary.left_out_pictures == {"the picture cannot be read": 1} and summary.failed == {}
-    assert results[0] == results[1] != results[2]
+            assert summary.with_picture == len(list(images.iterdir())) - 1
+    assert results[0] == results[1] == results[2] != results[3]
+    assert summary.with_picture == 0
     assert summary.failed == {"no text, and no pictures were given": 6}
 
 
@@ -572,6 +575,20 @@ def test_the_command_scores_compares_and_says_so(catalog, tmp_path, capsys):
     assert "is finished already, and nothing was done" in capsys.readouterr().out
     assert main([*arguments, "--overwrite"]) == 0
     assert "rows a second" in capsys.readouterr().out
+
+
+def test_pictures_that_are_elsewhere_are_asked_for(starter, tmp_path, capsys):
+    """The rows are scored from their texts, but nobody may think that their pictures were looked at."""
+    source = tmp_path / "in.csv"
+    source.write_text("designation,imageid,productid\npiscine,1,2\n")
+    (tmp_path / "pictures").mkdir()
+    arguments = [str(source), str(tmp_path / "out"), "--quiet", "--images", str(tmp_path / "pictures")]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "0 with a picture" in captured.out
+    assert captured.err.count("warning: no row's picture was found in") == 1
+    assert main([*arguments[:3], "--overwrite"]) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_the_command_shows_a_bar_and_takes_other_columns(starter, tmp_path, capsys):
