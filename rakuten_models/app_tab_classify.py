@@ -152,7 +152,9 @@ class ClassifyTab:
         # The page's own handlers give HTML; programs get values from the named endpoints.
         private = {"api_visibility": "private"}
         own = {**private, "concurrency_id": "classify"}
-        seen = [*self.inputs, parts.language, parts.threshold, self._chosen]
+        # The language of the invitation, where the form was empty when it was last looked at.
+        invited = gr.State("en")
+        seen = [*self.inputs, parts.language, parts.threshold, self._chosen, invited]
         shown = [self._answer, self._why]
         designation, description, image = self.inputs
         # One event for all that changes the answer, of which the last always counts: of several events, an early
@@ -163,13 +165,19 @@ class ClassifyTab:
             page_load,
         )
         changed = gr.on(
-            changes, self._show, seen, shown, trigger_mode="always_last", show_progress="hidden", **own
+            changes,
+            self._show,
+            seen,
+            [*shown, invited],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **own,
         )
         asked = gr.on(
             [designation.submit, self._run.click],
             functools.partial(self._show, asked=True),
             seen,
-            shown,
+            [*shown, invited],
             show_progress="minimal",
             **own,
         )
@@ -225,8 +233,9 @@ class ClassifyTab:
         language: str,
         slider: float,
         chosen: tuple | None,
+        invited: str | None,
         asked: bool = False,
-    ) -> Iterator[tuple[Any, Any]]:
+    ) -> Iterator[tuple[Any, Any, Any]]:
         """The answer as soon as it is there, then why.
 
         Args:
@@ -236,16 +245,20 @@ class ClassifyTab:
             language: Of the page.
             slider: The visitor's threshold.
             chosen: From `_choose`.
+            invited: The language of the invitation, if the form was empty before.
             asked: Where nothing is given, a sentence says so; otherwise an invitation stands there.
         """
         product = designation, description, image
         if not asked and not anything_given(*product):
-            yield empty_html(Words(language)), ""
+            # The page's start must not put the invitation over the answer to an early click.
+            nothing_new = gr.skip(), gr.skip(), gr.skip()
+            yield nothing_new if invited == language else (empty_html(Words(language)), "", language)
             return
-        yield guarded_html(self._answer_html)(*product, language, slider), gr.skip()
+        given = None if anything_given(*product) else gr.skip()
+        yield guarded_html(self._answer_html)(*product, language, slider), gr.skip(), given
         # A category is chosen for one product; the next one's own answer is explained.
         code = chosen[1] if chosen and chosen[0] == product else None
-        yield gr.skip(), guarded_html(self._why_html)(*product, language, code)
+        yield gr.skip(), guarded_html(self._why_html)(*product, language, code), gr.skip()
 
     def _answer_html(
         self,

@@ -31,6 +31,9 @@ NOT_OF_A_PAGE = (
     "(height, width, 4).",
     "The picture {} is not in the images folder; check the path.",
     "{} does not exist; give the folder or the ZIP file that holds the pictures.",
+    # The app reads pictures from no URL.
+    "The picture {} did not arrive within {} s; score the row again later, or give it longer.",
+    "The picture {} cannot be fetched ({}); check the URL and your access.",
 )
 
 
