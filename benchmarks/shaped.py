@@ -14,12 +14,13 @@ from rakuten_models.preprocessing import TextSettings, encode_texts, load_tokeni
 from rakuten_models.product import Category, Product
 from training.convert import save_and_compile
 from training.models import build_fusion_model, build_image_model, build_text_model
+from training.text_rows import TABLES
 
 
 def shaped_text_model(categories: int, vocabulary: int, settings: TextSettings) -> keras.Model:
     """A text model of random weights in the form in which training saves one: its tables in 8 bits a value."""
     model = build_text_model(categories, vocabulary, settings)
-    for name in ("words", "word_pairs", "character_grams"):
+    for name in TABLES:
         model.get_layer(name).quantize("int8")
     return model
 

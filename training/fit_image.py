@@ -185,18 +185,19 @@ def fit_image_model(
         for run in range(settings.averaged_runs):
             keras.utils.set_random_seed(seed + run)
             model.set_weights(first)
-            history = _fine_tune(
-                model,
-                _Batches(train, rows, category_index, weights, categories, settings, seed + run, held),
-                (validation, validation_rows, validation_category_index),
-                settings,
-                seed + run,
-                progress and _OfRun(progress, run, settings.averaged_runs),
-                list(callbacks),
-                checkpoint_dir and Path(checkpoint_dir) / f"run_{run + 1}",
-                held,
-                devices or Devices(),
-            )
+            batches = _Batches(train, rows, category_index, weights, categories, settings, seed + run, held)
+            upper = _upper_model(model, settings.dropout, held)
+            with (devices or Devices()).fitting(upper) as fitted:
+                history = _fine_tune(
+                    fitted,
+                    batches,
+                    (validation, validation_rows, validation_category_index),
+                    settings,
+                    seed + run,
+                    progress and _OfRun(progress, run, settings.averaged_runs),
+                    list(callbacks),
+                    checkpoint_dir and Path(checkpoint_dir) / f"run_{run + 1}",
+                )
             histories.append(history)
             ends.append(model.get_weights())
         model.set_weights([np.mean(weight, axis=0) for weight in zip(*ends, strict=True)])
@@ -327,23 +328,6 @@ def _upper_model(model: keras.Model, dropout: float, held: Sequence[int] = ()) -
 
 
 def _fine_tune(
-    model: keras.Model,
-    batches: _Batches,
-    validation: tuple[PictureFeatures, np.ndarray, np.ndarray],
-    settings: ImageTrainingSettings,
-    seed: int,
-    progress: Progress | None,
-    callbacks: list[keras.callbacks.Callback],
-    checkpoint_dir: str | os.PathLike | None,
-    held: np.ndarray,
-    devices: Devices,
-) -> dict[str, list[float]]:
-    upper = _upper_model(model, settings.dropout, held)
-    with devices.fitting(upper) as fitted:
-        return _fit_upper(fitted, batches, validation, settings, seed, progress, callbacks, checkpoint_dir)
-
-
-def _fit_upper(
     upper: keras.Model,
     batches: _Batches,
     validation: tuple[PictureFeatures, np.ndarray, np.ndarray],

@@ -230,13 +230,13 @@ class TextFitter:
             The network; it reads `rows`, nothing dense.
         """
         settings = self.settings
-        truth, weights = self._category_index[train], self._weights[train]
-        weights = weights / max(float(weights.mean()), 1e-12)
+        truth, own_weights = self._category_index[train], self._weights[train]
+        own_weights = own_weights / max(float(own_weights.mean()), 1e-12)
         spread = settings.label_smoothing / self.categories
         targets = numpy.full((len(train), self.categories), spread, numpy.float32)
         targets[numpy.arange(len(targets)), truth] += 1 - settings.label_smoothing
         report = self._reporter(validation, progress)
-        learned = train
+        learned, weights = train, own_weights
         if settings.teachers:
             learned = numpy.concatenate([train, self._unlabelled])
             sentences = self._sentences[train]
@@ -272,20 +272,21 @@ class TextFitter:
         network.table[: len(self._word_vectors)] += self._word_vectors @ network.dense
         network.dense = network.dense[:0]
         if self._linear_columns:
-            self._add_linear_part(network, train, None if start is None else self._start)
+            self._add_linear_part(network, train, own_weights, None if start is None else self._start)
         return network
 
     @property
     def _linear_columns(self) -> int:
         return self._model.linear_columns(self.categories) if self.settings.linear_share else 0
 
-    def _add_linear_part(self, network: SparseNetwork, train: numpy.ndarray, start: TextStart | None) -> None:
-        """Fit the linear part on some of the products and put it beside the network."""
-        weights = self._weights[train]
+    def _add_linear_part(
+        self, network: SparseNetwork, train: numpy.ndarray, weights: numpy.ndarray, start: TextStart | None
+    ) -> None:
+        """Fit the linear part on some of the products, weighed with mean 1, and put it beside the network."""
         kernel, bias = fit_linear_part(
             self.rows.sparse[train],
             self._category_index[train],
-            weights / max(float(weights.mean()), 1e-12),
+            weights,
             self._texts_with_column,
             self.rows.sparse.shape[0],
             self.categories,
