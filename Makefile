@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
 
-.PHONY: app test space train bench lint browser clean
+.PHONY: app test trust nightly space train bench lint browser clean
 
 ## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
 app: $(VENV)/serving-installed
@@ -14,6 +14,13 @@ app: $(VENV)/serving-installed
 ## All tests. Those that need a browser say so and are skipped where none is found; see `make browser`.
 test: $(VENV)/tests-installed
 	$(RUN) -m pytest $(ARGS)
+
+## Generated input, faults and kills in their full number (`make test` runs a slice of them); and ten times that.
+trust: $(VENV)/tests-installed
+	$(RUN) -m pytest -m trust --thorough 1 $(ARGS)
+
+nightly: $(VENV)/tests-installed
+	$(RUN) -m pytest -m trust --thorough 10 $(ARGS)
 
 ## The app built from requirements.txt alone, as a Space builds it, on every Python it may meet there; slow.
 space: $(VENV)/tests-installed

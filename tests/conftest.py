@@ -11,6 +11,25 @@ import pytest
 
 from tests.tiny_catalog import write_tiny_catalog
 
+A_SLICE = 50
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--thorough",
+        type=int,
+        default=0,
+        metavar="TIMES",
+        help=f"tests with generated input: their full number of cases, so many times (default: 1/{A_SLICE} of it)",
+    )
+
+
+@pytest.fixture(scope="session")
+def cases(request):
+    """How many generated cases a test runs: `cases(2000)` is a slice of 2,000, all of them, or a multiple."""
+    times = request.config.getoption("--thorough")
+    return lambda full: full * times if times else max(1, full // A_SLICE)
+
 
 def tiny_settings(**changes):
     """Choices that train in seconds: small tables, small pictures, a narrow backbone, few passes."""
