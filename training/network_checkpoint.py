@@ -32,7 +32,7 @@ class NetworkCheckpoint:
             note = json.loads(bytes(kept["note"]).decode())
             network.set_state({name: kept[name] for name in kept.files if name != "note"}, note)
         order.bit_generator.state = note["order"]
-        return note["passes"]
+        return int(note["passes"])
 
     def save(self, network: SparseNetwork, order: numpy.random.Generator, passes: int) -> None:
         """Keep the state after so many passes; the file is the old one or the new one at every moment."""
@@ -41,7 +41,8 @@ class NetworkCheckpoint:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".part")
         with temporary.open("wb") as stream:
-            numpy.savez(stream, note=numpy.frombuffer(json.dumps(note).encode(), numpy.uint8), **arrays)
+            facts = numpy.frombuffer(json.dumps(note).encode(), numpy.uint8)
+            numpy.savez(stream, allow_pickle=False, note=facts, **arrays)
         os.replace(temporary, self._path)
 
     def remove(self) -> None:
