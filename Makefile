@@ -35,9 +35,12 @@ train: $(VENV)/training-installed
 bench: $(VENV)/benchmarks-installed
 	$(RUN) -m benchmarks.everything $(if $(CATALOG),--train "$(CATALOG)") $(if $(TEST),--test "$(TEST)") $(if $(BUNDLE),--bundle "$(BUNDLE)") $(ARGS)
 
+## Style, docstrings, types and code that nothing uses.
 lint: $(VENV)/tests-installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m vulture
 
 ## Debian's and Ubuntu's browser, for the tests that need one (as root).
 browser:
