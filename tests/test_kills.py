@@ -6,6 +6,7 @@ but where a process is then depends on the machine: every run kills somewhere el
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from rakuten_models.bundle import SERVING_FILES, BundleError, read_config, valid
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.hub import HubError
 from tests.app_server import REPOSITORY_ROOT, app_environment
+from tests.conftest import tiny_settings
 from tests.hub_server import HubServer, client_points_at
 from tests.tiny_catalog import write_tiny_catalog
 
@@ -294,16 +296,21 @@ def check_scored(folder, whole):
 
 
 TRAIN = f"""
-import dataclasses
 import sys
-from tests.conftest import tiny_settings
-from training.split import SplitSettings
+from tests.test_kills import quick_settings
 from training.train import train_bundle
-settings = tiny_settings(split=SplitSettings(validation_fraction=0.25, test_fraction=0.25, minimum_pairs=0))
-settings = dataclasses.replace(settings, text=dataclasses.replace(settings.text.fast(), epochs=3))
 print("{READY}", flush=True)
-train_bundle(sys.argv[1], sys.argv[2], settings, backbone_weights=None, show=False, resume=True)
+train_bundle(sys.argv[1], sys.argv[2], quick_settings(), backbone_weights=None, show=False, resume=True)
 """
+
+
+def quick_settings():
+    """Every stage of a training, none of which takes more than seconds."""
+    from training.split import SplitSettings
+
+    split = SplitSettings(validation_fraction=0.25, test_fraction=0.25, minimum_pairs=0)
+    settings = tiny_settings(split=split)
+    return dataclasses.replace(settings, text=dataclasses.replace(settings.text.fast(), epochs=3))
 
 
 @pytest.mark.trust
