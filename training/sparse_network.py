@@ -139,7 +139,10 @@ def fit_network(
     # A tiny catalog still needs some steps to leave its random start.
     batch_size = max(1, min(settings.batch_size, len(targets) // 8))
     steps_an_epoch = -(-len(targets) // batch_size)
-    first = checkpoint.restore(network, random) if checkpoint else 0
+    first, loss = checkpoint.restore(network, random) if checkpoint else (0, 0.0)
+    if first and first == settings.epochs:
+        # Stopped after its last pass, of which nobody may have heard.
+        report(network, first, loss)
     for epoch in range(first, settings.epochs):
         order = random.permutation(len(targets))
         loss = 0.0
@@ -147,9 +150,10 @@ def fit_network(
             chosen = order[step * batch_size : (step + 1) * batch_size]
             rate = settings.learning_rate * (1 - (epoch + step / steps_an_epoch) / settings.epochs)
             loss += network.step(chosen, targets[chosen], weights[chosen], rate)
+        loss /= max(len(targets), 1)
         if checkpoint:
-            checkpoint.save(network, random, epoch + 1)
-        report(network, epoch + 1, loss / max(len(targets), 1))
+            checkpoint.save(network, random, epoch + 1, loss)
+        report(network, epoch + 1, loss)
     network.forget_rows()
     return network
 
