@@ -36,7 +36,7 @@ class NetworkCheckpoint:
             note = json.loads(bytes(kept["note"]).decode())
             network.set_state({name: kept[name] for name in kept.files if name != "note"}, note)
         order.bit_generator.state = note["order"]
-        return int(note["passes"]), float(note["loss"])
+        return int(note["passes"]), float(note.get("loss", "nan"))
 
     def save(self, network: SparseNetwork, order: numpy.random.Generator, passes: int, loss: float) -> None:
         """Keep the state after so many passes; the file is the old one or the new one at every moment."""
