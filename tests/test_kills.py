@@ -329,8 +329,9 @@ def test_training_that_is_killed_ends_with_the_bundle_of_one_that_is_not(tmp_pat
     output = tmp_path / "killed"
     while kills < cases(10):
         with child(TRAIN, catalog, output) as process:
-            if killed(process, generator.uniform(0, 0.5 * seconds)):
+            if killed(process, generator.uniform(0, 0.3 * seconds)):
                 kills += 1
+                print(f"train: killed {kills} times, has {sorted(os.listdir(tmp_path))}", flush=True)
                 if output.exists():
                     # Whole, if not yet measured.
                     assert ProductClassifier.from_pretrained(output).reproduce_self_check() < 1e-5
@@ -347,10 +348,13 @@ def test_training_that_is_killed_ends_with_the_bundle_of_one_that_is_not(tmp_pat
 
 
 def check_trained(bundle, whole):
-    """The same models to the bit, the same settings, the same figures."""
+    """The same models to the bit, the same settings, the same answers and figures.
+
+    Of the fusion model only the answers: Keras numbers the layers that a process makes, and these names are in the file.
+    """
     one, other = read_config(bundle), read_config(whole)
-    models = [name for name in one.files if not name.endswith(".keras")]
-    assert {name: one.files[name] for name in models} == {name: other.files[name] for name in models}
+    for name in ("tokenizer.json", "text_model.tflite", "image_model.tflite"):
+        assert one.files[name] == other.files[name], name
     for name in (
         "categories",
         "text",
