@@ -350,7 +350,7 @@ def test_training_that_is_killed_ends_with_the_bundle_of_one_that_is_not(tmp_pat
 def check_trained(bundle, whole):
     """The same models to the bit, the same settings, the same answers and figures.
 
-    Of the fusion model only the answers: Keras numbers the layers that a process makes, and these names are in the file.
+    Of the fusion model only the answers: Keras numbers the layers that a process makes, and the file holds the names.
     """
     one, other = read_config(bundle), read_config(whole)
     for name in ("tokenizer.json", "text_model.tflite", "image_model.tflite"):
