@@ -228,8 +228,8 @@ def measures_html(measures: BatchMeasures, words: Words) -> str:
 
 def _listed(values: Iterable[object]) -> str:
     """The first few values, shortened: "7, 8, …"."""
-    values = [shortened(str(value)) for value in values]
-    return ", ".join([*values[:_MOST_LISTED], *["…"] * (len(values) > _MOST_LISTED)])
+    texts = [shortened(str(value)) for value in values]
+    return ", ".join([*texts[:_MOST_LISTED], *["…"] * (len(texts) > _MOST_LISTED)])
 
 
 def failure_html(sentence: str) -> str:

@@ -251,7 +251,7 @@ def confusion_detail_html(
     if counts is None:
         return ""
     inside = range(len(categories))
-    if truth not in inside or answer not in inside:
+    if truth is None or answer is None or truth not in inside or answer not in inside:
         return f'<p class="detail hint" role="status">{as_html(words("confusion_none"))}</p>'
     names = [
         f"{words.quoted(categories[index].name(words.language))} ({categories[index].prdtypecode})"
@@ -277,6 +277,8 @@ def confusion_detail_html(
 
 def checked_matrix(matrix: object, size: int) -> list[list[int]] | None:
     """A square matrix of that size as lists of counts; None if it is anything else."""
+    if not isinstance(matrix, Sequence):
+        return None
     try:
         counts = [[int(count) for count in row] for row in matrix]
     except (TypeError, ValueError):
@@ -347,9 +349,11 @@ def _curve(section: Mapping[str, Any]) -> list[tuple[float, float, float]]:
     """(probability, share accepted, precision) of each point, the highest probability first."""
     points = []
     for point in section.get("coverage") or ():
-        values = tuple(_number(point, key) for key in ("probability", "share_accepted", "precision"))
-        if None not in values:
-            points.append(values)
+        probability, share, precision = (
+            _number(point, key) for key in ("probability", "share_accepted", "precision")
+        )
+        if probability is not None and share is not None and precision is not None:
+            points.append((probability, share, precision))
     return sorted(points, reverse=True)
 
 
@@ -363,8 +367,9 @@ def _percent(value: float | None, words: Words) -> str:
 
 
 def _products(rows: object, words: Words) -> str:
-    known = isinstance(rows, int) and rows > 0
-    return words("products_count", count=words.number(rows)) if known else words("unknown")
+    if isinstance(rows, int) and rows > 0:
+        return words("products_count", count=words.number(rows))
+    return words("unknown")
 
 
 def _date(training: Mapping[str, Any], words: Words) -> str:

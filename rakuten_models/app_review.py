@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from rakuten_models.app_catalog import CatalogSummary, message_html
-from rakuten_models.app_scoring import write_labels
+from rakuten_models.app_scoring import ScoredCatalog, write_labels
 from rakuten_models.app_sentences import said
 from rakuten_models.app_shared import AppParts, guarded, mark, visitor_of
 from rakuten_models.app_visits import Visit, Visits
@@ -51,7 +51,7 @@ class ReviewPart:
             previous = gr.Button(mark("previous"), size="md", min_width=100)
             following = gr.Button(mark("next"), size="md", min_width=100)
             self._labels = gr.DownloadButton(
-                mark("download_corrections"),
+                mark("download_corrections"),  # type: ignore[arg-type]  # translated here, too
                 size="md",
                 elem_id="corrections",
                 min_width=220,
@@ -61,18 +61,18 @@ class ReviewPart:
         self.components = [self._rows, self._count, self._buttons, self._labels, self._page]
 
         language = parts.language
-        quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        turning = [self._page, language], [self._page, self._rows]
-        previous.click(guarded(self._previous_page), *turning, **quick)
-        following.click(guarded(self._next_page), *turning, **quick)
+        quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        inputs, turned = [self._page, language], [self._page, self._rows]
+        previous.click(guarded(self._previous_page), inputs, turned, **quick)
+        following.click(guarded(self._next_page), inputs, turned, **quick)
         self._rows.select(guarded(self._correct), language, [self._labels, self._count], **quick)
         language.change(
             guarded(self._again), [self._page, language], [self._page, self._rows, self._count], **quick
         )
 
-    def of(self, visit: Visit, words: Words) -> tuple[Any, ...]:
+    def of(self, visit: Visit, scored: ScoredCatalog, words: Words) -> tuple[Any, ...]:
         """The components' values for a catalog that has just been scored."""
-        summary = visit.scored.summary
+        summary = scored.summary
         return (
             review_html(summary, 0, visit.corrections, self._categories, words),
             "",
@@ -109,7 +109,9 @@ class ReviewPart:
         number, code = data.get("row"), data.get("code")
         codes = [category.prdtypecode for category in self._categories]
         rows = visit.scored.summary.doubtful if visit.scored is not None else []
-        if not any(row.number == number for row in rows) or not (code is None or code in codes):
+        if not isinstance(number, int) or not any(row.number == number for row in rows):
+            return gr.skip(), gr.skip()
+        if not (code is None or code in codes):
             return gr.skip(), gr.skip()
         if code is None:
             visit.corrections.pop(number, None)

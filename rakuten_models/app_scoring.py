@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet
 
@@ -81,6 +81,7 @@ class ClassifierAtThreshold:
         return [decide(prediction, self._threshold) for prediction in self._classifier.predict(products)]
 
     def __getattr__(self, name: str) -> Any:
+        """Whatever else a classifier has."""
         return getattr(self._classifier, name)
 
 
@@ -129,7 +130,8 @@ def score(
         done = batch.score_catalog(
             source,
             output,
-            classifier=ClassifierAtThreshold(classifier, threshold),
+            # The rest of a classifier it has by __getattr__, which no type checker sees.
+            classifier=cast(ProductClassifier, ClassifierAtThreshold(classifier, threshold)),
             images=pictures,
             columns=columns,
             top=TOP,
@@ -186,11 +188,13 @@ def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:
     for table in scored.chunks(_ROWS_AT_ONCE):
         count = len(table)
 
-        def values(name: str | None, table=table, count=count) -> list[Any]:
-            return [None] * count if name is None else table.column(name).to_pylist()
+        def values(name: str | None, table: pyarrow.Table = table, count: int = count) -> list[Any]:
+            return [None] * count if name is None else list(table.column(name).to_pylist())
 
-        names = (columns.index, columns.designation, columns.description, columns.image)
-        texts = [values(name) for name in names]
+        indices, designations, descriptions, images = (
+            [_text(value) for value in values(name)]
+            for name in (columns.index, columns.designation, columns.description, columns.image)
+        )
         top = [
             (values(f"{prefix}top_{place}_prdtypecode"), values(f"{prefix}top_{place}_probability"))
             for place in range(1, TOP + 1)
@@ -200,7 +204,10 @@ def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:
             number += 1
             yield ScoredRow(
                 number,
-                *(_text(each[row]) for each in texts),
+                indices[row],
+                designations[row],
+                descriptions[row],
+                images[row],
                 tuple(
                     (int(codes[row]), float(probabilities[row]))
                     for codes, probabilities in top

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import GradioModel, ListFiles
+from gradio.data_classes import GradioModel, GradioRootModel, ListFiles
+from gradio.i18n import I18nData
 from pydantic import ValidationError
 
 from rakuten_models.app_sentences import UNEXPECTED, said
@@ -88,7 +89,7 @@ def decide(prediction: Prediction, threshold: float | None) -> Prediction:
     return dataclasses.replace(prediction, decision=ACCEPT if accepted else REVIEW)
 
 
-def mark(key: str) -> gr.I18n:
+def mark(key: str) -> I18nData:
     """Words of a component, translated by Gradio in the browser; the key is one of app_words."""
     return _I18N(f"app.{key}")
 
@@ -125,7 +126,8 @@ def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
     @functools.wraps(handler)
     def guard(*inputs: Any, **named: Any) -> str:
         try:
-            return guarded(handler)(*inputs, **named)
+            html: str = guarded(handler)(*inputs, **named)
+            return html
         except gr.Error as error:
             language = signature.bind(*inputs, **named).arguments["language"]
             return problem_html(said(str(error.message), Words(language)))
@@ -154,8 +156,11 @@ def guard_upload(component: gr.Image | gr.File) -> None:
     that goes wrong; and Gradio checks only those paths that come with its own mark of a file. A handler
     passes what it gets through `checked_upload` or `checked_picture`.
     """
-    component.preprocess = functools.partial(_uploaded_file, component, component.preprocess)
-    component.data_model = _said_of(component.data_model)
+    own: Callable[[Any], Any] = component.preprocess
+    uploaded = functools.partial(_uploaded_file, component, own)
+    component.preprocess = uploaded  # type: ignore[method-assign, assignment]  # this one component's only
+    if component.data_model is not None:
+        component.data_model = _said_of(component.data_model)
 
 
 def checked_upload(file: str | UploadError | None) -> str | None:
@@ -188,10 +193,10 @@ def anything_given(designation: str | None, description: str | None, image: str 
     return bool((designation or "").strip() or (description or "").strip() or image)
 
 
-def _said_of(data_model: type[GradioModel]) -> type[GradioModel]:
+def _said_of(data_model: type[GradioModel | GradioRootModel]) -> type[GradioModel | GradioRootModel]:
     """The same model of a message, which refuses another form with a sentence instead of the library's report."""
 
-    def model_validate(cls: type, *values: Any, **settings: Any) -> GradioModel:
+    def model_validate(cls: type, *values: Any, **settings: Any) -> GradioModel | GradioRootModel:
         try:
             return data_model.model_validate(*values, **settings)
         except ValidationError as error:
@@ -202,7 +207,7 @@ def _said_of(data_model: type[GradioModel]) -> type[GradioModel]:
 
 
 def _uploaded_file(
-    component: gr.Image | gr.File, preprocess: Callable, payload: Any
+    component: gr.Image | gr.File, preprocess: Callable[[Any], str | None], payload: Any
 ) -> str | UploadError | None:
     """The path of what was uploaded, None for nothing; an error is given, not raised, for the page to show it."""
     if isinstance(payload, ListFiles):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from rakuten_models.app_shared import (
 from rakuten_models.app_tab_model import CONFUSION_SCRIPT
 from rakuten_models.app_visits import Finished, Visit, Visits, in_background
 from rakuten_models.app_words import Words
-from rakuten_models.batch import BatchCancelled
+from rakuten_models.batch import BatchCancelled, BatchProgress
 from rakuten_models.batch_columns import Columns, has_product
 from rakuten_models.page import card_html
 from rakuten_models.product import RakutenModelsError
@@ -77,7 +77,10 @@ class CatalogTab:
             self._run = gr.Button(mark("score"), variant="primary", scale=3, min_width=160)
         self._progress = gr.HTML("", elem_id="catalog-progress")
         with gr.Column(visible=False) as self._results:
-            self._download = gr.DownloadButton(mark("download_scored"), elem_id="scored")
+            self._download = gr.DownloadButton(
+                mark("download_scored"),  # type: ignore[arg-type]  # translated here, too
+                elem_id="scored",
+            )
             self._summary = gr.HTML("")
             self._measures = gr.HTML("")
             self._matrix = gr.HTML("", js_on_load=CONFUSION_SCRIPT)
@@ -96,7 +99,7 @@ class CatalogTab:
 
     def _connect(self) -> None:
         language = self._parts.language
-        own = {"api_visibility": "private", "show_progress": "hidden"}
+        own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         quick = {**own, "queue": False}
         language.change(self._intro_html, language, self._intro, **quick)
         self._source.change(
@@ -196,8 +199,9 @@ class CatalogTab:
             )
             threshold, _ = chosen_threshold(slider, self._parts.own_threshold)
             folder = self._visits.job_folder(visit)
-            steps = in_background(
-                lambda progress: app_scoring.score(
+
+            def scored(progress: Callable[[BatchProgress], None]) -> ScoredCatalog:
+                return app_scoring.score(
                     self._parts.classifier,
                     Path(source),
                     folder,
@@ -207,9 +211,9 @@ class CatalogTab:
                     progress=progress,
                     cancelled=cancelled.is_set,
                 )
-            )
+
             try:
-                for step in steps:
+                for step in in_background(scored):
                     if isinstance(step, Finished):
                         yield "", *idle, *self._results_of(visit, step.result, words)
                     elif step is not None:
@@ -230,13 +234,13 @@ class CatalogTab:
         return (
             gr.update(visible=True),
             str(scored.output),
-            *self._cards_html(visit, words),
-            *self._review.of(visit, words),
+            *self._cards_html(visit, scored, words),
+            *self._review.of(visit, scored, words),
         )
 
-    def _cards_html(self, visit: Visit, words: Words) -> tuple[str, ...]:
+    def _cards_html(self, visit: Visit, scored: ScoredCatalog, words: Words) -> tuple[str, ...]:
         """Summary, measures, confusion matrix, its detail and first rows."""
-        scored, categories = visit.scored, self._parts.classifier.categories
+        categories = self._parts.classifier.categories
         measures = matrix = detail = ""
         if scored.unmeasured:
             measures = card_html(words("measured"), message_html(said(scored.unmeasured, words)))
@@ -257,7 +261,7 @@ class CatalogTab:
     def _again(self, language: str, request: gr.Request) -> tuple[str, ...]:
         """The same results in the other language."""
         visit = self._visits.of(visitor_of(request))
-        return ("",) * 5 if visit.scored is None else self._cards_html(visit, Words(language))
+        return ("",) * 5 if visit.scored is None else self._cards_html(visit, visit.scored, Words(language))
 
     def _stop(self, request: gr.Request) -> None:
         self._visits.cancel(visitor_of(request))

@@ -78,6 +78,10 @@ document.addEventListener("drop", (event) => {
 """
 
 
+# Designation, description and picture, as the form gives them.
+_Given = tuple[str, str, "str | UploadError | None"]
+
+
 class ClassifyTab:
     """The tab's components, and the functions behind them.
 
@@ -85,7 +89,7 @@ class ClassifyTab:
         inputs: Designation, description and picture; the Compare tab reads them, too.
     """
 
-    def __init__(self, parts: AppParts, page_load: Callable) -> None:
+    def __init__(self, parts: AppParts, page_load: Callable[..., Any]) -> None:
         """Place the components inside the tab that is open, and connect them.
 
         Args:
@@ -129,11 +133,12 @@ class ClassifyTab:
             height=240,
             sources=["upload", "clipboard", "webcam"],
             buttons=["fullscreen"],
-            alt_text=mark("picture_alt"),
+            alt_text=mark("picture_alt"),  # type: ignore[arg-type]  # translated here, too
             elem_id="picture",
         )
         guard_upload(image)
-        self.inputs = [designation, description, image]
+        self._designation, self._description, self._image = designation, description, image
+        self.inputs: list[gr.Textbox | gr.Image] = [designation, description, image]
         with gr.Row():
             self._clear = gr.Button(mark("clear"), variant="secondary", scale=1, min_width=100)
             self._run = gr.Button(mark("classify"), variant="primary", scale=3, min_width=160)
@@ -147,21 +152,24 @@ class ClassifyTab:
     def _examples_html(self, language: str) -> str:
         return f'<h2 class="examples-title">{as_html(Words(language)("examples"))}</h2>'
 
-    def _connect(self, page_load: Callable) -> None:
+    def _connect(self, page_load: Callable[..., Any]) -> None:
         parts = self._parts
         # The page's own handlers give HTML; programs get values from the named endpoints.
-        private = {"api_visibility": "private"}
+        private: dict[str, Any] = {"api_visibility": "private"}
         own = {**private, "concurrency_id": "classify"}
         # The language of the invitation, where the form was empty when it was last looked at.
         invited = gr.State("en")
         seen = [*self.inputs, parts.language, parts.threshold, self._chosen, invited]
         shown = [self._answer, self._why]
-        designation, description, image = self.inputs
         # One event for all that changes the answer, of which the last always counts: of several events, an early
         # one's answer could come after a late one's. The page's own start is among them, for what is typed before
         # goes unheard. Not `input`, which Gradio 6.31 gives for keys that write, but not for a paste or a deletion.
         changes = (
-            *(each.change for each in (designation, description, image, parts.language, parts.threshold)),
+            self._designation.change,
+            self._description.change,
+            self._image.change,
+            parts.language.change,
+            parts.threshold.change,
             page_load,
         )
         changed = gr.on(
@@ -174,7 +182,7 @@ class ClassifyTab:
             **own,
         )
         asked = gr.on(
-            [designation.submit, self._run.click],
+            [self._designation.submit, self._run.click],
             functools.partial(self._show, asked=True),
             seen,
             [*shown, invited],
@@ -232,7 +240,7 @@ class ClassifyTab:
         image: str | UploadError | None,
         language: str,
         slider: float,
-        chosen: tuple | None,
+        chosen: tuple[_Given, int | None] | None,
         invited: str | None,
         asked: bool = False,
     ) -> Iterator[tuple[Any, Any, Any]]:
@@ -301,7 +309,7 @@ class ClassifyTab:
         image: str | UploadError | None,
         language: str,
         event: gr.EventData,
-    ) -> tuple[tuple, str]:
+    ) -> tuple[tuple[_Given, int | None], str]:
         """Note which category was chosen in the list for which product, and explain that one."""
         product = designation, description, image
         code = event._data.get("code") if isinstance(event._data, dict) else None
@@ -361,7 +369,8 @@ class ClassifyTab:
         values = gr.JSON(visible=False)
         code = gr.Number(None, label="prdtypecode", precision=0, visible=False)
         # As it comes: the explanation says better than Gradio what is no code.
-        code.preprocess = lambda payload: payload
-        shared = {"concurrency_id": "classify"}
-        gr.on([], guarded(classify), self.inputs, values, api_name="classify", **shared)
-        gr.on([], guarded(explain), [*self.inputs, code], values, api_name="explain", **shared)
+        code.preprocess = lambda payload: payload  # type: ignore[method-assign]  # this one component's only
+        gr.on([], guarded(classify), self.inputs, values, api_name="classify", concurrency_id="classify")
+        gr.on(
+            [], guarded(explain), [*self.inputs, code], values, api_name="explain", concurrency_id="classify"
+        )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import gradio as gr
 
 from rakuten_models.app_figures import (
@@ -66,7 +69,7 @@ class ModelTab:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
                 precision = gr.HTML(self._precision(start, threshold, words.language))
-                parts.threshold.render()
+                parts.threshold.render()  # type: ignore[no-untyped-call]  # Gradio's own lacks its types
             with gr.Column(min_width=320):
                 reliability = gr.HTML(reliability_html(self._section(start), words))
         matrix = gr.HTML(
@@ -75,7 +78,7 @@ class ModelTab:
         detail = gr.HTML(self._detail(start, words.language), elem_id="confusion-detail")
         f1 = gr.HTML(category_f1_html(self._section(start), classifier.categories, words))
 
-        own = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         chosen = [section, parts.language]
         parts.language.change(self._loaded, parts.language, loaded, **own)
         gr.on(
@@ -95,7 +98,7 @@ class ModelTab:
         )
         matrix.select(guarded(self._choose_cell), chosen, detail, **own)
 
-    def _section(self, name: str) -> dict:
+    def _section(self, name: str) -> Mapping[str, Any]:
         return section_of(self._figures, name)
 
     def _loaded(self, language: str) -> str:

@@ -104,14 +104,13 @@ class Visits:
     def job(self, visit: Visit) -> Iterator[threading.Event | None]:
         """Hold the visit's only place for a job: gives the event that cancels it, None if it is taken."""
         with self._lock:
-            free = visit.cancelled is None
-            if free:
-                visit.cancelled = threading.Event()
-            event = visit.cancelled if free else None
+            event = threading.Event() if visit.cancelled is None else None
+            if event is not None:
+                visit.cancelled = event
         try:
             yield event
         finally:
-            if free:
+            if event is not None:
                 # Whoever stops listening before the end (a closed page) stops the work, too.
                 event.set()
                 visit.cancelled = None
@@ -145,16 +144,15 @@ def in_background(
         Exception: What the work raised.
     """
     steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
-    end: list[Result | BaseException] = []
-    failed = threading.Event()
+    results: list[Result] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            end.append(work(steps.put))
+            results.append(work(steps.put))
         # Handed over to whoever waits for the result.
         except BaseException as error:
-            end.append(error)
-            failed.set()
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="catalog", daemon=True)
     thread.start()
@@ -164,6 +162,6 @@ def in_background(
         while not steps.empty():
             latest = steps.get()
         yield latest
-    if failed.is_set():
-        raise end[0]
-    yield Finished(end[0])
+    for error in errors:
+        raise error
+    yield Finished(results[0])

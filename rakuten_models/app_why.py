@@ -58,11 +58,12 @@ def why_html(classifier: ProductClassifier, product: Product, code: int | None, 
 def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
     """One explanation as plain values, for `/explain`."""
     category = explanation.category
-    heat_map = explanation.heat_map
+    heat_map, probabilities = explanation.heat_map, explanation.prediction.probabilities
+    assert probabilities is not None, "what is explained was scored"
     return {
         "prdtypecode": category.prdtypecode,
         "category": {code: category.name(code) for code in ("en", "fr")},
-        "probability": float(explanation.prediction.probabilities[category.index]),
+        "probability": float(probabilities[category.index]),
         "words": [
             {
                 "field": word.field,
@@ -110,7 +111,7 @@ def _words_html(explanation: Explanation, product: Product, words: Words) -> str
 
 def _segment(segment: str, contribution: float | None, strongest: float, words: Words) -> str:
     share = 0.0 if contribution is None else abs(contribution) / strongest
-    if share < 0.02:
+    if contribution is None or share < 0.02:
         return as_html(segment)
     kind = "for" if contribution > 0 else "against"
     meaning = words("why_for" if contribution > 0 else "why_against")

@@ -122,14 +122,14 @@ def score_catalog(
         raise BatchError(
             f"{output} is a URL; give a local folder or file, and copy it from there when it is finished."
         )
-    output = path_of(output)
-    _check_places(catalog, output)
+    destination = path_of(output)
+    _check_places(catalog, destination)
     top = min(top, len(classifier.categories))
     if images is not None:
         # Workers have other working folders.
         images = os.fspath(images) if is_url(images) else os.path.abspath(path_of(images))
     settings = ScoreSettings(columns, images, top, free_prefix(catalog.names, top), picture_seconds)
-    form = Form(is_csv(output), spreadsheet_safe)
+    form = Form(is_csv(destination), spreadsheet_safe)
     work = Work(catalog, settings, form, chunk_rows)
     identity = {
         "input": catalog.fingerprint(),
@@ -140,17 +140,17 @@ def score_catalog(
         "images": _images_identity(images),
         "label_column": columns.label,
         "top": top,
-        "spreadsheet_safe": spreadsheet_safe and is_csv(output),
+        "spreadsheet_safe": spreadsheet_safe and is_csv(destination),
         "chunk_rows": chunk_rows,
         "prdtypecodes": [category.prdtypecode for category in classifier.categories],
         "version": __version__,
     }
-    scored = ScoredOutput(output, identity)
+    scored = ScoredOutput(destination, identity)
     with TableScorer(classifier, settings) as scorer, scored.open(overwrite=overwrite) as state:
         counts = Counts(state["counts"])
         run = Run(state["rows"], catalog.rows, progress, cancelled)
         if state["finished"]:
-            return counts.summary(run, started, output, already_finished=True)
+            return counts.summary(run, started, destination, already_finished=True)
         run.report()
         place = {"chunks": state["chunks"], "done": run.advance}
         if engine == "ray":
@@ -171,7 +171,7 @@ def score_catalog(
         if state["rows"] != catalog.rows:
             raise BatchError(f"{source} was changed while it was scored; score it again with another output.")
         scored.finish()
-    return counts.summary(run, started, output)
+    return counts.summary(run, started, destination)
 
 
 def _complete(columns: Columns | None, names: list[str]) -> Columns:
@@ -222,7 +222,7 @@ def _check_places(catalog: CatalogSource, output: Path) -> None:
 
 def _images_identity(images: str | os.PathLike[str] | None) -> str | list[Any] | None:
     if images is None or is_url(images):
-        return images
+        return None if images is None else str(images)
     path = Path(images).resolve()
     if not path.is_file():
         return str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RakutenModelsError: The catalog, the bundle, the pictures or the output cannot be used.
     """
     options = _parser().parse_args(arguments)
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     header = read_header(options.source)
     chosen = {
         name: value

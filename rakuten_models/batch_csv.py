@@ -77,12 +77,15 @@ class Lines:
         self.taken: list[Line] = []
 
     def __enter__(self) -> Lines:
+        """The lines themselves, closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the file."""
         self._stream.close()
 
     def __iter__(self) -> Lines:
+        """The lines of the record that is being read."""
         return self
 
     def __next__(self) -> str:
@@ -241,8 +244,8 @@ def _record(taken: list[Line], fields: list[str], names: list[str], problem: str
             f"Line {line} has {len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}; "
             "correct its commas and quotation marks."
         )
-        fields = [*fields[: len(names)], *[None] * (len(names) - len(fields))]
-    return Record(taken[0].number, fields, problem, size, taken[0].offset)
+    values: list[str | None] = [*fields[: len(names)], *[None] * (len(names) - len(fields))]
+    return Record(taken[0].number, values, problem, size, taken[0].offset)
 
 
 def _fields_of(text: str, delimiter: str) -> list[str]:

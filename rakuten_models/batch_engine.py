@@ -6,7 +6,7 @@ chunk goes to whom changes no byte of them, so that a run begun by one engine ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def score_piece(
 
 def local_pieces(
     work: Work, scorer: TableScorer, *, chunks: int, rows: int, done: Callable[[int], None]
-) -> Iterator[Piece]:
+) -> Generator[Piece]:
     """The pieces, scored in this process.
 
     Args:

@@ -74,7 +74,9 @@ class FolderPictures:
             ProductError: It is a link that leads out of the folder.
         """
         name = _numbered_name(imageid, productid)
-        for folder in _CHALLENGE_FOLDERS if name else ():
+        if name is None:
+            return None
+        for folder in _CHALLENGE_FOLDERS:
             if (self._folder / folder / name).is_file():
                 return self.named(posixpath.join(folder, name))
         return None
@@ -134,7 +136,7 @@ class ZipPictures:
         """
         name = _numbered_name(imageid, productid)
         member = self._by_file_name.get(name) if name else None
-        return None if member is None else self._read(member, name)
+        return None if member is None or name is None else self._read(member, name)
 
     def close(self) -> None:
         """Close the file."""
@@ -207,7 +209,7 @@ class UrlPictures:
 
     def _read(self, relative: str, name: str) -> bytes | None:
         """A file's bytes, None if it is not there."""
-        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
         def read() -> None:
             try:

@@ -223,7 +223,7 @@ class CatalogSource:
     def _table(self, records: list[Record]) -> pyarrow.Table:
         schema = self._with_problem
         if self.kind == "csv":
-            values = list(zip(*(record.values for record in records), strict=True))
+            values = [list(column) for column in zip(*(record.values for record in records), strict=True)]
         else:
             values = [
                 [json_value(record.values.get(field.name), field.type) for record in records]
@@ -274,7 +274,7 @@ class CatalogSource:
             if schema is not None and not found.equals(schema):
                 raise _different_columns(file, _typed(found), self.files[0], _typed(schema))
             schema = schema or found
-        if len(set(schema.names)) < len(schema.names):
+        if schema is not None and len(set(schema.names)) < len(schema.names):
             raise BatchError(f"{self.files[0]} has a column twice; give every column a name of its own.")
         return schema
 

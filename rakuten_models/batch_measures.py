@@ -78,7 +78,8 @@ def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = N
         wanted = f"no column {label!r}" if label else "no column prdtypecode"
         raise BatchError(f"{path} has {wanted} to compare with; name the one that holds the labels.")
     pairs: Counter[tuple[int, int | None]] = Counter()
-    unlabelled, unreadable = 0, Counter()
+    unlabelled = 0
+    unreadable: Counter[str] = Counter()
     for truth, predicted in _values(path, label, f"{prefix}prdtypecode"):
         text = text_of(truth).strip()
         found = _CODE.fullmatch(text)
@@ -196,7 +197,7 @@ def _names(path: Path) -> list[str]:
     parts = _parts(path)
     if not parts:
         raise BatchError(f"{path} is no scored catalog; score it first.")
-    return pyarrow.parquet.read_schema(parts[0]).names
+    return list(pyarrow.parquet.read_schema(parts[0]).names)
 
 
 def _parts(path: Path) -> Sequence[Path]:

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -31,6 +32,7 @@ from rakuten_models.batch_files import (
     sync_folder,
 )
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; two runs on one output are then not told apart
@@ -57,18 +59,18 @@ class ScoredOutput:
 
     Attributes:
         path: As given.
-        state: A dict with the keys of _STATE_KEYS and the format; None before `open`.
+        state: A dict with the keys of _STATE_KEYS and the format; empty before `open`.
     """
 
     def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
         """Only the names of the files are found; nothing is written."""
         self.path = Path(path)
-        self.state: dict[str, Any] | None = None
+        self.state: dict[str, Any] = {}
         self._identity = json.loads(json.dumps(identity))
         self._csv = is_csv(path)
         self._state_path = state_path(path)
-        # Nobody takes a file with such a name for a finished catalog.
-        self._partial = self.path.with_name(f".{self.path.name}.partial") if self._csv else None
+        # Of a CSV only. Nobody takes a file with such a name for a finished catalog.
+        self._partial = self.path.with_name(f".{self.path.name}.partial")
 
     @contextlib.contextmanager
     def open(self, *, overwrite: bool) -> Iterator[dict[str, Any]]:
@@ -93,8 +95,10 @@ class ScoredOutput:
             )
         (self.path.parent if self._csv else self.path).mkdir(parents=True, exist_ok=True)
         with self._locked():
-            self.state = self._earlier_state(overwrite)
-            if self.state is None:
+            earlier = self._earlier_state(overwrite)
+            if earlier is not None:
+                self.state = earlier
+            else:
                 self.state = {
                     "format": _STATE_FORMAT,
                     "identity": self._identity,

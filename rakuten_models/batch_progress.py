@@ -109,7 +109,7 @@ class Run:
         self.done = self.before = done
         self._total = total
         self._progress = progress
-        self._cancelled = getattr(cancelled, "is_set", cancelled)
+        self._cancelled = cancelled if cancelled is None or callable(cancelled) else cancelled.is_set
         self._started = time.monotonic()
 
     def advance(self, rows: int) -> None:

@@ -13,7 +13,7 @@ import itertools
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow
@@ -49,7 +49,7 @@ def ray_pieces(
     done: Callable[[int], None],
     address: str | None = None,
     workers: int | None = None,
-) -> Iterator[Piece]:
+) -> Generator[Piece]:
     """The pieces, scored by a cluster.
 
     Args:
@@ -155,7 +155,7 @@ def _dataset(
         )
 
 
-def _rows(ray: Any, dataset: Any) -> Iterator[dict[str, Any]]:
+def _rows(ray: Any, dataset: Any) -> Generator[dict[str, Any]]:
     """What the actors made, in order; nobody's traceback becomes the user's."""
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

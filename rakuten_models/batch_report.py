@@ -177,8 +177,10 @@ def scored_figures(output: str | os.PathLike[str], classifier: ProductClassifier
             table.column(f"{prefix}{name}").to_pylist() for name in ("prdtypecode", "probability", "decision")
         )
         for code, probability, decision in zip(*answers, strict=True):
-            known = code not in (None, "") and probability not in (None, "")
-            figures.add(*((int(code), float(probability)) if known else (None, None)), decision)
+            if code in (None, "") or probability in (None, ""):
+                figures.add(None, None, decision)
+            else:
+                figures.add(int(code), float(probability), decision)
         sampled = table.take(list(range(-start % step, len(table), step)))
         texts = [
             [text_of(value) for value in sampled.column(name).to_pylist()] if name else [""] * len(sampled)
@@ -203,11 +205,12 @@ def drift(reference: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
     """
     codes = sorted({*reference["share_by_category"], *now["share_by_category"]}, key=int)
     shares = [[each["share_by_category"].get(code, 0.0) for code in codes] for each in (reference, now)]
+    shares_before, shares_now = shares
     sizes = (reference["scored"], now["scored"])
     return {
         "reference": dict(reference),
         "now": dict(now),
-        "psi_categories": _stability(*shares, *sizes),
+        "psi_categories": _stability(shares_before, shares_now, *sizes),
         "psi_probabilities": _stability(reference["probability_bins"], now["probability_bins"], *sizes),
     }
 

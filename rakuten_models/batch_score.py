@@ -107,7 +107,7 @@ def bundle_name(classifier: ProductClassifier) -> str:
 
 def bundle_digest(classifier: ProductClassifier) -> str:
     """The sha256 (64 hex digits) of the bundle's config.json, which holds those of the other files."""
-    return file_facts(classifier.folder / CONFIG_FILE)["sha256"]
+    return str(file_facts(classifier.folder / CONFIG_FILE)["sha256"])
 
 
 class TableScorer:
@@ -228,15 +228,18 @@ class TableScorer:
     def _row(self, prediction: Prediction, error: str | None) -> list[Any]:
         top = prediction.top(self._settings.top)
         best: list[Any] = [None, None, None, REVIEW, None]
-        if prediction.category is not None:
+        category, probability, weight = prediction.category, prediction.probability, prediction.image_weight
+        if category is not None and probability is not None and weight is not None:
             best = [
-                prediction.category.prdtypecode,
-                prediction.category.name("en"),
-                round(prediction.probability, _DIGITS),
+                category.prdtypecode,
+                category.name("en"),
+                round(probability, _DIGITS),
                 prediction.decision,
-                round(prediction.image_weight, _DIGITS),
+                round(weight, _DIGITS),
             ]
-        pairs = [value for category, each in top for value in (category.prdtypecode, round(each, _DIGITS))]
+        pairs: list[int | float | None] = [
+            value for other, each in top for value in (other.prdtypecode, round(each, _DIGITS))
+        ]
         pairs += [None] * (2 * self._settings.top - len(pairs))
         return [*best, *pairs, self._bundle, error]
 

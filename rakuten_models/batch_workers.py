@@ -8,12 +8,14 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from rakuten_models.batch_csv import BatchError
 from rakuten_models.bundle import CONFIG_FILE, BundleError, replace_folder, validate_bundle
 from rakuten_models.runtime import usable_cores
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows: workers share all cores, and each keeps a bundle of its own

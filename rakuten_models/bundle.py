@@ -7,6 +7,7 @@ It never loads a model. Everything it refuses, it refuses with a sentence: which
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import math
@@ -16,10 +17,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rakuten_models.preprocessing import ImageSettings, TextSettings
 from rakuten_models.product import Category, RakutenModelsError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; what a killed call was building then stays
+    fcntl = None
 
 # Raised by one whenever an older reader would misread a newer bundle; a reader takes exactly its own version.
 FORMAT_VERSION = 1
@@ -38,6 +46,9 @@ REQUIRED_FILES = (CONFIG_FILE, TOKENIZER_FILE, *SERVING_MODEL_FILES)
 SERVING_FILES = (CARD_FILE, *REQUIRED_FILES, METRICS_FILE, *PLOT_FILES)
 ALL_FILES = (*SERVING_FILES, *KERAS_FILES)
 HASHED_FILES = (TOKENIZER_FILE, *SERVING_MODEL_FILES, *KERAS_FILES)
+
+# In the name of a folder that is being built beside its place.
+_STAGING = ".writing-"
 
 # The wanted precision behind `Prediction.decision`.
 DEFAULT_PRECISION = "0.95"
@@ -320,7 +331,8 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields an empty sibling folder. When the block ends well it takes the target's place; when it fails or is
     interrupted it is removed and the target is as it was. A kill in the moment of the swap leaves the old folder
-    under `.NAME.previous`, from where the next call puts it back.
+    under `.NAME.previous`, from where the next call puts it back; the folder that a killed call was building goes then,
+    too.
 
     Raises:
         BundleError: The target is a file, or a folder with something else than a bundle in it.
@@ -334,7 +346,9 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(previous)
         else:
             previous.rename(target)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.writing-"))
+    _remove_left_behind(target)
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}{_STAGING}"))
+    lock = _lock_of(staging)
     try:
         yield staging
         os.chmod(staging, 0o755)
@@ -347,6 +361,33 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         if previous.exists() and not target.exists():
             previous.rename(target)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_left_behind(target: Path) -> None:
+    """Take away what killed calls for the same target were building; what another process still builds stays."""
+    for staging in target.parent.glob(f".{glob.escape(target.name)}{_STAGING}*"):
+        lock = _lock_of(staging)
+        if lock is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock_of(folder: Path) -> int | None:
+    """A file descriptor that holds a folder's lock, which goes with the process; None if it cannot be had."""
+    if fcntl is None:
+        return None
+    handle = None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if handle is not None:
+            os.close(handle)
+        return None
+    return handle
 
 
 def check_target(target: str | os.PathLike[str]) -> None:

@@ -195,12 +195,13 @@ class ProductClassifier:
         encoded = self._text.encode([product])
         models = self._run_models([product], encoded)
         prediction = self._combine(models)[0]
-        if prediction.error is not None:
-            raise ProductError(prediction.error)
+        category = wanted or prediction.category
+        if prediction.error is not None or category is None:
+            raise ProductError(prediction.error or "The product cannot be scored.")
         return explain(
             product,
             prediction,
-            wanted or prediction.category,
+            category,
             self._text,
             encoded,
             models.text,
@@ -280,15 +281,13 @@ class ProductClassifier:
         """
         products = [self_check_product(entry) for entry in self.config.self_check["products"]]
         expected = numpy.asarray(self.config.self_check["probabilities"], numpy.float32)
-        predictions = self.predict(products)
-        if any(prediction.probabilities is None for prediction in predictions) or expected.shape != (
-            len(products),
-            len(self.categories),
-        ):
+        found = [prediction.probabilities for prediction in self.predict(products)]
+        answered = [probabilities for probabilities in found if probabilities is not None]
+        if len(answered) < len(found) or expected.shape != (len(products), len(self.categories)):
             raise BundleError(
                 f"The self-check in {self.folder} cannot be run; download or train the bundle again."
             )
-        difference = float(numpy.abs(numpy.stack([p.probabilities for p in predictions]) - expected).max())
+        difference = float(numpy.abs(numpy.stack(answered) - expected).max())
         if not difference <= SELF_CHECK_TOLERANCE:
             raise BundleError(
                 f"The bundle {str(self.folder)!r} answers its own self-check otherwise than when it was trained "
@@ -342,7 +341,7 @@ class ProductClassifier:
                     name: numpy.concatenate([answer[name] for answer in readable]) for name in readable[0]
                 }
         answers.with_both = sorted(set(answers.with_text) & set(answers.with_image))
-        if answers.with_both:
+        if answers.with_both and answers.text is not None and answers.image is not None:
             text_rows = numpy.searchsorted(answers.with_text, answers.with_both)
             image_rows = numpy.searchsorted(answers.with_image, answers.with_both)
             present = numpy.ones((len(answers.with_both), 1), numpy.float32)
@@ -372,8 +371,11 @@ class ProductClassifier:
         )
         answers = {row: (values, 1.0) for row, values in image_probabilities.items()}
         answers.update({row: (values, 0.0) for row, values in text_probabilities.items()})
-        for position, (row, values) in enumerate(fused_probabilities.items()):
-            answers[row] = (values, float(models.fusion["image_weight"][position, 0]))
+        if models.fusion is not None:
+            for (row, values), weight in zip(
+                fused_probabilities.items(), models.fusion["image_weight"], strict=True
+            ):
+                answers[row] = (values, float(weight[0]))
         threshold = self.config.thresholds[DEFAULT_PRECISION]["probability"]
         predictions = []
         for row, error in enumerate(models.errors):

@@ -10,6 +10,7 @@ Also what the app shares with this command: which bundle is loaded, and one pred
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -155,13 +156,15 @@ def prediction_to_table(
     """One prediction as lines for a terminal.
 
     Args:
-        prediction: One that was scored.
+        prediction: Of one that could not be scored, only the reason is given.
         threshold: From `accept_threshold`.
         language: Of the category names, "en" or "fr".
         count: Categories to list.
         block: The character that bars are made of.
     """
-    category = prediction.category
+    category, best_probability = prediction.category, prediction.probability
+    if category is None or best_probability is None:
+        return prediction.error or "The product cannot be scored."
     top = prediction.top(count)
     sides = [
         (name, *best_category(prediction.categories, probabilities))
@@ -172,7 +175,7 @@ def prediction_to_table(
         if probabilities is not None
     ]
     if len(sides) == 2:
-        sides.append(("fusion", category, prediction.probability))
+        sides.append(("fusion", category, best_probability))
     width = max(
         len(each.name(language))
         for each in [category, *(item for item, _ in top), *(side[1] for side in sides)]
@@ -180,7 +183,7 @@ def prediction_to_table(
     indent = max(width, len("Category"))
     lines = [
         category.name(language),
-        f"prdtypecode {category.prdtypecode}, probability {percent(prediction.probability)}, {prediction.decision}",
+        f"prdtypecode {category.prdtypecode}, probability {percent(best_probability)}, {prediction.decision}",
         decision_sentence(prediction, threshold),
         "",
         f"{'Category':{indent}}  {'Code':>10}  Probability",
@@ -195,11 +198,9 @@ def prediction_to_table(
         lines.append(
             f"{name:8}  {item.name(language):{max(indent, 14)}}  {item.prdtypecode:>10}  {percent(probability):>11}"
         )
-    if len(sides) == 3:
-        lines += [
-            "",
-            f"Fusion trusted the text {1 - prediction.image_weight:.0%} and the picture {prediction.image_weight:.0%}.",
-        ]
+    weight = prediction.image_weight
+    if len(sides) == 3 and weight is not None:
+        lines += ["", f"Fusion trusted the text {1 - weight:.0%} and the picture {weight:.0%}."]
     return "\n".join(lines)
 
 
@@ -240,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({**answer, "bundle": name, "revision": classifier.revision}, indent=2))
         return 0
     # A Windows console may be unable to show blocks, or a name in another alphabet; that is no reason to stop.
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     block = "█" if _can_print("█", sys.stdout.encoding) else "#"
     revision = f" at {classifier.revision}" if classifier.revision else ""
     print(prediction_to_table(prediction, threshold, options.language, options.top, block))

@@ -148,7 +148,7 @@ def explain(
         image_score = float(_centred(image["logits"][0])[category.index])
         heat_map = _centred(image["category_maps"][0])[:, :, category.index]
     text_part, image_part = text_score, image_score
-    if fusion is not None:
+    if fusion is not None and text is not None and image is not None:
         text_part, image_part = _split_score(
             fusion["logits"][0], text["logits"][0], image["logits"][0], category.index
         )
@@ -196,7 +196,8 @@ def _explain_text(
 
 def _centred(logits: numpy.ndarray) -> numpy.ndarray:
     """Logits (..., categories) less their mean over the categories."""
-    return logits - logits.mean(axis=-1, keepdims=True)
+    centred: numpy.ndarray = logits - logits.mean(axis=-1, keepdims=True)
+    return centred
 
 
 def _split_score(
@@ -266,6 +267,8 @@ def heat_map_image(image: Any, heat_map: numpy.ndarray, settings: ImageSettings)
     values = numpy.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR))
     values = values[:, :, numpy.newaxis]
     opacity = numpy.abs(values) * _HEAT_OPACITY
-    colour = numpy.where(values > 0, numpy.float32(FOR_COLOUR), numpy.float32(AGAINST_COLOUR))
+    colour = numpy.where(
+        values > 0, numpy.array(FOR_COLOUR, numpy.float32), numpy.array(AGAINST_COLOUR, numpy.float32)
+    )
     mixed = numpy.asarray(picture, numpy.float32) * (1 - opacity) + colour * opacity
     return Image.fromarray(mixed.round().astype(numpy.uint8))

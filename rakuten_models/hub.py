@@ -8,16 +8,26 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rakuten_models.hub_faults import HubError, IncompleteError, check_repo_id, explained, retried
+from rakuten_models.hub_faults import (
+    AlteredError,
+    HubError,
+    IncompleteError,
+    check_repo_id,
+    explained,
+    open_client,
+    retried,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -58,7 +68,7 @@ def download_folder(
     Raises:
         HubError: No such repository, revision or file, no access, no network, or the hub fails.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.file_download import repo_folder_name
 
     check_repo_id(repo_id)
@@ -74,13 +84,15 @@ def download_folder(
     if offline:
         raise HubError(_not_cached_sentence(repo_id, wanted, cached_commit, not_cached, cache))
 
-    api = HfApi(endpoint=endpoint, token=token)
+    api = open_client(endpoint, token)
     try:
         information = retried(
-            lambda: api.model_info(repo_id, revision=wanted, timeout=REQUEST_TIMEOUT_SECONDS)
+            lambda: api.model_info(
+                repo_id, revision=wanted, files_metadata=True, timeout=REQUEST_TIMEOUT_SECONDS
+            )
         )
-        commit = information.sha
-        there = {sibling.rfilename for sibling in information.siblings or []}
+        commit = str(information.sha)
+        there = {sibling.rfilename: sibling for sibling in information.siblings or []}
         absent = [name for name in files if name not in there]
         if absent:
             raise HubError(
@@ -103,6 +115,20 @@ def download_folder(
             # The client hands out what it has if the hub fails while it lists the files.
             if any(not (folder / name).is_file() for name in files):
                 raise IncompleteError(f"The download of {repo_id!r} stopped before all files were there")
+            # The client looks at a file's length only, and would never fetch again what it has.
+            altered = [
+                name
+                for name in files
+                # A mirror may list names alone.
+                if there[name].size is not None and not _same_content(folder / name, there[name])
+            ]
+            for name in altered:
+                (folder / name).resolve().unlink(missing_ok=True)
+                (folder / name).unlink(missing_ok=True)
+            if altered:
+                raise AlteredError(
+                    f"The hub {api.endpoint} sent {', '.join(altered)} of {repo_id!r} with other content than it lists"
+                )
             return folder
 
         folder = retried(fetch)
@@ -116,7 +142,9 @@ def download_folder(
         raise explained(error, "fetch", repo_id, wanted, api.endpoint, token, hint) from error
     # Noted only now that everything is there, so that the name leads to a whole folder when offline.
     if wanted != commit:
-        _note_commit(repository_cache, wanted, commit)
+        # A cache that cannot be written serves what it holds all the same.
+        with contextlib.suppress(OSError):
+            _note_commit(repository_cache, wanted, commit)
     return folder, commit
 
 
@@ -158,7 +186,7 @@ def upload_folder(
     Raises:
         HubError: A file is missing, no permission, the tag is taken, no network, or the hub fails.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     check_repo_id(repo_id)
     if branch is not None and _COMMIT.fullmatch(branch):
@@ -169,7 +197,7 @@ def upload_folder(
     absent = [name for name in files if not (folder / name).is_file()]
     if absent:
         raise HubError(f"Folder {str(folder)!r} has no {', '.join(absent)}; nothing was sent to {repo_id!r}.")
-    api = HfApi(endpoint=endpoint, token=token)
+    api = open_client(endpoint, token)
     try:
         create_repository(repo_id, private=private, repo_type=repo_type, token=token, endpoint=endpoint)
         if branch is not None:
@@ -184,7 +212,7 @@ def upload_folder(
                 files_metadata=True,
                 timeout=REQUEST_TIMEOUT_SECONDS,
             )
-            there = {sibling.rfilename: sibling for sibling in head.siblings or []}
+            there = {sibling.rfilename: sibling for sibling in getattr(head, "siblings", None) or []}
             superfluous = [
                 name
                 for name in sorted(set(there) - set(files))
@@ -199,7 +227,7 @@ def upload_folder(
                     "never moved, and nothing was sent; choose another tag."
                 )
             if unchanged:
-                return head.sha
+                return str(head.sha)
             return api.create_commit(
                 repo_id,
                 [CommitOperationAdd(name, folder / name) for name in files]
@@ -239,10 +267,8 @@ def create_repository(
         HubError: No permission, a public repository where a private one is wanted, no network, or the hub
             fails.
     """
-    from huggingface_hub import HfApi
-
     check_repo_id(repo_id)
-    api = HfApi(endpoint=endpoint, token=token)
+    api = open_client(endpoint, token)
     try:
         retried(
             lambda: api.create_repo(
@@ -277,10 +303,8 @@ def is_private(repo_id: str, *, token: str | None = None, endpoint: str | None =
     Raises:
         HubError: No such repository, no access, no network, or the hub fails.
     """
-    from huggingface_hub import HfApi
-
     check_repo_id(repo_id)
-    api = HfApi(endpoint=endpoint, token=token)
+    api = open_client(endpoint, token)
     try:
         information = retried(lambda: api.model_info(repo_id, timeout=REQUEST_TIMEOUT_SECONDS))
     except Exception as error:
@@ -306,17 +330,15 @@ def set_space_variables(
     Raises:
         HubError: No permission, no network, or the hub fails.
     """
-    from huggingface_hub import HfApi
-
     check_repo_id(repo_id)
-    api = HfApi(endpoint=endpoint, token=token)
+    api = open_client(endpoint, token)
     try:
         present = retried(lambda: api.get_space_variables(repo_id))
         for name, value in variables.items():
             if value is not None:
-                retried(lambda name=name, value=value: api.add_space_variable(repo_id, name, value))
+                retried(partial(api.add_space_variable, repo_id, name, value))
             elif name in present:
-                retried(lambda name=name: api.delete_space_variable(repo_id, name))
+                retried(partial(api.delete_space_variable, repo_id, name))
     except Exception as error:
         raise explained(error, "set the variables of", repo_id, "main", api.endpoint, token) from error
 
@@ -339,8 +361,12 @@ def _note_commit(repository_cache: Path, revision: str, commit: str) -> None:
     reference = repository_cache / "refs" / revision
     reference.parent.mkdir(parents=True, exist_ok=True)
     temporary = reference.with_name(f"{reference.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_text(commit, encoding="utf-8")
-    temporary.replace(reference)
+    try:
+        temporary.write_text(commit, encoding="utf-8")
+        temporary.replace(reference)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _not_cached_sentence(
@@ -384,8 +410,8 @@ def _same_content(path: Path, sibling: Any) -> bool:
         return False
     content = path.read_bytes()
     if sibling.lfs is not None:
-        return sibling.lfs.sha256 == hashlib.sha256(content).hexdigest()
-    return (
+        return bool(sibling.lfs.sha256 == hashlib.sha256(content).hexdigest())
+    return bool(
         sibling.blob_id
         == hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     )

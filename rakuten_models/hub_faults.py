@@ -9,9 +9,13 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rakuten_models.product import RakutenModelsError
+
+if TYPE_CHECKING:
+    import httpx2
+    from huggingface_hub import HfApi
 
 ATTEMPTS = 4
 # Doubled after every attempt: 0.5 + 1 + 2 seconds of waiting in all.
@@ -19,6 +23,8 @@ FIRST_PAUSE_SECONDS = 0.5
 # No further attempt starts after this long, so that a network that swallows packets does not hold a user
 # for minutes.
 PATIENCE_SECONDS = 20.0
+# For any answer at all, and between two pieces of one: the client's own requests would wait for ever.
+ANSWER_SECONDS = 30.0
 _REPO_ID = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 _Result = TypeVar("_Result")
 
@@ -31,6 +37,50 @@ class IncompleteError(Exception):
     """The client reported success with files missing."""
 
 
+class AlteredError(Exception):
+    """Files came with other content than the hub lists for them."""
+
+
+def open_client(endpoint: str | None, token: str | None) -> HfApi:
+    """The hub's client, none of whose requests waits for ever.
+
+    The client library has one transport for a whole process. Unless the program has given it another, it gets time
+    limits here, and does not heed a hub that asks it to wait for long.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import _http
+
+    if _http._GLOBAL_CLIENT_FACTORY is _http.default_client_factory:
+        _http.set_client_factory(_limited_transport)
+    return HfApi(endpoint=endpoint, token=token)
+
+
+def _limited_transport() -> httpx2.Client:
+    from huggingface_hub.utils._http import default_client_factory
+
+    transport = default_client_factory()
+    transport.timeout = ANSWER_SECONDS
+    hooks = transport.event_hooks
+    transport.event_hooks = {**hooks, "response": [*hooks.get("response", []), _refuse_long_waits]}
+    return transport
+
+
+def _refuse_long_waits(response: httpx2.Response) -> None:
+    """Raise instead of letting the client sleep as long as a hub says, which may be a day."""
+    seconds = _asked_to_wait(response)
+    if response.status_code in (429, 503) and seconds > PATIENCE_SECONDS:
+        raise HubError(
+            f"The hub at {response.url.host} answered {response.status_code} and asks to come back in "
+            f"{seconds:,.0f} s; try again then."
+        )
+
+
+def _asked_to_wait(response: httpx2.Response) -> float:
+    """The seconds of a Retry-After header; 0 without one."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else 0.0
+
+
 def check_repo_id(repo_id: str) -> None:
     """Refuse what cannot be the name of a repository, before the network is asked.
 
@@ -38,7 +88,7 @@ def check_repo_id(repo_id: str) -> None:
         HubError: It is not of the form user/name.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(repo_id)
@@ -63,8 +113,17 @@ def retried(action: Callable[[], _Result]) -> _Result:
             late = time.monotonic() - started > PATIENCE_SECONDS
             if attempt == ATTEMPTS or late or not _may_pass(error):
                 raise
-        time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+            pause = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _wanted_pause(error))
+        time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _wanted_pause(error: BaseException) -> float:
+    """How long the hub asks to wait, in seconds; what is too long has become an error before."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cause = _root_cause(error)
+    return _asked_to_wait(cause.response) if isinstance(cause, HfHubHTTPError) else 0.0
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -88,7 +147,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(cause, HfHubHTTPError):
         # 412: the head moved while we sent; the next attempt reads it again.
         return cause.response.status_code >= 500 or cause.response.status_code in (408, 412, 429)
-    if isinstance(cause, (httpx2.TransportError, json.JSONDecodeError, IncompleteError)):
+    if isinstance(cause, (httpx2.TransportError, json.JSONDecodeError, IncompleteError, AlteredError)):
         return True
     # The client's size check raises a bare OSError; a full disk has a number and does not pass.
     return type(cause) is OSError and cause.errno is None
@@ -172,6 +231,8 @@ def explained(
         )
     if isinstance(cause, json.JSONDecodeError):
         return HubError(f"What answers at {endpoint} is no model hub: check HF_ENDPOINT.")
+    if isinstance(cause, AlteredError):
+        return HubError(f"{cause}, again and again; nothing of it is used: try again later.{hint}")
     if isinstance(cause, IncompleteError) or (type(cause) is OSError and cause.errno is None):
         return HubError(
             f"The hub {endpoint} broke off again and again in the middle of {repo_id!r}: try again "

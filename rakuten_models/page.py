@@ -138,7 +138,8 @@ def decision_words(prediction: Prediction, threshold: float | None, words: Words
 
 
 def _verdict(prediction: Prediction, threshold: float | None, words: Words, own_threshold: bool) -> str:
-    category = prediction.category
+    category, probability = prediction.category, prediction.probability
+    assert category is not None and probability is not None, "a verdict is given of what was scored"
     other = "en" if words.language == "fr" else "fr"
     name, second = category.name(words.language), category.name(other)
     second_name = f'<span lang="{other}">{as_html(second)}</span> · ' if second != name else ""
@@ -151,7 +152,7 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Words, own_
     return (
         f'<section class="verdict"><div class="verdict-name"><h2>{as_html(name)}</h2>'
         f"<p>{second_name}prdtypecode {_code(category)}</p></div>"
-        f'<div class="verdict-probability"><strong>{as_html(words.percent(prediction.probability))}</strong>'
+        f'<div class="verdict-probability"><strong>{as_html(words.percent(probability))}</strong>'
         f"<span>{as_html(words('probability'))}</span></div>"
         f'<p class="decision {"accept" if accepted else "review"}"><b>{as_html(word)}</b>'
         f"<span>{as_html(decision_words(prediction, threshold, words, own_threshold))}</span></p>{note}</section>"
@@ -161,7 +162,7 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Words, own_
 def _sides(prediction: Prediction, words: Words) -> str:
     """Text, picture and fusion side by side, and how far fusion trusted the picture."""
     text, image = prediction.text_probabilities, prediction.image_probabilities
-    both = text is not None and image is not None
+    both, weight = text is not None and image is not None, prediction.image_weight
     absent_picture = words("not_readable" if prediction.error else "no_picture")
     cells = (
         _side(words("text"), text, words("no_text"), prediction, words)
@@ -175,14 +176,14 @@ def _sides(prediction: Prediction, words: Words) -> str:
         )
     )
     trust = ""
-    if both:
-        image_share = words.whole_percent(prediction.image_weight)
-        text_share = words.whole_percent(1 - round(prediction.image_weight, 2))
+    if both and weight is not None:
+        image_share = words.whole_percent(weight)
+        text_share = words.whole_percent(1 - round(weight, 2))
         label = words("trust_label", text=text_share, image=image_share)
         trust = (
             f'<div class="trust"><span>{words("text")} {text_share}</span>'
             f'<div class="trust-bar" role="img" aria-label="{as_html(label)}">'
-            f'<i style="width:{100 * (1 - prediction.image_weight):.1f}%"></i></div>'
+            f'<i style="width:{100 * (1 - weight):.1f}%"></i></div>'
             f'<span>{words("image")} {image_share}</span></div><p class="hint">{as_html(words("trust"))}</p>'
         )
     return (
@@ -196,7 +197,7 @@ def _side(
     if probabilities is None:
         return f'<div class="side absent"><h4>{as_html(title)}</h4><p>{as_html(absent)}</p></div>'
     category, probability = best_category(prediction.categories, probabilities)
-    same = category.index == prediction.category.index
+    same = category == prediction.category
     differs = "" if same else f'<span class="differs">{as_html(words("differs"))}</span>'
     return (
         f'<div class="side"><h4>{as_html(title)}{differs}</h4>'

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
-from tokenizers import PreTokenizedString, Regex, Tokenizer
+from tokenizers import PreTokenizedString, Regex, Token, Tokenizer
 from tokenizers.pre_tokenizers import Split
 
 from rakuten_models.preprocessing import TextSettings
@@ -152,7 +152,7 @@ def _read_field(
         owners[: len(found)] = found[: len(owners)]
 
 
-def _pieces(cleaned: str, tokenizer: Tokenizer) -> list[tuple[str, tuple[int, int], list | None]]:
+def _pieces(cleaned: str, tokenizer: Tokenizer) -> list[tuple[str, tuple[int, int], list[Token] | None]]:
     """A space and the text, as the tokenizer's normaliser leaves them, cut up: no word, word, no word, word ...
 
     Each with its place in both together. `encode_texts` puts the same space before the characters.

@@ -61,7 +61,8 @@ def calibrate(logits: numpy.ndarray, temperature: float, confidence_power: float
         # The top category's own exponential is 1, so its probability is 1 / sum.
         scaled *= numpy.exp(centred).sum(axis=1, keepdims=True) ** confidence_power
     exponentials = numpy.exp(scaled)
-    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(numpy.float32)
+    probabilities: numpy.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities.astype(numpy.float32)
 
 
 def centred_weights(category_index: int, categories: int) -> numpy.ndarray:
@@ -98,13 +99,14 @@ class CompiledModel:
             ) from error
         self._lock = threading.Lock()
         self.path = Path(path)
-        self.inputs: Mapping[str, dict] = self._run.get_input_details()
-        self.outputs: Mapping[str, dict] = self._run.get_output_details()
+        self.inputs: Mapping[str, Mapping[str, Any]] = self._run.get_input_details()
+        self.outputs: Mapping[str, Mapping[str, Any]] = self._run.get_output_details()
 
     def __call__(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
         """Run once; arrays by the names in DESIGN of the bundle, first axis n."""
         with self._lock:
-            return self._run(**inputs)
+            outputs: dict[str, numpy.ndarray] = self._run(**inputs)
+        return outputs
 
     @property
     def explains(self) -> bool:
@@ -113,8 +115,11 @@ class CompiledModel:
 
     def explain(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
         """Run a text model's second signature; see `TextSide.contributions`."""
+        if self._explain is None:
+            raise BundleError(f"{self.path} cannot say what a word adds; ask `explains` first.")
         with self._lock:
-            return self._explain(**inputs)
+            outputs: dict[str, numpy.ndarray] = self._explain(**inputs)
+        return outputs
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
         """Refuse a model whose inputs and outputs are not those of its place in the bundle.
@@ -144,7 +149,8 @@ class _Workers:
     def _model(self) -> CompiledModel:
         if not hasattr(self._own, "model"):
             self._own.model = CompiledModel(self._path)
-        return self._own.model
+        model: CompiledModel = self._own.model
+        return model
 
 
 class TextSide:

@@ -6,12 +6,13 @@
 Everything is kept in memory and addressed by content. Large files are answered with a redirect to another
 origin (localhost instead of 127.0.0.1), as the public hub does, and that origin refuses a request that brings
 a token. Faults are ordered beforehand: `hub.fail(...)`, `hub.break_off(...)`, `hub.lose_answer(...)`,
-`hub.before_commit(...)`. The client must not use Xet against it: HF_HUB_DISABLE_XET=1 before huggingface_hub
-is imported.
+`hub.hang(...)`, `hub.drip(...)`, `hub.alter(...)`, `hub.after(...)`, `hub.before_commit(...)`. The client must
+not use Xet against it: HF_HUB_DISABLE_XET=1 before huggingface_hub is imported.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import fnmatch
@@ -21,7 +22,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
@@ -119,12 +120,20 @@ class Repository:
         return commits
 
 
+# What becomes of the right answer to a request: another one, after some time or none.
+_Spoil = Callable[[Response], Response]
+
+
 @dataclass
 class _Fault:
+    """Instead of the answer, what `act` gives; or what `spoil` makes of the answer; after `seconds`."""
+
     method: str
     path: str
     times: int
-    act: Callable[[], Response | None] | int
+    act: Callable[[], Response] | None = None
+    spoil: _Spoil | None = None
+    seconds: float = 0.0
 
     def matches(self, method: str, path: str) -> bool:
         return self.times > 0 and method == self.method and fnmatch.fnmatchcase(path, self.path)
@@ -153,7 +162,6 @@ class HubServer:
 
     def __init__(self) -> None:
         self.token, self.other_token = "hf_annas_secret_token", "hf_berts_secret_token"
-        self.users = {self.token: "anna", self.other_token: "bert"}
         self._forget()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -172,6 +180,7 @@ class HubServer:
         self.stop()
 
     def _forget(self) -> None:
+        self.users = {self.token: "anna", self.other_token: "bert"}
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.large_files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
@@ -182,15 +191,16 @@ class HubServer:
     def reset(self) -> None:
         """Forget everything and listen again if it was stopped: as new, without the time of a start."""
         self._forget()
-        if self._server is None:
-            self.start()
+        self.start()
 
     def mend(self) -> None:
         """Cancel the faults that were ordered and have not happened yet."""
         self._faults.clear()
 
     def start(self) -> None:
-        """Listen, on the same port as before if it was stopped."""
+        """Listen, on the same port as before if it was stopped; nothing if it listens."""
+        if self._server is not None:
+            return
         settings = uvicorn.Config(
             self._application,
             "127.0.0.1",
@@ -215,15 +225,44 @@ class HubServer:
             self._server = None
 
     def fail(
-        self, method: str, path: str, *, status: int = 503, times: int = 1, text: str = "out of order"
+        self,
+        method: str,
+        path: str,
+        *,
+        status: int = 503,
+        times: int = 1,
+        text: str = "out of order",
+        headers: dict[str, str] | None = None,
     ) -> None:
         """Answer the next requests whose path matches a pattern with an error."""
-        marks = {"X-Error-Message": text}
+        marks = {"X-Error-Message": text, **(headers or {})}
         self._faults.append(_Fault(method, path, times, lambda: Response(text, status, marks)))
 
     def break_off(self, path: str, *, after: int, times: int = 1) -> None:
         """Close the connection of the next GETs of a path after so many bytes of the body."""
-        self._faults.append(_Fault("GET", path, times, after))
+        self._faults.append(_Fault("GET", path, times, spoil=lambda answer: _broken_off(answer, after)))
+
+    def hang(self, method: str, path: str, *, seconds: float, times: int = 1) -> None:
+        """Accept the next requests and answer none of them before so many seconds, and then with an error."""
+        act = lambda: Response("at last", 504)  # noqa: E731
+        self._faults.append(_Fault(method, path, times, act, seconds=seconds))
+
+    def drip(self, path: str, *, pieces: int, pause: float, times: int = 1) -> None:
+        """Send the body of the next GETs of a path in so many pieces, with a pause of so many seconds before each."""
+        self._faults.append(_Fault("GET", path, times, spoil=lambda answer: _dripping(answer, pieces, pause)))
+
+    def alter(self, path: str, *, times: int = 1) -> None:
+        """Answer the next GETs of a path with other content of the same length."""
+        self._faults.append(_Fault("GET", path, times, spoil=_altered))
+
+    def after(self, method: str, path: str, action: Callable[[], object], *, times: int = 1) -> None:
+        """Do something once the next requests of a path have been answered rightly."""
+
+        def done(answer: Response) -> Response:
+            action()
+            return answer
+
+        self._faults.append(_Fault(method, path, times, spoil=done))
 
     def lose_answer(self, method: str, path: str, *, status: int = 503, times: int = 1) -> None:
         """Do what the next requests ask, and answer with an error all the same."""
@@ -247,14 +286,16 @@ class HubServer:
         path = "/" + "/".join(parts)
         self.requests.append((request.method, path))
         fault = self._fault(request.method, path)
-        if fault is not None and not isinstance(fault.act, int):
+        if fault is not None and fault.seconds:
+            await asyncio.sleep(fault.seconds)
+        if fault is not None and fault.act is not None:
             return fault.act()
         try:
             response = self._route(request.method, parts, request, await request.body())
         except _RefusedError as refused:
             response = refused.response
-        if fault is not None:
-            return _broken_off(response, fault.act)
+        if fault is not None and fault.spoil is not None:
+            return fault.spoil(response)
         if lost := self._fault(f"done {request.method}", path):
             return lost.act()
         return response
@@ -565,11 +606,31 @@ def _ranged(content: bytes, request: Request, headers: dict[str, str]) -> Respon
 def _broken_off(response: Response, after: int) -> Response:
     """The same headers, and only the beginning of the body: the server then closes the connection."""
 
-    async def beginning() -> Iterator[bytes]:
+    async def beginning() -> AsyncIterator[bytes]:
         yield response.body[:after]
         raise ConnectionAbortedError("broken off as ordered")
 
     return StreamingResponse(beginning(), response.status_code, dict(response.headers))
+
+
+def _dripping(response: Response, pieces: int, pause: float) -> Response:
+    """The same answer, in pieces."""
+    size = max(1, -(-len(response.body) // pieces))
+
+    async def drops() -> AsyncIterator[bytes]:
+        for start in range(0, len(response.body), size):
+            await asyncio.sleep(pause)
+            yield response.body[start : start + size]
+
+    return StreamingResponse(drops(), response.status_code, dict(response.headers))
+
+
+def _altered(response: Response) -> Response:
+    """The same headers, and a body of the same length with other bytes in its middle."""
+    body = bytearray(response.body)
+    middle = len(body) // 2
+    body[middle : middle + 16] = bytes(255 - byte for byte in body[middle : middle + 16])
+    return Response(bytes(body), response.status_code, dict(response.headers))
 
 
 @contextlib.contextmanager

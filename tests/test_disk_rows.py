@@ -75,8 +75,8 @@ def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_pa
     plain = NetworkCheckpoint.save
     for network, epoch in (("network_2", 11), ("network_0", 4)):
 
-        def killed(self, fitted, order, passes, network=network, epoch=epoch):
-            plain(self, fitted, order, passes)
+        def killed(self, fitted, order, passes, loss, network=network, epoch=epoch):
+            plain(self, fitted, order, passes, loss)
             if self._path.stem == network and passes == epoch:
                 raise Killed
 
@@ -88,8 +88,9 @@ def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_pa
     restore = NetworkCheckpoint.restore
 
     def restored(self, *given):
-        begun.append((self._path.stem, restore(self, *given)))
-        return begun[-1][1]
+        passes, loss = restore(self, *given)
+        begun.append((self._path.stem, passes))
+        return passes, loss
 
     monkeypatch.setattr(NetworkCheckpoint, "restore", restored)
     found = fitter(tmp_path).fit(rows, none)
@@ -97,6 +98,26 @@ def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_pa
     assert begun == [("network_0", 4)]
     for name in ("table", "head", "bias"):
         numpy.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_text_fit_that_is_killed_after_its_last_pass_still_tells_of_it(tmp_path, monkeypatch):
+    rows, measured = numpy.arange(50), numpy.arange(50, 60)
+    told, again = [], []
+    expected = fitter().fit(rows, measured, told.append)
+    plain = NetworkCheckpoint.save
+
+    def killed(self, fitted, order, passes, loss):
+        plain(self, fitted, order, passes, loss)
+        if self._path.stem == "network_0" and passes == SETTINGS.epochs:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkCheckpoint, "save", killed)
+        with pytest.raises(Killed):
+            fitter(tmp_path).fit(rows, measured)
+    found = fitter(tmp_path).fit(rows, measured, again.append)
+    assert again == told[-1:] and told[-1].epoch == told[-1].epochs
+    numpy.testing.assert_array_equal(found.table, expected.table)
 
 
 def test_folds_that_are_answered_are_not_fitted_again(tmp_path, monkeypatch):

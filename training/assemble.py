@@ -96,11 +96,10 @@ def assemble_bundle(
             shutil.copyfile(models_folder / name, staging / name)
         write_config(staging, config)
         predictions = ProductClassifier(staging).predict([self_check_product(entry) for entry in entries])
-        if any(prediction.probabilities is None or prediction.error for prediction in predictions):
+        answers = [each.probabilities for each in predictions if each.probabilities is not None]
+        if len(answers) < len(predictions) or any(each.error for each in predictions):
             raise BundleError("The new bundle cannot answer its own self-check; this is a fault in training.")
-        rounded = [
-            numpy.round(prediction.probabilities.astype(float), 7).tolist() for prediction in predictions
-        ]
+        rounded = [numpy.round(probabilities.astype(float), 7).tolist() for probabilities in answers]
         config = write_config(
             staging, replace(config, self_check={"products": entries, "probabilities": rounded})
         )

@@ -8,6 +8,7 @@ multiplies the rounding error of the kernel before it).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -95,13 +96,13 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
     }
     folded_names = {convolution.name for convolution in convolution_before.values()}
 
-    def clone(layer):
+    def clone(layer: keras.Layer) -> keras.Layer:
         settings = layer.get_config()
         if layer.name in folded_names:
             settings["use_bias"] = True
         return layer.__class__.from_config(settings)
 
-    def call(layer, *arguments, **keywords):
+    def call(layer: keras.Layer, *arguments: Any, **keywords: Any) -> Any:
         if isinstance(layer, keras.layers.BatchNormalization):
             return arguments[0]
         return layer(*arguments, **keywords)

@@ -79,7 +79,8 @@ def fit_offsets(logits: numpy.ndarray, category_index: numpy.ndarray) -> numpy.n
 
     found = minimize(loss, numpy.zeros(categories + 1), jac=True, method="L-BFGS-B").x
     offsets = found[1:] / numpy.exp(found[0])
-    return (offsets - offsets.mean()).astype(numpy.float32)
+    centred: numpy.ndarray = offsets - offsets.mean()
+    return centred.astype(numpy.float32)
 
 
 def fit_temperature(logits: numpy.ndarray, category_index: numpy.ndarray) -> float:
@@ -135,7 +136,7 @@ def find_thresholds(
         reached = numpy.flatnonzero(cut & (precision >= wanted))
         if len(reached):
             last = int(reached[-1])
-            values = {
+            thresholds[f"{wanted:.2f}"] = {
                 "probability": float(confidence[order][last]),
                 "share_accepted": (last + 1) / len(order),
                 "precision_low": float(
@@ -145,6 +146,6 @@ def find_thresholds(
                 ),
             }
         else:
-            values = {"probability": None, "share_accepted": 0.0, "precision_low": None}
-        thresholds[f"{wanted:.2f}"] = values
+            # No probability is high enough.
+            thresholds[f"{wanted:.2f}"] = {"probability": None, "share_accepted": 0.0, "precision_low": None}
     return thresholds

@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
@@ -32,6 +33,7 @@ from rakuten_models.bundle import (
     TOKENIZER_FILE,
     BundleConfig,
 )
+from rakuten_models.product import Category
 from training.catalog import are_rakuten_categories
 from training.measures import ENOUGH_ROWS, place_in_band
 from training.plots import SECTIONS
@@ -75,7 +77,11 @@ METHODS = {
 
 
 def render_card(
-    config: BundleConfig, metrics: Mapping, *, repo_id: str = PLACEHOLDER_REPOSITORY, revision: str = "main"
+    config: BundleConfig,
+    metrics: Mapping[str, Any],
+    *,
+    repo_id: str = PLACEHOLDER_REPOSITORY,
+    revision: str = "main",
 ) -> str:
     """Fills the model card.
 
@@ -127,7 +133,9 @@ def render_card(
     )
 
 
-def card_data(config: BundleConfig, metrics: Mapping, repo_id: str = PLACEHOLDER_REPOSITORY) -> ModelCardData:
+def card_data(
+    config: BundleConfig, metrics: Mapping[str, Any], repo_id: str = PLACEHOLDER_REPOSITORY
+) -> ModelCardData:
     """Returns the hub's metadata: licence, languages, tags, and the measured figures as its `model-index`."""
     data = config.training.get("data", {})
     dataset = data.get("name") or metrics.get("catalog") or "catalog"
@@ -168,7 +176,9 @@ def _languages(config: BundleConfig) -> tuple[str, ...]:
     return tuple(config.training.get("data", {}).get("languages", LANGUAGES))
 
 
-def _categories_by_f1(config: BundleConfig, metrics: Mapping) -> list[tuple]:
+def _categories_by_f1(
+    config: BundleConfig, metrics: Mapping[str, Any]
+) -> list[tuple[Category, dict[str, Any]]]:
     """Returns (category, {section: its measures}) for every category, the highest served F1 first."""
     rows = [
         (category, {name: metrics[name]["per_category"][str(category.prdtypecode)] for name in SECTIONS})
@@ -177,12 +187,14 @@ def _categories_by_f1(config: BundleConfig, metrics: Mapping) -> list[tuple]:
     return sorted(rows, key=lambda row: (-row[1]["served"]["f1"], row[0].prdtypecode))
 
 
-def _weakest(config: BundleConfig, metrics: Mapping, count: int = 3) -> list[tuple]:
+def _weakest(
+    config: BundleConfig, metrics: Mapping[str, Any], count: int = 3
+) -> list[tuple[Category, dict[str, Any]]]:
     occurring = [row for row in _categories_by_f1(config, metrics) if row[1]["served"]["support"]]
     return occurring[: -count - 1 : -1]
 
 
-def _fusion_verdict(fusion: Mapping) -> str:
+def _fusion_verdict(fusion: Mapping[str, Any]) -> str:
     """Returns a sentence: whether fusion is at least as good as the better of its sides, on the same rows."""
     sides = {name: fusion[f"{name}_on_same_rows"] for name in ("text", "image")}
     better = max(sides, key=lambda name: sides[name]["weighted_f1"])
@@ -192,7 +204,7 @@ def _fusion_verdict(fusion: Mapping) -> str:
     return f"Fusion {words} the better single side, {better}; the interval of that difference {zero} zero."
 
 
-def _confusions(metrics: Mapping) -> list[dict]:
+def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns a line for each known confusion: its categories, rows, and by method how it is answered.
 
     The methods: the plain one given as before and text alone, both on the rows with a text, and served, on all rows.
@@ -213,7 +225,7 @@ def _confusions(metrics: Mapping) -> list[dict]:
     ]
 
 
-def _flat(facts: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Returns nested facts as (name, value) lines; long lists are left to config.json."""
     lines: list[tuple[str, str]] = []
     for key, value in facts.items():

@@ -73,7 +73,8 @@ class Catalog:
     @property
     def has_image(self) -> numpy.ndarray:
         """Bool (rows,): the row has a picture."""
-        return (self.table["image"] != "").to_numpy(dtype=bool)
+        filled: numpy.ndarray = (self.table["image"] != "").to_numpy(dtype=bool)
+        return filled
 
     def products(self) -> list[Product]:
         """The rows as products, in order; a row without a picture has image None."""
@@ -170,7 +171,7 @@ def read_catalog(
     rows_in_file = len(table)
     if limit is not None:
         table = _subset(table, limit, seed)
-    unreadable = ()
+    unreadable: tuple[str, ...] = ()
     if check_images:
         table, unreadable = _without_unreadable_images(table)
     return Catalog(table, str(path), unreadable, rows_in_file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,19 +79,19 @@ def compare_predictions(
             figures = measure(probabilities, truth, codes, answered=answered)
             section[label] = {figure: figures[figure] for figure in _FIGURES}
             answers.append(predicted_category_index(probabilities, answered))
-        section["difference"] = paired_difference(truth, *answers, len(codes)) if len(rows) else None
+        one, other = answers
+        section["difference"] = paired_difference(truth, one, other, len(codes)) if len(rows) else None
         found[name] = section
     return found | _by_category(category_index, answers, codes)
 
 
-def _by_category(
-    truth: np.ndarray, answers: Sequence[np.ndarray], codes: Sequence[int]
-) -> dict[str, Measures]:
+def _by_category(truth: np.ndarray, answers: Sequence[np.ndarray], codes: Sequence[int]) -> Measures:
     """The served answers, category by category; see `compare_predictions`."""
     support = np.bincount(truth, minlength=len(codes))
     first, second = (category_measures(truth, each, codes)[0] for each in answers)
-    differences = paired_category_differences(truth, *answers, len(codes)) if len(truth) else []
-    table = {
+    one, other = answers
+    differences = paired_category_differences(truth, one, other, len(codes)) if len(truth) else []
+    table: dict[str, Measures] = {
         str(code): {
             "rows": int(support[column]),
             "first_f1": first[str(code)]["f1"],
@@ -111,7 +112,7 @@ def _by_category(
     }
 
 
-def comparison_text(found: Mapping[str, Measures], categories: Sequence[Category]) -> str:
+def comparison_text(found: Mapping[str, Any], categories: Sequence[Category]) -> str:
     """The comparison as tables for a terminal."""
     lines = [f"first: {found['bundle']}", f"second: {found['compared_with']}", ""]
     head = f"{'':8}{'rows':>8}" + "".join(f"{title:>22}" for title in _TABLE_FIGURES.values())

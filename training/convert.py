@@ -99,7 +99,8 @@ def _compile(signatures: Mapping[str, keras.Model]) -> bytes:
         converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder, list(signatures))
         converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tensorflow.float16]
-        return converter.convert()
+        content: bytes = converter.convert()
+        return content
 
 
 def check_explanations(compiled: CompiledModel, example: Mapping[str, numpy.ndarray]) -> None:

@@ -66,11 +66,9 @@ def cross_fitted_logits(
         for n in numbers
     )
     workers = joblib.Parallel(n_jobs=min(usable_cores(), len(numbers)), return_as="generator_unordered")
-    logits: numpy.ndarray | None = None
+    logits = numpy.empty((int(judged.sum()), fitter.categories), numpy.float32)
     place = numpy.cumsum(judged) - 1
     for finished, (rows, answers) in enumerate(workers(tasks), 1):
-        if logits is None:
-            logits = numpy.empty((int(judged.sum()), answers.shape[1]), numpy.float32)
         logits[place[rows]] = answers
         if done:
             done(finished, len(numbers))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -83,12 +84,13 @@ class GloballyClippedAdamW(keras.optimizers.AdamW):
     Keras clips what each device has before it adds that up, so that two devices would take other steps than one.
     """
 
-    def _clip_gradients(self, gradients: list) -> list:
+    def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
         import tensorflow
 
         context = tensorflow.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
-            return super()._clip_gradients(gradients)
+            clipped: list[Any] = super()._clip_gradients(gradients)
+            return clipped
         norm = tensorflow.linalg.global_norm(
             context.all_reduce(tensorflow.distribute.ReduceOp.SUM, gradients)
         )

@@ -27,7 +27,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from rakuten_models.preprocessing import clean_text
+from rakuten_models.cleaning import clean_text
 from training.disk_rows import array_in_blocks
 
 # Jaccard similarity of the shingle sets from which on two texts count as one. On real listings 0.8 left the
@@ -106,14 +106,18 @@ def picture_links(
     rows, thumbnails = rows[kept], greys[kept]
     hashes = perceptual_hashes(thumbnails)
     links, distances = _close_pictures(hashes, thumbnails)
-    return rows[_without_chains(links, distances, len(rows), LARGEST_PICTURE_GROUP, (0, -1))]
+    kept_links: numpy.ndarray = rows[
+        _without_chains(links, distances, len(rows), LARGEST_PICTURE_GROUP, (0, -1))
+    ]
+    return kept_links
 
 
 def group_numbers(links: numpy.ndarray, count: int) -> numpy.ndarray:
     """int32 (count,): the group of each row, 0-based; rows that links connect, by any way, share one."""
     ones = numpy.ones(len(links), dtype=bool)
     graph = coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    numbers: numpy.ndarray = connected_components(graph, directed=False)[1]
+    return numbers
 
 
 def comparison_key(text: str) -> str:

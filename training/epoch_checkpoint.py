@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -60,15 +61,15 @@ class EpochCheckpoint(keras.callbacks.Callback):
         for number, variable in enumerate(_state_of(upper)):
             variable.assign(state[str(number)])
         self._batches.first = note["step"]
-        return note["epoch"]
+        return int(note["epoch"])
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Keeps the state if the last one is old."""
         done = self._batches.first + batch + 1
         if done < self._batches.steps and time.monotonic() - self._kept >= SECONDS_BETWEEN:
             self._keep(self._batches.epoch, done)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Keeps the state that the epoch ended with."""
         self._keep(epoch + 1, 0)
 
@@ -76,7 +77,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         """Writes the new state, then removes the old."""
         path = self._place(epoch, step)
         values = {str(number): np.asarray(variable) for number, variable in enumerate(_state_of(self.model))}
-        np.savez(path, **values)
+        np.savez(path, allow_pickle=False, **values)
         # The note names the file that is whole; only then may the one before it go.
         temporary = self._note.with_suffix(".part")
         temporary.write_text(json.dumps({"key": self._key, "epoch": epoch, "step": step}))
@@ -90,7 +91,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         return self._file.with_name(f"{self._file.name}.{epoch}.{step}.npz")
 
 
-def _state_of(model: keras.Model) -> list:
+def _state_of(model: keras.Model) -> list[Any]:
     """Every variable that the next step depends on: weights, the dropout's random state, the optimizer's slots."""
     return [*model.variables, *model.optimizer.variables]
 
@@ -103,7 +104,7 @@ class EpochNumber(keras.callbacks.Callback):
         super().__init__()
         self._batches = batches
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Sets the number."""
         self._batches.epoch = epoch
 
@@ -116,7 +117,7 @@ class StepProgress(keras.callbacks.Callback):
         super().__init__()
         self._progress, self._batches, self._total = progress, batches, total
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Counts the step."""
         done = self._batches.epoch * self._batches.steps + self._batches.first + batch + 1
         self._progress("image model", done, self._total)

@@ -91,7 +91,7 @@ def main(
     started = time.perf_counter()
     predictions = score_catalog(classifier, products, progress=show, keep=keep)
     seconds = time.perf_counter() - started
-    metrics: dict[str, object] = {}
+    metrics: Measures = {}
     metrics |= evaluate_predictions(predictions, category_index, categories, config.thresholds)
     metrics |= {
         "split": split,
@@ -157,7 +157,8 @@ def reference_figures(
     """What `rakuten_models.batch --report` compares later catalogs with; see `ScoredFigures.to_json`."""
     figures = ScoredFigures(load_tokenizer(classifier.folder / TOKENIZER_FILE), classifier.config.text)
     for each in predictions:
-        figures.add(each.category and each.category.prdtypecode, each.probability, each.decision)
+        code = None if each.category is None else each.category.prdtypecode
+        figures.add(code, each.probability, each.decision)
     for start in range(0, len(products), CHUNK):
         figures.add_texts(products[start : start + CHUNK])
     return figures.to_json()
@@ -282,7 +283,7 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
         category_index,
         categories,
     )
-    found = {
+    compared: Measures = {
         "bundle": str(options.bundle),
         "compared_with": str(options.compare),
         "split": split,
@@ -291,9 +292,9 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
     }
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.output, metrics_json(found))
+        write_atomically(options.output, metrics_json(compared))
     if show:
-        print("\n" + comparison_text(found, categories))
+        print("\n" + comparison_text(compared, categories))
         if options.output:
             print(f"written: {options.output}")
     return 0
@@ -344,7 +345,7 @@ def _compared(truth: np.ndarray, fusion: np.ndarray, alone: np.ndarray, categori
 
 def _decided(predictions: Sequence[Prediction], category_index: np.ndarray) -> Measures:
     accepted = [
-        prediction.category.index == truth
+        prediction.category is not None and prediction.category.index == truth
         for prediction, truth in zip(predictions, category_index, strict=True)
         if prediction.decision == ACCEPT
     ]

@@ -7,6 +7,7 @@ signature (training/convert.py), beside which rakuten_models/explain.py turns it
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import keras
 
@@ -41,7 +42,7 @@ def build_text_explainer(model: keras.Model) -> keras.Model:
     # What one in a pooled column is worth: nothing where the rectifier is off; a category's own column is its logit.
     units = ops.matmul(wanted, ops.transpose(head.kernel)) * ops.cast(ops.greater(features, 0), "float32")
     both = ops.concatenate([units, wanted], axis=1)
-    found = {"token_ids": [], "character_ids": []}
+    found: dict[str, list[Any]] = {"token_ids": [], "character_ids": []}
     for layer in model.layers:
         if not (match := _WEIGHTED.fullmatch(layer.name)):
             continue

@@ -6,8 +6,9 @@ one that reads both sides' features, each held back by a Gaussian prior, and cro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -156,14 +157,12 @@ def fit_fusion(
     fold_of_row = _folds(category_index, settings.folds, seed)
     candidates = {
         name: _out_of_fold(
-            sides, category_index, fold_of_row, lambda part, name=name: _fit(*part, name, settings, start)
+            sides, category_index, fold_of_row, partial(_fit, name=name, settings=settings, start=start)
         )
         for name in GATES
     }
     alone = {
-        name: _out_of_fold(
-            sides, category_index, fold_of_row, lambda part, weight=weight: _one_side(*part, weight)
-        )
+        name: _out_of_fold(sides, category_index, fold_of_row, partial(_one_side, image_weight=weight))
         for name, weight in (("text", 0.0), ("image", 1.0))
     }
     everything = {**candidates, **alone}
@@ -206,7 +205,7 @@ class _Sides:
     @property
     def inputs_width(self) -> int:
         widths = (self.text_logits, self.image_logits, self.text_features, self.image_features)
-        return SIGNALS + sum(values.shape[1] for values in widths)
+        return SIGNALS + sum(int(values.shape[1]) for values in widths)
 
     def logarithms(self, text_scale: float, image_scale: float) -> tuple[np.ndarray, np.ndarray]:
         return _log_softmax(self.text_logits * text_scale), _log_softmax(self.image_logits * image_scale)
@@ -228,7 +227,8 @@ class _Sides:
         inputs = self.gate_inputs(text, image)
         weight = scipy.special.expit(inputs @ gate.kernel + gate.bias)[:, None]
         strength = np.exp(inputs[:, :SIGNALS] @ gate.strength_kernel + gate.strength_bias)[:, None]
-        return strength * (text + weight * (image - text))
+        fused: np.ndarray = strength * (text + weight * (image - text))
+        return fused
 
 
 def _default_gate(width: int) -> Gate:
@@ -328,11 +328,16 @@ def _folds(category_index: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold_of_row
 
 
-def _out_of_fold(sides, category_index, fold_of_row, fit) -> np.ndarray:
+def _out_of_fold(
+    sides: _Sides,
+    category_index: np.ndarray,
+    fold_of_row: np.ndarray,
+    fit: Callable[[_Sides, np.ndarray], Gate],
+) -> np.ndarray:
     logits = np.zeros_like(sides.text_logits)
     for fold in np.unique(fold_of_row):
         held_out = fold_of_row == fold
-        gate = fit((sides.rows(~held_out), category_index[~held_out]))
+        gate = fit(sides.rows(~held_out), category_index[~held_out])
         logits[held_out] = sides.rows(held_out).fused(gate)
     return logits
 
@@ -352,11 +357,13 @@ def _to_keras(gate: Gate, sides: _Sides) -> keras.Model:
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    return scipy.special.log_softmax(logits, axis=1)
+    logarithms: np.ndarray = scipy.special.log_softmax(logits, axis=1)
+    return logarithms
 
 
 def _losses(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:
-    return -_log_softmax(logits)[np.arange(len(logits)), category_index]
+    losses: np.ndarray = -_log_softmax(logits)[np.arange(len(logits)), category_index]
+    return losses
 
 
 def _weighted_f1(logits: np.ndarray, category_index: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -93,12 +94,12 @@ def fit_image_model(
     *,
     categories: int,
     backbone_weights: str | Path | None,
-    cache_dir: str | os.PathLike,
+    cache_dir: str | os.PathLike[str],
     seed: int = 0,
     progress: Progress | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint_dir: str | os.PathLike | None = None,
-    report: dict | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    report: dict[str, Any] | None = None,
     start: keras.Model | None = None,
     known: int = 0,
     devices: Devices | None = None,
@@ -227,7 +228,7 @@ def _answers(model: keras.Model, features: PictureFeatures, rows: np.ndarray) ->
         if upper is None:
             logits = features.pooled[part, 0] @ kernel[0, 0] + bias
         else:
-            logits = np.asarray(upper(features.cut[part, 0].astype(np.float32), training=False))
+            logits = np.asarray(upper(features.at_cut[part, 0].astype(np.float32), training=False))
         found.append(logits.argmax(axis=1))
     return np.concatenate(found)
 
@@ -286,7 +287,7 @@ class _Batches(keras.utils.PyDataset):
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(cut float32 (b, rows, columns, channels), targets float32 (b, categories), weights (b,))."""
-        cut, size = self._features.cut, self._settings.batch_size
+        cut, size = self._features.at_cut, self._settings.batch_size
         smoothing, mixup = self._settings.label_smoothing, self._settings.mixup
         number += self.first
         order = np.random.default_rng([self._seed, self.epoch]).permutation(self._rows)
@@ -309,10 +310,11 @@ class _Batches(keras.utils.PyDataset):
 
 def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
     share = share.reshape(-1, *[1] * (one.ndim - 1))
-    return one * share + other * (1.0 - share)
+    mixed: np.ndarray = one * share + other * (1.0 - share)
+    return mixed
 
 
-def _upper_model(model: keras.Model, dropout: float, held: Sequence[int] = ()) -> keras.Model:
+def _upper_model(model: keras.Model, dropout: float, held: Sequence[int] | np.ndarray = ()) -> keras.Model:
     """The layers above the cut, sharing their weights with `model`; dropout exists only here.
 
     Categories that are held answer, but nothing is learned through their answers.
@@ -335,7 +337,7 @@ def _fine_tune(
     seed: int,
     progress: Progress | None,
     callbacks: list[keras.callbacks.Callback],
-    checkpoint_dir: str | os.PathLike | None,
+    checkpoint_dir: str | os.PathLike[str] | None,
 ) -> dict[str, list[float]]:
     total = batches.steps * settings.epochs
     warm_up = max(1, total // 20)
@@ -389,6 +391,7 @@ def _fine_tune(
     if batches.first:
         # The rest of an epoch that was begun. A fit ends with the averaged weights in place: they are taken back.
         fit(first_epoch, first_epoch + 1)
+        assert checkpoint is not None, "only a kept state begins within an epoch"
         first_epoch = checkpoint.restore(upper)
     fit(first_epoch, settings.epochs)
     return found
@@ -406,4 +409,4 @@ class _CutRows(keras.utils.PyDataset):
 
     def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
-        return self._features.cut[self._rows[part], 0].astype(np.float32), self._targets[part]
+        return self._features.at_cut[self._rows[part], 0].astype(np.float32), self._targets[part]

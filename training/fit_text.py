@@ -23,7 +23,8 @@ import numpy
 from scipy.special import log_softmax, softmax
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from rakuten_models.preprocessing import TextSettings, clean_text
+from rakuten_models.cleaning import clean_text
+from rakuten_models.preprocessing import TextSettings
 from rakuten_models.product import Product
 from training.disk_rows import array_in_blocks
 from training.linear_part import fit_linear_part
@@ -208,7 +209,9 @@ class TextFitter:
             else numpy.zeros((0, 0), numpy.float32)
         )
         self._words = TextRows(sparse, pooled_words(sparse, self._word_vectors, folder))
-        self._sentences = TextRows(sparse, sentence_vectors(everyone, folder)) if settings.teachers else None
+        # Of the teachers only.
+        sentences = sentence_vectors(everyone, folder) if settings.teachers else nothing
+        self._sentences = TextRows(sparse, sentences)
 
     def fit(
         self,
@@ -327,7 +330,9 @@ class TextFitter:
     ) -> SparseNetwork:
         """The network with this number; 0 is the one that is kept, fitted after its teachers."""
         settings = self.settings
-        checkpoint = self.folder and NetworkCheckpoint(self.folder / name / f"network_{number}.npz")
+        checkpoint = None
+        if self.folder is not None:
+            checkpoint = NetworkCheckpoint(self.folder / name / f"network_{number}.npz")
         network = fit_network(
             rows,
             targets,

@@ -105,7 +105,8 @@ def category_index_of(catalog: Catalog, positions: np.ndarray, categories: Seque
             f"{catalog.source} has categories that the bundle does not know: {listed}{more}; judge it on a "
             f"catalog of its own {len(categories)} categories, or train a bundle on this one."
         )
-    return codes.map(column).to_numpy(dtype=np.int64)
+    columns: np.ndarray = codes.map(column).to_numpy(dtype=np.int64)
+    return columns
 
 
 def select_rows_of_both(

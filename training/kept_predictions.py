@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -63,7 +64,8 @@ def _write(path: Path, predictions: Sequence[Prediction], categories: int) -> No
     ]
     temporary = path.with_suffix(".part")
     with temporary.open("wb") as stream:
-        numpy.savez(stream, plain=numpy.frombuffer(json.dumps(plain).encode(), numpy.uint8), **arrays)
+        facts = numpy.frombuffer(json.dumps(plain).encode(), numpy.uint8)
+        numpy.savez(stream, allow_pickle=False, plain=facts, **arrays)
     os.replace(temporary, path)
 
 
@@ -74,7 +76,9 @@ def _read(path: Path, classifier: ProductClassifier) -> list[Prediction]:
     found = []
     for row, values in enumerate(plain):
         index = values.pop("category")
-        sides = {side: None if numpy.isnan(rows[row]).all() else rows[row] for side, rows in arrays.items()}
+        sides: dict[str, Any] = {
+            side: None if numpy.isnan(rows[row]).all() else rows[row] for side, rows in arrays.items()
+        }
         category = None if index is None else classifier.categories[index]
         found.append(Prediction(classifier.categories, category=category, **sides, **values))
     return found

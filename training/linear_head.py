@@ -42,7 +42,8 @@ def balanced_weights(
     target = (judged + pseudo_rows * share) / (judged.sum() + pseudo_rows)
     factor = np.clip(target / np.maximum(share, 1e-12), 0.2, 5.0)
     balanced = weights * factor[category_index]
-    return (balanced / max(balanced.mean(), 1e-12)).astype(np.float32)
+    scaled: np.ndarray = balanced / max(balanced.mean(), 1e-12)
+    return scaled.astype(np.float32)
 
 
 def fit_linear_head(
@@ -131,6 +132,7 @@ def fit_linear_head(
             loss = -float(logarithms[np.arange(len(logarithms)), validation_category_index].mean())
         if best is None or not loss >= best[3]:
             best = (kernel.astype(np.float32), bias.astype(np.float32), penalty, loss)
+    assert best is not None, "there is at least one penalty"
     return best
 
 

@@ -12,6 +12,7 @@ right or wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ SIMULATIONS = 1000
 ENOUGH_ROWS = 30  # a category with fewer rows has an F1 too noisy to be called the lowest
 SMALLEST_PROBABILITY = 1e-15  # keeps the log loss of a confident mistake finite
 
-Measures = dict[str, object]
+Measures = dict[str, Any]
 
 
 def measure(
@@ -324,9 +325,10 @@ def paired_category_differences(
 
     def difference(chosen: np.ndarray) -> np.ndarray:
         truth = category_index[chosen]
-        return _f1_of_categories(truth, predicted[chosen], categories) - _f1_of_categories(
-            truth, other_predicted[chosen], categories
-        )
+        one = _f1_of_categories(truth, predicted[chosen], categories)
+        other = _f1_of_categories(truth, other_predicted[chosen], categories)
+        apart: np.ndarray = one - other
+        return apart
 
     return _bootstrap(difference, len(category_index), draws, seed)
 
@@ -373,7 +375,10 @@ def _confusion(category_index: np.ndarray, predicted: np.ndarray, categories: in
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
+    quotient: np.ndarray = np.divide(
+        numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0
+    )
+    return quotient
 
 
 def _macro_f1(per_category: Mapping[str, Mapping[str, float | int]]) -> float | None:
@@ -388,4 +393,5 @@ def _rank_of_truth(probabilities: np.ndarray, category_index: np.ndarray, answer
     # of equal probabilities the lower column stands first, as argmax has it
     lower_column = np.arange(categories) < category_index[:, None]
     before = (probabilities > of_truth) | ((probabilities == of_truth) & lower_column)
-    return np.where(answered, before.sum(axis=1), categories + 5)
+    places: np.ndarray = np.where(answered, before.sum(axis=1), categories + 5)
+    return places

@@ -24,24 +24,29 @@ class NetworkCheckpoint:
         """Nothing is read yet."""
         self._path = path
 
-    def restore(self, network: SparseNetwork, order: numpy.random.Generator) -> int:
-        """Set the network, and the generator of the rows' order, to what was kept; the passes that were done."""
+    def restore(self, network: SparseNetwork, order: numpy.random.Generator) -> tuple[int, float]:
+        """Set the network, and the generator of the rows' order, to what was kept.
+
+        Returns:
+            The passes that were done, and the mean loss of the last of them in nats.
+        """
         if not self._path.is_file():
-            return 0
+            return 0, 0.0
         with numpy.load(self._path) as kept:
             note = json.loads(bytes(kept["note"]).decode())
             network.set_state({name: kept[name] for name in kept.files if name != "note"}, note)
         order.bit_generator.state = note["order"]
-        return note["passes"]
+        return int(note["passes"]), float(note.get("loss", "nan"))
 
-    def save(self, network: SparseNetwork, order: numpy.random.Generator, passes: int) -> None:
+    def save(self, network: SparseNetwork, order: numpy.random.Generator, passes: int, loss: float) -> None:
         """Keep the state after so many passes; the file is the old one or the new one at every moment."""
         arrays, note = network.state()
-        note |= {"order": order.bit_generator.state, "passes": passes}
+        note |= {"order": order.bit_generator.state, "passes": passes, "loss": loss}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".part")
         with temporary.open("wb") as stream:
-            numpy.savez(stream, note=numpy.frombuffer(json.dumps(note).encode(), numpy.uint8), **arrays)
+            facts = numpy.frombuffer(json.dumps(note).encode(), numpy.uint8)
+            numpy.savez(stream, allow_pickle=False, note=facts, **arrays)
         os.replace(temporary, self._path)
 
     def remove(self) -> None:

@@ -96,6 +96,8 @@ def read_before(path: Path) -> Measures:
     benchmark = _read_json(path, expected)
     before = benchmark.get("before") if isinstance(benchmark, dict) else None
     try:
+        if not isinstance(before, dict):
+            raise TypeError("no object")
         groups = [
             {key: group[key] for key in ("prdtypecodes", "rows", "confused_share", "f1")}
             for group in before["known_confusions"]
@@ -105,7 +107,7 @@ def read_before(path: Path) -> Measures:
         raise OtherRunError(f"{path} says nothing of a method before; {expected}.") from error
 
 
-def check_same_rows(before: Mapping, measured: Sequence[Mapping]) -> None:
+def check_same_rows(before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> None:
     """Refuses a plain method's known confusions that were measured on other rows.
 
     Args:

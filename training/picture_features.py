@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -49,6 +50,12 @@ class PictureFeatures:
     readable: np.ndarray
     problems: tuple[str, ...]
 
+    @property
+    def at_cut(self) -> np.ndarray:
+        """`cut` of features that were asked for with it, as fine-tuning does."""
+        assert self.cut is not None, "these features were read without the cut"
+        return self.cut
+
 
 class PooledRows:
     """The plain view's pooled features of some pictures, read when a slice of them is asked for.
@@ -68,14 +75,15 @@ class PooledRows:
 
     def __getitem__(self, part: slice) -> np.ndarray:
         """Float32 (rows of the part, channels)."""
-        return self._pooled[self._rows[part], 0]
+        pooled: np.ndarray = self._pooled[self._rows[part], 0]
+        return pooled
 
 
 def extract_features(
     images: Sequence[str],
     lower: LowerModel,
     image_settings: ImageSettings,
-    cache_dir: str | os.PathLike,
+    cache_dir: str | os.PathLike[str],
     *,
     views: Sequence[str] = VIEWS[:1],
     threads: int | None = None,
@@ -102,7 +110,9 @@ def extract_features(
     folder = Path(cache_dir) / _key(images, lower, image_settings, views)
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "state.json"
-    state = json.loads(state_file.read_text()) if state_file.is_file() else {"done": 0, "problems": {}}
+    state: dict[str, Any] = {"done": 0, "problems": {}}
+    if state_file.is_file():
+        state = json.loads(state_file.read_text())
     mode = "r+" if state["done"] else "w+"
     pooled = _array(folder / "pooled.npy", mode, np.float32, (n, len(views), *lower.shape("pooled")))
     cut = (
@@ -132,9 +142,9 @@ def extract_features(
                     if problem:
                         state["problems"][str(row)] = problem
                 state["done"] = stop
-                pooled.flush()
-                if cut is not None:
-                    cut.flush()
+                for array in (pooled, cut):
+                    if isinstance(array, np.memmap):
+                        array.flush()
                 _write_state(state_file, state)
                 if progress:
                     progress("pictures", stop, n)
@@ -180,7 +190,8 @@ class LowerModel:
 
     def weights(self) -> list[np.ndarray]:
         """All weights, in order."""
-        return self._model.get_weights()
+        weights: list[np.ndarray] = self._model.get_weights()
+        return weights
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Runs one picture, uint8 (size, size, 3), and gives float32 outputs of first axis 1."""
@@ -190,7 +201,8 @@ class LowerModel:
             # The interpreter must outlive its runner.
             self._local.interpreter = Interpreter(model_content=self._compiled(), num_threads=1)
             self._local.runner = self._local.interpreter.get_signature_runner()
-        return self._local.runner(pixels=pixels[None])
+        outputs: dict[str, np.ndarray] = self._local.runner(pixels=pixels[None])
+        return outputs
 
     def _compiled(self) -> bytes:
         with self._lock:
@@ -227,7 +239,7 @@ def _array(path: Path, mode: str, kind: type, shape: tuple[int, ...]) -> np.ndar
     return np.lib.format.open_memmap(path, mode, kind, shape if mode == "w+" else None)
 
 
-def _write_state(path: Path, state: dict) -> None:
+def _write_state(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(state))
     os.replace(temporary, path)

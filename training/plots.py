@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -35,7 +37,7 @@ PALETTE_COLOURS = 96  # enough for these few colours and their soft edges; a thi
 RESOLUTION = 100  # dots per inch
 
 
-def write_plots(metrics: Mapping, categories: Sequence[Category], folder: Path) -> None:
+def write_plots(metrics: Mapping[str, Any], categories: Sequence[Category], folder: Path) -> None:
     """Draws confusion_matrix.png, reliability.png and category_f1.png into a folder.
 
     Args:
@@ -52,7 +54,7 @@ def write_plots(metrics: Mapping, categories: Sequence[Category], folder: Path) 
         _write_png(figure, folder / name)
 
 
-def draw_confusion_matrix(section: Mapping, categories: Sequence[Category]) -> Figure:
+def draw_confusion_matrix(section: Mapping[str, Any], categories: Sequence[Category]) -> Figure:
     """Draws which category is taken for which: each line is one true category, in per cent of its rows.
 
     Args:
@@ -72,14 +74,16 @@ def draw_confusion_matrix(section: Mapping, categories: Sequence[Category]) -> F
     # with "equal" the layout would cut the labels off; the figure's own proportions make the cells square
     axes.imshow(percent, cmap=SHADES, vmin=0, vmax=100, aspect="auto")
     positions = np.arange(len(categories))
-    axes.set_xticks(positions, [category.prdtypecode for category in categories], rotation=90, fontsize=8)
+    axes.set_xticks(
+        positions, [str(category.prdtypecode) for category in categories], rotation=90, fontsize=8
+    )
     axes.set_yticks(positions, _labels(categories), fontsize=8)
     axes.set_xticks(positions[:-1] + 0.5, minor=True)
     axes.set_yticks(positions[:-1] + 0.5, minor=True)
     axes.grid(which="minor", color=GRID, linewidth=0.5)
     axes.tick_params(which="both", length=0)
     if len(categories) <= NUMBERED_CATEGORIES:
-        style = {"ha": "center", "va": "center", "fontsize": 7}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
         for row, column in zip(*np.nonzero(percent >= 0.5), strict=True):
             colour = "white" if percent[row, column] > 45 else INK
             axes.text(column, row, f"{percent[row, column]:.0f}", color=colour, **style)
@@ -90,7 +94,7 @@ def draw_confusion_matrix(section: Mapping, categories: Sequence[Category]) -> F
     return figure
 
 
-def draw_reliability(metrics: Mapping) -> Figure:
+def draw_reliability(metrics: Mapping[str, Any]) -> Figure:
     """Draws, for each section with rows, how often answers of a given probability are right.
 
     Args:
@@ -129,7 +133,7 @@ def draw_reliability(metrics: Mapping) -> Figure:
     return figure
 
 
-def draw_category_f1(metrics: Mapping, categories: Sequence[Category]) -> Figure:
+def draw_category_f1(metrics: Mapping[str, Any], categories: Sequence[Category]) -> Figure:
     """Draws the F1 of each category, highest served first: a bar for served, a marker for each model.
 
     Args:
@@ -156,14 +160,16 @@ def draw_category_f1(metrics: Mapping, categories: Sequence[Category]) -> Figure
             if found.get(str(category.prdtypecode), {}).get("support")
         ]
         if points:
-            style = {
+            style: dict[str, Any] = {
                 "color": COLOURS[name], "marker": marker, "markersize": 5.5, "linestyle": "none",
                 "markeredgecolor": "white", "markeredgewidth": 0.6,
             }  # fmt: skip
             axes.plot(*zip(*points, strict=True), clip_on=False, **style)
             keys.append(Line2D([], [], label=f"{name} ({metrics[name]['rows']:,} rows)", **style))
     for height, value in zip(heights, values, strict=True):
-        axes.text(1.03, height, f"{value['support']:,}", va="center", ha="left", fontsize=8, color=FAINT)
+        axes.text(
+            1.03, float(height), f"{value['support']:,}", va="center", ha="left", fontsize=8, color=FAINT
+        )
     axes.text(1.03, len(ordered) - 0.2, "rows", va="center", ha="left", fontsize=8, color=FAINT)
     axes.set_yticks(heights, _labels(ordered), fontsize=8.5)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(ordered) - 0.4))
@@ -185,7 +191,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _title(axes, title: str, remark: str) -> None:
+def _title(axes: Axes, title: str, remark: str) -> None:
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_color(GRID)
     axes.tick_params(colors=INK)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import keras
@@ -41,7 +42,7 @@ class Progress:
             yield
             return
 
-        def stop(number: int, frame: Any) -> None:
+        def stop(number: int, _frame: FrameType | None) -> None:
             self._stopped = True
             raise KeyboardInterrupt
 

@@ -36,7 +36,8 @@ from rakuten_models.bundle import (
 )
 from rakuten_models.classify import REPOSITORY_VARIABLE, REVISION_VARIABLE
 from rakuten_models.command_line import run_command
-from rakuten_models.hub import HubError, create_repository, is_private, set_space_variables, upload_folder
+from rakuten_models.hub import create_repository, is_private, set_space_variables, upload_folder
+from rakuten_models.hub_faults import HubError
 from training.card import render_card
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rakuten_models.bundle import CARD_FILE, METRICS_FILE, BundleConfig, replace_folder, write_atomically
 from rakuten_models.product import Category
@@ -16,13 +17,13 @@ from training.measures import place_in_band
 from training.plots import SECTIONS, write_plots
 
 
-def format_table(metrics: Mapping) -> str:
+def format_table(metrics: Mapping[str, Any]) -> str:
     """Returns the figures as a table for a terminal, fusion's comparison on the same rows below it."""
     head = (
         "", "rows", "accuracy", "weighted F1", "macro F1", "lowest F1 (category)", "log loss", "ECE", "ECE band",
         "top-3", "top-5", "accepted at 95 %", "precision",
     )  # fmt: skip
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for name in SECTIONS:
         section = metrics[name]
         accepted = section["thresholds"].get("0.95", {})
@@ -62,7 +63,7 @@ def format_table(metrics: Mapping) -> str:
     return "\n".join(table)
 
 
-def write_evaluation(metrics: Mapping, categories: Sequence[Category], output: str | Path) -> None:
+def write_evaluation(metrics: Mapping[str, Any], categories: Sequence[Category], output: str | Path) -> None:
     """Writes the figures to a JSON file and the three plots beside it; each file is whole at every moment."""
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def write_evaluation(metrics: Mapping, categories: Sequence[Category], output: s
     write_atomically(output, metrics_json(metrics))
 
 
-def update_bundle(folder: Path, metrics: Mapping, config: BundleConfig) -> None:
+def update_bundle(folder: Path, metrics: Mapping[str, Any], config: BundleConfig) -> None:
     """Puts figures, card and plots into a bundle; its folder is the old or the new one at every moment."""
     folder = folder.resolve()
     with replace_folder(folder) as staging:
@@ -83,7 +84,7 @@ def update_bundle(folder: Path, metrics: Mapping, config: BundleConfig) -> None:
         (staging / CARD_FILE).write_text(render_card(config, metrics), encoding="utf-8")
 
 
-def metrics_json(metrics: Mapping) -> str:
+def metrics_json(metrics: Mapping[str, Any]) -> str:
     """Returns the figures as JSON text without NaN: a line for each figure, however long its array is."""
 
     def one_line(value: object) -> str:

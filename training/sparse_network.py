@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy
@@ -19,6 +19,7 @@ from training.network_checkpoint import NetworkCheckpoint
 
 # Texts whose rows are in memory at a time where a network only answers.
 _BLOCK = 4096
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,10 @@ def fit_network(
     # A tiny catalog still needs some steps to leave its random start.
     batch_size = max(1, min(settings.batch_size, len(targets) // 8))
     steps_an_epoch = -(-len(targets) // batch_size)
-    first = checkpoint.restore(network, random) if checkpoint else 0
+    first, loss = checkpoint.restore(network, random) if checkpoint else (0, 0.0)
+    if first and first == settings.epochs:
+        # Stopped after its last pass, of which nobody may have heard.
+        report(network, first, loss)
     for epoch in range(first, settings.epochs):
         order = random.permutation(len(targets))
         loss = 0.0
@@ -146,9 +150,10 @@ def fit_network(
             chosen = order[step * batch_size : (step + 1) * batch_size]
             rate = settings.learning_rate * (1 - (epoch + step / steps_an_epoch) / settings.epochs)
             loss += network.step(chosen, targets[chosen], weights[chosen], rate)
+        loss /= max(len(targets), 1)
         if checkpoint:
-            checkpoint.save(network, random, epoch + 1)
-        report(network, epoch + 1, loss / max(len(targets), 1))
+            checkpoint.save(network, random, epoch + 1, loss)
+        report(network, epoch + 1, loss)
     network.forget_rows()
     return network
 
@@ -232,7 +237,8 @@ class SparseNetwork:
             for sparse, _ in rows.blocks():
                 logits[start : start + sparse.shape[0]] += sparse @ self.linear
                 start += sparse.shape[0]
-        return logits
+        answer: numpy.ndarray = logits
+        return answer
 
     def step(
         self, chosen: numpy.ndarray, targets: numpy.ndarray, weights: numpy.ndarray, learning_rate: float
@@ -249,6 +255,7 @@ class SparseNetwork:
             The sum of the rows' weighted cross-entropies, in nats.
         """
         self._steps += 1
+        assert self._rows is not None, "a network without rows is not fitted any more"
         settings, sparse = self._settings, self._rows.sparse
         chosen = self._rows.place(chosen)
         entries = (sparse.indptr, sparse.indices, sparse.data, chosen)
@@ -304,13 +311,22 @@ class SparseNetwork:
         getattr(self, name)[...] -= change
 
 
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable[..., _Value]) -> Callable[..., _Value]:
     """Compiled for the processor; kept on disk, so that the next process need not compile again."""
-    return numba.njit(nogil=True, fastmath=True, cache=True)(function)
+    compiled: Callable[..., _Value] = numba.njit(nogil=True, fastmath=True, cache=True)(function)
+    return compiled
 
 
 @_compiled
-def _add_table_rows(starts, columns, values, chosen, seen, table, pooled):
+def _add_table_rows(
+    starts: numpy.ndarray,
+    columns: numpy.ndarray,
+    values: numpy.ndarray,
+    chosen: numpy.ndarray,
+    seen: numpy.ndarray,
+    table: numpy.ndarray,
+    pooled: numpy.ndarray,
+) -> None:
     """Add to row i of pooled the table rows of text chosen[i], each times its value, where they are seen."""
     entry = 0
     for row in range(chosen.shape[0]):
@@ -323,7 +339,17 @@ def _add_table_rows(starts, columns, values, chosen, seen, table, pooled):
 
 
 @_compiled
-def _gather_gradient(starts, columns, values, chosen, seen, error, place, touched, gradient):
+def _gather_gradient(
+    starts: numpy.ndarray,
+    columns: numpy.ndarray,
+    values: numpy.ndarray,
+    chosen: numpy.ndarray,
+    seen: numpy.ndarray,
+    error: numpy.ndarray,
+    place: numpy.ndarray,
+    touched: numpy.ndarray,
+    gradient: numpy.ndarray,
+) -> int:
     """The gradient of each table row that was seen, one after the other; returns how many rows these are.
 
     `place` holds -1 for every column before the call, and where its gradient stands after it.
@@ -346,7 +372,19 @@ def _gather_gradient(starts, columns, values, chosen, seen, error, place, touche
 
 
 @_compiled
-def _move_table_rows(touched, gradient, place, table, first, second, momentum, memory, rate, epsilon, decay):
+def _move_table_rows(
+    touched: numpy.ndarray,
+    gradient: numpy.ndarray,
+    place: numpy.ndarray,
+    table: numpy.ndarray,
+    first: numpy.ndarray,
+    second: numpy.ndarray,
+    momentum: numpy.float32,
+    memory: numpy.float32,
+    rate: numpy.float32,
+    epsilon: numpy.float32,
+    decay: numpy.float32,
+) -> None:
     """Adam on the touched rows; the others keep their moments ("lazy" Adam), and decay apart from them.
 
     The decay is that of AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization").

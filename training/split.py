@@ -15,13 +15,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy
 
-from training.catalog import Catalog, CatalogError
+from training.catalog import Catalog
+from training.catalog_files import CatalogError
 from training.duplicates import group_numbers, picture_links, text_links
 
 TRAIN, VALIDATION, TEST = range(3)
+
+_Key = TypeVar("_Key")
+# A category; a category and a kind of row; a kind of row of any category.
+_Stratum = int | tuple[int | None, int]
 KINDS = ("grouped", "plain")
 
 
@@ -102,7 +108,7 @@ class Split:
         )
         return "\n".join(lines)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The settings and counts, for the bundle's config.json."""
         sizes = numpy.bincount(self.groups)
         counts = {
@@ -209,7 +215,8 @@ def _kept(folder: Path | None, name: str, make: Callable[[], numpy.ndarray]) -> 
         with temporary.open("wb") as stream:
             numpy.save(stream, made)
         os.replace(temporary, path)
-    return numpy.load(path)
+    kept: numpy.ndarray = numpy.load(path)
+    return kept
 
 
 class _Assignment:
@@ -231,8 +238,8 @@ class _Assignment:
         self.part = numpy.full(count, TRAIN, dtype=numpy.int8)
         # What a group holds: own rows by stratum (category; category and kind of row; kind of row), labelled
         # rows by category.
-        self.strata: list[Counter] = [Counter() for _ in range(count)]
-        self.rows: list[Counter] = [Counter() for _ in range(count)]
+        self.strata: list[Counter[_Stratum]] = [Counter() for _ in range(count)]
+        self.rows: list[Counter[int]] = [Counter() for _ in range(count)]
         self.pairs = numpy.bincount(groups[own & text & image], minlength=count)
         kinds = text + 2 * image.astype(int)
         for row in numpy.flatnonzero(labelled).tolist():
@@ -246,10 +253,10 @@ class _Assignment:
 
     def stratify(self) -> None:
         """Gives each group to the part where it lowers the sum of (held - wanted)^2 / (wanted + 1) most."""
-        total: Counter = _sum_counters(self.strata)
+        total = _sum_counters(self.strata)
         shares = {VALIDATION: self.settings.validation_fraction, TEST: self.settings.test_fraction}
         shares = {TRAIN: 1 - sum(shares.values())} | {part: share for part, share in shares.items() if share}
-        held = {part: Counter() for part in shares}
+        held: dict[int, Counter[_Stratum]] = {part: Counter() for part in shares}
         order = self.generator.permutation(self.judgeable)
         sizes = numpy.array([sum(self.rows[group].values()) for group in order.tolist()])
         for group in order[numpy.argsort(-sizes, kind="stable")].tolist():
@@ -297,9 +304,9 @@ class _Assignment:
                 pairs += int(self.pairs[group])
 
 
-def _sum_counters(counters: Iterable[Counter]) -> Counter:
+def _sum_counters(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:
     """The counts of many counters together."""
-    total: Counter = Counter()
+    total: Counter[_Key] = Counter()
     for counter in counters:
         total.update(counter)
     return total

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,7 @@ class TrainingRun:
             image,
             self.settings.fusion,
             self.settings.seed,
-            self._start and self._start.gate(len(self._categories)),
+            None if self._start is None else self._start.gate(len(self._categories)),
         )
         return {
             "answers": asdict(answers),
@@ -232,7 +232,7 @@ class TrainingRun:
     def _open(self, resume: bool) -> dict[str, Any]:
         path = self.folder / STATE_FILE
         if resume and path.is_file():
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             different = [
                 name
                 for name in {**self._identity, **state["identity"]}
@@ -253,11 +253,12 @@ class TrainingRun:
         write_atomically(path, json.dumps(state))
         return state
 
-    def _stage(self, name: str, files: Sequence[str], fit: Any) -> dict[str, Any]:
+    def _stage(self, name: str, files: Sequence[str], fit: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         finished = self._state["finished"]
         if name in finished and all((self.folder / file).is_file() for file in files):
             self._progress.say(f"{name} model: taken over from the unfinished run")
-            return finished[name]
+            known: dict[str, Any] = finished[name]
+            return known
         started = time.perf_counter()
         facts = fit()
         facts["seconds"] = round(time.perf_counter() - started, 1)
@@ -269,9 +270,10 @@ class TrainingRun:
     def _rows(self, part: str, having: numpy.ndarray) -> numpy.ndarray:
         """Rows of a part of the split that have a text, or a picture."""
         positions = getattr(self._split, part)
-        return positions[having[positions]]
+        rows: numpy.ndarray = positions[having[positions]]
+        return rows
 
-    def _some(self, rows: Sequence[int]) -> list[Product]:
+    def _some(self, rows: numpy.ndarray) -> list[Product]:
         return [self._products[row] for row in rows]
 
     def _fit_text(self) -> dict[str, Any]:
@@ -292,16 +294,17 @@ class TrainingRun:
             unlabelled_products=self._unlabelled,
             seed=settings.seed,
             folder=self.folder / TEXT_FOLDER,
-            start=self._start and self._start.text,
+            start=None if self._start is None else self._start.text,
             progress=lambda done, of: self._progress.step("texts", done, of),
         )
         facts: dict[str, Any] = {}
+        logits: numpy.ndarray | None = None
         if settings.text.folds:
-            answered = self._cross_fit(fitter, rows)
+            answered_rows, logits = self._cross_fit(fitter, rows)
             learned, measured = rows, validation[:0]
             facts["validation_weighted_f1_before_rounding"] = None
         else:
-            answered = (validation, None)
+            answered_rows = validation
             learned, measured = train, validation
         last = {}
 
@@ -312,7 +315,6 @@ class TrainingRun:
             self._progress.log("text", epoch.epoch, values)
 
         network = fitter.fit(numpy.searchsorted(rows, learned), numpy.searchsorted(rows, measured), show)
-        answered_rows, logits = answered
         if logits is not None:
             facts["cross_fitted_weighted_f1_without_offsets"] = self._validation.f1(
                 answered_rows, logits.argmax(axis=1)
@@ -400,7 +402,7 @@ class TrainingRun:
         readable, outputs = self._validation.image_outputs()
         served = outputs["logits"].argmax(axis=1)
         with (self.folder / IMAGE_ANSWERS_FILE).open("wb") as file:
-            numpy.savez(file, rows=readable, **outputs)
+            numpy.savez(file, allow_pickle=False, rows=readable, **outputs)
         return {
             "training_rows": len(train),
             "unreadable_pictures": len(report["unreadable_pictures"]),

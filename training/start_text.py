@@ -137,7 +137,8 @@ def without_held(targets: numpy.ndarray, held: numpy.ndarray) -> numpy.ndarray:
     """Targets (rows sum to 1) that give nothing to some categories."""
     targets = targets.copy()
     targets[:, held] = 0
-    return targets / targets.sum(axis=1, keepdims=True)
+    shares: numpy.ndarray = targets / targets.sum(axis=1, keepdims=True)
+    return shares
 
 
 def extended_tokenizer(bundle_tokenizer: Path, catalog_tokenizer: Tokenizer) -> Tokenizer:
@@ -150,7 +151,7 @@ def extended_tokenizer(bundle_tokenizer: Path, catalog_tokenizer: Tokenizer) -> 
     content = json.loads(load_tokenizer(bundle_tokenizer).to_str())
     vocabulary = content["model"]["vocab"]
     found = catalog_tokenizer.get_vocab()
-    for word in sorted(found, key=found.get):
+    for word in sorted(found, key=found.__getitem__):
         if word not in vocabulary and len(vocabulary) < MOST_WORDS:
             vocabulary[word] = len(vocabulary)
     return Tokenizer.from_str(json.dumps(content))

@@ -29,7 +29,7 @@ def vectors_of_vocabulary(
 ) -> numpy.ndarray:
     """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1."""
     vocabulary = tokenizer.get_vocab()
-    words = sorted(vocabulary, key=vocabulary.get)
+    words = sorted(vocabulary, key=vocabulary.__getitem__)
     encoded = array_in_blocks(
         folder,
         "vocabulary",
@@ -51,7 +51,8 @@ def _sum_of_words(
     sparse: scipy.sparse.csr_matrix, vectors: numpy.ndarray, start: int, stop: int
 ) -> numpy.ndarray:
     """float32 (stop - start, width): the weighted sum of the vectors of each text's words."""
-    return sparse[start:stop][:, : len(vectors)] @ vectors
+    total: numpy.ndarray = sparse[start:stop][:, : len(vectors)] @ vectors
+    return total
 
 
 def pooled_words(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -158,7 +159,9 @@ def text_hashes(
     known = ops.logical_and(ops.greater(token_ids, 1), ops.greater(following, 1))
 
     longest = max(settings.character_lengths)
-    hashes, grams, valid = [ops.zeros_like(character_ids) for _ in _PRIMES], ([], []), []
+    hashes = [ops.zeros_like(character_ids) for _ in _PRIMES]
+    grams: tuple[list[Any], list[Any]] = ([], [])
+    valid = []
     # An n-gram may begin or end with the space beside a word, but never spans two words.
     inner = ops.not_equal(character_ids, 0)
     for offset in range(longest):

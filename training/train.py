@@ -139,7 +139,7 @@ def train_bundle(
         catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed)
         progress.say(catalog.summary())
         categories = category_list(catalog)
-        if start:
+        if start and init:
             categories = start.categories(categories)
             progress.say(_start_summary(start, catalog, categories, init))
         split = split_catalog(
