@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,7 +70,8 @@ def number(value: Any, name: str) -> float:
     Raises:
         ValueError: It is something else.
     """
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # JSON's whole numbers have no largest; a float has.
+    if type(value) not in (int, float) or not -sys.float_info.max <= value <= sys.float_info.max:
         raise ValueError(f"{name} is {shown(value)}, expected a number")
     return float(value)
 

@@ -102,9 +102,12 @@ class CompiledModel:
         self.outputs: Mapping[str, dict] = self._run.get_output_details()
 
     def __call__(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
-        """Run once; arrays by the names in DESIGN of the bundle, first axis n."""
-        with self._lock:
-            return self._run(**inputs)
+        """Run once; arrays by the names in DESIGN of the bundle, first axis n.
+
+        Raises:
+            BundleError: The model cannot be run on them.
+        """
+        return self._call(self._run, inputs)
 
     @property
     def explains(self) -> bool:
@@ -113,8 +116,17 @@ class CompiledModel:
 
     def explain(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
         """Run a text model's second signature; see `TextSide.contributions`."""
-        with self._lock:
-            return self._explain(**inputs)
+        return self._call(self._explain, inputs)
+
+    def _call(self, signature: Any, inputs: Mapping[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        try:
+            with self._lock:
+                return signature(**inputs)
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BundleError(
+                f"{self.path} cannot be run ({reason}); download or train the bundle again."
+            ) from error
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
         """Refuse a model whose inputs and outputs are not those of its place in the bundle.

@@ -8,13 +8,15 @@ Runs nothing from the bundle itself: JSON, a tokenizer file and three compiled m
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy
 from ai_edge_litert import schema_py_generated as schema
 
-from rakuten_models.bundle import SERVING_MODEL_FILES, BundleError
+from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE, BundleError, validate_bundle
+from rakuten_models.bundle_json import mapping, parse_json, sequence, shown, text, whole_number
 from rakuten_models.classifier import ProductClassifier, self_check_product
 from rakuten_models.explain import Explanation
 from rakuten_models.product import Product
@@ -24,6 +26,19 @@ from rakuten_models.trust import trial_process
 _TEXTS = 40
 # Logits: what rounding makes of sums over hundreds of rows.
 _TOLERANCE = 1e-2
+# What calls other graphs may not end; what keeps a state or draws lots answers a product otherwise the next time.
+_REFUSED_OPERATORS = frozenset(
+    number
+    for name, number in vars(schema.BuiltinOperator).items()
+    if name.startswith(("STABLEHLO_", "RANDOM_", "HASHTABLE", "CALL"))
+    or name
+    in ("ASSIGN_VARIABLE", "CUSTOM", "DELEGATE", "IF", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE", "WHILE")
+)
+# A regular expression can be written so that it takes years on a certain text: ours, and no other.
+_PATTERN = {"Regex": r"\w+"}
+_NORMALIZERS = frozenset(("Sequence", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Lowercase"))
+_PRE_TOKENIZERS = frozenset(("Split", "Whitespace", "WhitespaceSplit"))
+_MOST_WORDS, _MOST_ADDED = 10_000_000, 1000
 _FLOATS = {
     schema.TensorType.FLOAT16: "<f2",
     schema.TensorType.FLOAT32: "<f4",
@@ -41,17 +56,19 @@ def attempt(folder: Path, config_sha256: str) -> None:
     Raises:
         BundleError: What is wrong with it.
     """
-    classifier = ProductClassifier(folder, config_sha256=config_sha256)
+    validate_bundle(folder, config_sha256=config_sha256)
+    last_word = check_tokenizer(folder / TOKENIZER_FILE)
     for name in SERVING_MODEL_FILES:
-        check_numbers(folder / name)
+        check_model(folder / name)
+    classifier = ProductClassifier(folder, config_sha256=config_sha256)
     classifier.reproduce_self_check()
     checked = [self_check_product(entry) for entry in classifier.config.self_check["products"]]
     others = [
         Product(designation="pool 12 " * number, description="garden " * number**2)
         for number in range(1, _TEXTS)
     ]
-    # Refuses what is no number.
-    classifier.predict(checked + others)
+    # Refuses what is no number. The word with the highest id reads the end of the model's table.
+    classifier.predict([*checked, *others, Product(designation=last_word)])
     for product in [*checked, others[-1]]:
         explanation = classifier.explain(product)
         if not _adds_up(explanation):
@@ -61,13 +78,67 @@ def attempt(folder: Path, config_sha256: str) -> None:
             )
 
 
-def check_numbers(path: Path) -> None:
-    """Refuse a compiled model with a weight that is NaN or infinite, also where the self-check does not read it.
+def check_tokenizer(path: Path) -> str:
+    """Refuse a tokenizer file of another kind than training writes.
+
+    Args:
+        path: The file; its sha256 was checked.
+
+    Returns:
+        The word with the highest id.
 
     Raises:
-        BundleError: There is one.
+        BundleError: Other parts, a regular expression, or ids that are not 0, 1, 2, ...
+    """
+    try:
+        content = mapping(parse_json(path.read_bytes()), "it")
+        kinds = {"normalizer": _NORMALIZERS, "pre_tokenizer": _PRE_TOKENIZERS, "model": {"WordLevel"}}
+        for name, allowed in {**kinds, "post_processor": set(), "decoder": set()}.items():
+            for part in _parts(content.get(name)):
+                if part.get("type") not in allowed or part.get("pattern", _PATTERN) != _PATTERN:
+                    raise ValueError(f"its {name} is {shown(part)}")
+        for token in sequence(content.get("added_tokens", []), "added_tokens", _MOST_ADDED):
+            text(mapping(token, "an added token")["content"], "an added token")
+        words = mapping(content["model"]["vocab"], "vocab")
+        numbers = {whole_number(number, "an id", 0, _MOST_WORDS) for number in words.values()}
+        if not words or len(numbers) != len(words) or max(numbers) != len(words) - 1:
+            raise ValueError(f"its {len(words)} words do not have the ids 0, 1, 2, ...")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"{path} cannot be read as a tokenizer that training writes ({error}); download or train the bundle again."
+        ) from error
+    return max(words, key=words.__getitem__)
+
+
+def _parts(part: Any) -> list[Mapping[str, Any]]:
+    """A part of a tokenizer, which is none, one, or a sequence of them."""
+    if part is None:
+        return []
+    inner = mapping(part, "a part").get("normalizers", [])
+    return [part, *(each for entry in sequence(inner, "normalizers", 20) for each in _parts(entry))]
+
+
+def check_model(path: Path) -> None:
+    """Refuse a compiled model that may not end, keeps a state, or has a weight that is NaN or infinite.
+
+    Looks at every weight, also at those that the self-check does not read.
+
+    Args:
+        path: The file; its sha256 was checked.
+
+    Raises:
+        BundleError: What is wrong with it.
     """
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    for place in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(place)
+        # Small numbers are in the older field.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number in _REFUSED_OPERATORS:
+            raise BundleError(
+                f"{path} holds the operator {number}, which calls other code, keeps a state or draws lots; no bundle "
+                "needs it: download or train the bundle again."
+            )
     for number in range(model.SubgraphsLength()):
         graph = model.Subgraphs(number)
         for tensor in (graph.Tensors(place) for place in range(graph.TensorsLength())):

@@ -30,7 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from rakuten_models.bundle import BundleError, config_bytes
+from rakuten_models.bundle import BundleError, bundle_files, check_file, config_bytes
 from rakuten_models.product import RakutenModelsError
 
 try:
@@ -41,8 +41,9 @@ except ImportError:  # Windows has no such limits: time alone is limited there
 CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
 # To import the libraries, on a busy machine, and then to load and answer, which takes a bundle of 17 MB half a second.
 START_SECONDS, SECONDS = 60.0, 10.0
-# Of address space; a bundle of 17 MB takes 0.6 GB of it, most of that for libraries and threads.
-MEMORY_BYTES = 6 << 30
+# Of address space, and besides so many times the bundle's files; the starter bundle (17 MB) takes 0.6 GB of it, most of
+# that for libraries and threads.
+MEMORY_BYTES, _TIMES_THE_FILES = 3 << 30, 6
 TRIAL = "rakuten_models.trial"
 
 _STARTED, _MOST_SAID = "started", 2000
@@ -70,7 +71,7 @@ def try_first(
         folder: The bundle's.
         module: What the other process runs; it ends in `trial_process`.
         seconds: After its libraries are imported, until it must have ended.
-        memory_bytes: Its address space, where the platform can limit that.
+        memory_bytes: Its address space, beside six times the bundle's files, where the platform can limit that.
 
     Returns:
         The sha256 of the bundle's config.json: load this one and no other.
@@ -82,7 +83,8 @@ def try_first(
     digest = hashlib.sha256(config_bytes(folder)).hexdigest()
     note = _note(digest, module)
     if note not in _passed and not (_notes_folder() / note).is_file():
-        _run(folder, module, digest, seconds, memory_bytes)
+        sizes = [check_file(folder / name) for name in bundle_files(folder)]
+        _run(folder, module, digest, seconds, memory_bytes + _TIMES_THE_FILES * sum(sizes))
         remember(folder, module, digest)
     _passed.add(note)
     return digest
@@ -196,9 +198,12 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
                 f"The bundle {str(folder)!r} was not loaded within {seconds:g} seconds by the process that tries it "
                 f"first; {_ADVICE}."
             )
+        if not said:
+            # What it said ended, so it is about to end, too, with a status of its own.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(START_SECONDS)
     finally:
         process.kill()
-        # A process that had said all it had to say has ended by itself, with a status of its own.
         status = process.wait()
         reader.join(1)
         process.stdout.close()
