@@ -38,7 +38,7 @@ from rakuten_models.bundle_config import (
     BundleConfig,
     BundleError,
 )
-from rakuten_models.bundle_json import parse_json
+from rakuten_models.bundle_json import parse_json, reason
 
 # Whoever uses bundles finds all of this here.
 __all__ = [
@@ -105,7 +105,9 @@ def _parse_config(path: Path, data: bytes) -> BundleConfig:
     try:
         content = parse_json(data)
     except ValueError as error:
-        raise BundleError(f"{path} is damaged ({error}); download or train the bundle again.") from error
+        raise BundleError(
+            f"{path} is damaged ({reason(error)}); download or train the bundle again."
+        ) from error
     return BundleConfig.from_json(content, str(path))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 MAXIMUM_DEPTH = 32
 # Tables and files hold codes as signed 64-bit numbers.
 MAXIMUM_CODE = 2**63 - 1
-_MOST_SHOWN = 60
+_MOST_SHOWN, _MOST_SAID = 60, 200
 
 
 def parse_json(data: bytes) -> Any:
@@ -51,6 +51,12 @@ def shown(value: Any) -> str:
     text = repr(value[: _MOST_SHOWN + 1]) if isinstance(value, str) else repr(value)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def reason(error: Exception) -> str:
+    """What a library says is wrong, for a sentence: on one line, cut after 200 characters."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}..."
 
 
 def whole_number(value: Any, name: str, least: int, most: int) -> int:

@@ -29,6 +29,7 @@ from rakuten_models.bundle import (
     replace_folder,
     validate_bundle,
 )
+from rakuten_models.bundle_json import reason
 from rakuten_models.explain import Explanation, explain, find_category
 from rakuten_models.preprocessing import clean_product, holds_text, load_tokenizer
 from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product, ProductError
@@ -86,7 +87,7 @@ class ProductClassifier:
         # The tokenizers library raises plain Exception.
         except Exception as error:
             raise BundleError(
-                f"{self.folder / TOKENIZER_FILE} cannot be read ({error}); download or train the bundle again."
+                f"{self.folder / TOKENIZER_FILE} cannot be read ({reason(error)}); download or train the bundle again."
             ) from error
         text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
         self._text = TextSide(text_file, tokenizer, self.config.text)

@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tokenizers import Tokenizer
 
 from rakuten_models.bundle import BundleError
+from rakuten_models.bundle_json import reason
 from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_cleaned, encode_texts, read_image
 from rakuten_models.product import Product, ProductError
 
@@ -94,7 +95,7 @@ class CompiledModel:
             self._explain = self._interpreter.get_signature_runner(EXPLAINING) if explains else None
         except (ValueError, RuntimeError) as error:
             raise BundleError(
-                f"{path} cannot be read as a compiled model ({error}); download or train the bundle again."
+                f"{path} cannot be read as a compiled model ({reason(error)}); download or train the bundle again."
             ) from error
         self._lock = threading.Lock()
         self.path = Path(path)
@@ -123,9 +124,8 @@ class CompiledModel:
             with self._lock:
                 return signature(**inputs)
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise BundleError(
-                f"{self.path} cannot be run ({reason}); download or train the bundle again."
+                f"{self.path} cannot be run ({reason(error)}); download or train the bundle again."
             ) from error
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:

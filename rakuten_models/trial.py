@@ -16,7 +16,7 @@ import numpy
 from ai_edge_litert import schema_py_generated as schema
 
 from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE, BundleError, validate_bundle
-from rakuten_models.bundle_json import mapping, parse_json, sequence, shown, text, whole_number
+from rakuten_models.bundle_json import mapping, parse_json, reason, sequence, shown, text, whole_number
 from rakuten_models.classifier import ProductClassifier, self_check_product
 from rakuten_models.explain import Explanation
 from rakuten_models.product import Product
@@ -105,7 +105,8 @@ def check_tokenizer(path: Path) -> str:
             raise ValueError(f"its {len(words)} words do not have the ids 0, 1, 2, ...")
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
-            f"{path} cannot be read as a tokenizer that training writes ({error}); download or train the bundle again."
+            f"{path} cannot be read as a tokenizer that training writes ({reason(error)}); download or train the bundle "
+            "again."
         ) from error
     return max(words, key=words.__getitem__)
 

@@ -25,12 +25,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from rakuten_models.bundle import BundleError, bundle_files, check_file, config_bytes
+from rakuten_models.bundle import BundleError, bundle_files, config_bytes, validate_bundle
+from rakuten_models.bundle_json import reason
 from rakuten_models.product import RakutenModelsError
 
 try:
@@ -39,8 +41,11 @@ except ImportError:  # Windows has no such limits: time alone is limited there
     resource = None
 
 CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
-# To import the libraries, on a busy machine, and then to load and answer, which takes a bundle of 17 MB half a second.
+# To import the libraries, which takes a third of a second on an idle machine, and then to load and answer, which takes
+# as long again. Where the start takes longer than usual the machine is busy, and the rest may take longer, too: in
+# proportion, but never more than six times as long.
 START_SECONDS, SECONDS = 60.0, 10.0
+_USUAL_START, MOST_TIMES = 1.0, 6.0
 # Of address space, and besides so many times the bundle's files; the starter bundle (17 MB) takes 0.6 GB of it, most of
 # that for libraries and threads.
 MEMORY_BYTES, _TIMES_THE_FILES = 3 << 30, 6
@@ -83,7 +88,9 @@ def try_first(
     digest = hashlib.sha256(config_bytes(folder)).hexdigest()
     note = _note(digest, module)
     if note not in _passed and not (_notes_folder() / note).is_file():
-        sizes = [check_file(folder / name) for name in bundle_files(folder)]
+        # What is only damaged needs no other process to be refused.
+        validate_bundle(folder, config_sha256=digest)
+        sizes = [(folder / name).stat().st_size for name in bundle_files(folder)]
         _run(folder, module, digest, seconds, memory_bytes + _TIMES_THE_FILES * sum(sizes))
         remember(folder, module, digest)
     _passed.add(note)
@@ -131,10 +138,9 @@ def trial_process(attempt: Callable[[Path, str], None], arguments: Sequence[str]
         problem = f"The bundle {folder!r} needs more memory than any bundle; {_ADVICE}."
     # The libraries that read the files raise nearly anything.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         problem = (
-            f"The bundle {folder!r} cannot be loaded ({type(error).__name__}: {reason}); download or train the bundle "
-            "again."
+            f"The bundle {folder!r} cannot be loaded ({type(error).__name__}: {reason(error)}); download or train the "
+            "bundle again."
         )
     print(json.dumps({"problem": problem}), file=answers, flush=True)
     # Without the libraries' own ends, which could hang.
@@ -189,13 +195,15 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
     lines: queue.Queue[str] = queue.Queue()
     reader = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)
     reader.start()
+    began = time.monotonic()
     try:
         said = _next_line(lines, START_SECONDS)
         if said == _STARTED:
+            seconds *= min(MOST_TIMES, max(1.0, (time.monotonic() - began) / _USUAL_START))
             said = _next_line(lines, seconds)
         if said is None:
             raise BundleError(
-                f"The bundle {str(folder)!r} was not loaded within {seconds:g} seconds by the process that tries it "
+                f"The bundle {str(folder)!r} was not loaded within {seconds:.0f} seconds by the process that tries it "
                 f"first; {_ADVICE}."
             )
         if not said:

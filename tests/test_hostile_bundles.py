@@ -1,6 +1,7 @@
 """Bundles from strangers: what is refused, in which sentence, and that none takes down or deceives who loads it."""
 
 import collections
+import contextlib
 import json
 import os
 import pickle
@@ -31,7 +32,7 @@ from rakuten_models.classifier import SELF_CHECK_TOLERANCE, STARTER_FOLDER
 from tests.loading_process import OTHER_PRODUCTS, caller
 from tests.mutated_bundles import fit_hashes, linked_copy, mutate, replace
 
-SECONDS_TO_HANG = trust.START_SECONDS + trust.SECONDS
+SECONDS_TO_HANG = trust.START_SECONDS + trust.MOST_TIMES * trust.SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -317,8 +318,8 @@ def write_trial(folder, body):
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended the process .*by the signal SIGSEGV"),
         ("import os; os.abort()", "ended the process .*by the signal SIGABRT"),
         ("import os; os._exit(3)", "ended the process .*with the status 3"),
-        ("import time; time.sleep(600)", "was not loaded within 2 seconds"),
-        ("while True: pass", "was not loaded within 2 seconds"),
+        ("import time; time.sleep(600)", r"was not loaded within \d+ seconds"),
+        ("while True: pass", r"was not loaded within \d+ seconds"),
         ("bytearray(1 << 40)", "needs more memory than any bundle"),
         ("print('x' * 10_000_000); 1 / 0", "cannot be loaded .ZeroDivisionError"),
         ("import ctypes; ctypes.string_at(0)", "ended the process .*by the signal SIGSEGV"),
@@ -329,7 +330,7 @@ def test_however_the_other_process_ends_it_is_a_sentence(pristine, tmp_path, mon
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(trust.__file__).parent.parent))
     with pytest.raises(BundleError, match=words) as caught:
-        trust.try_first(pristine, "hostile.trial", seconds=2)
+        trust.try_first(pristine, "hostile.trial", seconds=1)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
@@ -442,9 +443,9 @@ def test_no_mutated_bundle_crashes_hangs_or_deceives_who_loads_it(pristine, tmp_
             elif outcome.endswith("beyond the self-check"):
                 faults.append((number, done))
 
-    workers = os.cpu_count() or 1
-    with caller() as first, caller() as second, ThreadPoolExecutor(min(2, workers)) as pool:
-        callers += [first, second]
+    workers = (os.cpu_count() or 1) + 1
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        callers += [stack.enter_context(caller()) for _ in range(workers)]
         list(pool.map(one_case, range(cases(2000))))
     with capsys.disabled():
         print("", *(f"{count:6,}  {outcome}" for outcome, count in counts.most_common()), sep="\n")

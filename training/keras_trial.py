@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rakuten_models.bundle import KERAS_FILES, BundleError, validate_bundle
-from rakuten_models.bundle_json import parse_json, shown
+from rakuten_models.bundle_json import parse_json, reason, shown
 from rakuten_models.trust import trial_process
 
 KERAS_TRIAL = "training.keras_trial"
@@ -96,7 +96,9 @@ def check_keras_file(path: Path) -> None:
                     raise ValueError(f"its config.json names the class {shown('.'.join(map(str, found)))}")
             _check_weights(archive.read("model.weights.h5"))
     except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise BundleError(f"{path} is no Keras file as training writes it ({error}); {_ADVICE}.") from error
+        raise BundleError(
+            f"{path} is no Keras file as training writes it ({reason(error)}); {_ADVICE}."
+        ) from error
 
 
 def _classes(config: Any) -> Iterator[tuple[Any, Any]]:
