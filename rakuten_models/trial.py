@@ -105,8 +105,8 @@ def check_tokenizer(path: Path) -> str:
             raise ValueError(f"its {len(words)} words do not have the ids 0, 1, 2, ...")
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
-            f"{path} cannot be read as a tokenizer that training writes ({reason(error)}); download or train the bundle "
-            "again."
+            f"{path} cannot be read as a tokenizer that training writes ({reason(error)}); download or train the "
+            "bundle again."
         ) from error
     return max(words, key=words.__getitem__)
 
