@@ -169,13 +169,15 @@ def _weights(buffer: Any, kind: str) -> numpy.ndarray:
 
 def _adds_up(explanation: Explanation) -> bool:
     """Whether words and heat map are the parts of the scores that they are shown as."""
-    sums = [(explanation.score, explanation.score)]
-    if explanation.text_score is not None:
+    sums = []
+    if explanation.text_score is not None and explanation.base is not None:
         words = sum(word.contribution for word in explanation.words)
         sums.append((explanation.base + words, explanation.text_score))
-    if explanation.heat_map is not None:
+    if explanation.heat_map is not None and explanation.image_score is not None:
         sums.append((float(explanation.heat_map.mean()), explanation.image_score))
-    return all(abs(found - wanted) <= _TOLERANCE * (1 + abs(wanted)) for found, wanted in sums)
+    return numpy.isfinite(explanation.score) and all(
+        abs(found - wanted) <= _TOLERANCE * (1 + abs(wanted)) for found, wanted in sums
+    )
 
 
 if __name__ == "__main__":

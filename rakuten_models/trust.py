@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -34,11 +34,6 @@ from typing import IO
 from rakuten_models.bundle import BundleError, bundle_files, config_bytes, validate_bundle
 from rakuten_models.bundle_json import reason
 from rakuten_models.product import RakutenModelsError
-
-try:
-    import resource
-except ImportError:  # Windows has no such limits: time alone is limited there
-    resource = None
 
 CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
 # To import the libraries, which takes a third of a second on an idle machine, and then to load and answer, which takes
@@ -150,8 +145,11 @@ def trial_process(attempt: Callable[[Path, str], None], arguments: Sequence[str]
 def _limit_this_process(seconds: float, memory_bytes: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         # On a machine with many cores the threads' own memory alone would be gigabytes.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
-    if resource is None:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits: time alone is limited there
         return
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     # Also if nobody waits for this process any more.
@@ -159,7 +157,6 @@ def _limit_this_process(seconds: float, memory_bytes: int) -> None:
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, int(used + _CORES * seconds) + 1),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 1 << 20),
     ):
         hard = resource.getrlimit(kind)[1]
         wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -169,31 +166,34 @@ def _limit_this_process(seconds: float, memory_bytes: int) -> None:
 
 
 def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: int) -> None:
-    if not sys.executable:
-        raise BundleError(
-            f"The bundle {str(folder)!r} cannot be tried in a process of its own, since this Python has no "
-            "executable; if you trust the bundle, load it with trusted=True."
-        )
-    package = importlib.util.find_spec(module.partition(".")[0])
+    package = importlib.import_module(module.partition(".")[0])
     environment = {
         name: value
         for name, value in os.environ.items()
         if not any(word in name.upper() for word in _NO_BUSINESS_OF_THEIRS)
     } | {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONFAULTHANDLER": ""}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, str(folder), digest, str(seconds), str(memory_bytes)],
-        # `-m` imports from the folder it runs in: the package's, never the bundle's or the user's.
-        cwd=Path(package.origin).resolve().parent.parent,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(folder), digest, str(seconds), str(memory_bytes)],
+            # `-m` imports from the folder it runs in: the package's, never the bundle's or the user's.
+            cwd=Path(str(package.__file__)).resolve().parent.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {str(folder)!r} cannot be tried, since no other Python could be started ({reason(error)}); if "
+            "you trust it, load it with trusted=True."
+        ) from error
+    output = process.stdout
+    assert output is not None
     lines: queue.Queue[str] = queue.Queue()
-    reader = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)
+    reader = threading.Thread(target=_read_lines, args=(output, lines), daemon=True)
     reader.start()
     began = time.monotonic()
     try:
@@ -214,7 +214,7 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
         process.kill()
         status = process.wait()
         reader.join(1)
-        process.stdout.close()
+        output.close()
     if not said:
         raise BundleError(
             f"The bundle {str(folder)!r} ended the process that tries it first ({_end(status)}): it is damaged or made "

@@ -340,6 +340,12 @@ def test_what_only_training_needs_must_be_there_for_training(folder, name):
     assert said == f"The bundle {str(folder)!r} lacks {name}; {AGAIN}"
 
 
+def test_a_file_that_is_absent_hides_none_that_was_altered(folder):
+    (folder / "text_model.keras").unlink()
+    (folder / "image_model.keras").write_bytes(b"another")
+    assert "image_model.keras has 7 bytes" in sentence(validate_bundle, folder)
+
+
 @pytest.mark.parametrize("name", HASHED_FILES)
 def test_what_config_describes_must_be_that(folder, name):
     content = (folder / name).read_bytes()

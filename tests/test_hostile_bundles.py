@@ -382,6 +382,12 @@ def test_one_that_failed_is_tried_again_and_notes_that_cannot_be_kept_are_no_err
     assert refusal(bundle) == refusal(bundle)
 
 
+def test_without_another_python_there_is_a_sentence(bundle, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    change_config(bundle, lambda content: content["training"].update(note="not tried before"))
+    assert "cannot be tried, since no other Python could be started" in refusal(bundle)
+
+
 def test_a_config_that_changes_after_the_trial_is_not_loaded(bundle, monkeypatch):
     tried = trust.try_first(bundle)
     change_config(bundle, lambda content: content["training"].update(note="swapped"))
