@@ -12,6 +12,7 @@ import numpy
 from rakuten_models.bundle import TOKENIZER_FILE, read_config, write_config
 from rakuten_models.preprocessing import TextSettings, encode_texts, load_tokenizer
 from rakuten_models.product import Category, Product
+from rakuten_models.trust import remember
 from training.convert import save_and_compile
 from training.models import build_fusion_model, build_image_model, build_text_model
 from training.text_rows import TABLES
@@ -60,4 +61,6 @@ def write_shaped_bundle(base: Path, folder: Path, categories: int, *, alpha: flo
         for index in range(categories)
     )
     write_config(folder, replace(config, categories=names, self_check={}))
+    # Random weights of our own, without answers to reproduce.
+    remember(folder)
     return folder

@@ -1,7 +1,8 @@
 """The bundle: one folder with three models, the tokenizer, the settings, the figures and the card.
 
-This module names the files once, reads and writes config.json, and checks a folder before anything in it is used.
-It never loads a model. Everything it refuses, it refuses with a sentence: which file, what is wrong, what to do.
+This module reads and writes config.json (`rakuten_models.bundle_config` says what may be in it) and checks a folder
+before anything in it is used. It never loads a model. Everything it refuses, it refuses with a sentence: which file,
+what is wrong, what to do.
 """
 
 from __future__ import annotations
@@ -10,18 +11,36 @@ import contextlib
 import glob
 import hashlib
 import json
-import math
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rakuten_models.preprocessing import ImageSettings, TextSettings
-from rakuten_models.product import Category, RakutenModelsError
+from rakuten_models.bundle_config import (
+    ALL_FILES,
+    CARD_FILE,
+    CONFIG_FILE,
+    DEFAULT_PRECISION,
+    FORMAT_VERSION,
+    HASHED_FILES,
+    KERAS_FILES,
+    MAXIMUM_SIZES,
+    METRICS_FILE,
+    MODEL_NAMES,
+    PLOT_FILES,
+    REQUIRED_FILES,
+    SERVING_FILES,
+    SERVING_MODEL_FILES,
+    TOKENIZER_FILE,
+    BundleConfig,
+    BundleError,
+)
+from rakuten_models.bundle_json import parse_json, reason
 
 fcntl: ModuleType | None
 try:
@@ -29,176 +48,40 @@ try:
 except ImportError:  # Windows has no such locks; what a killed call was building then stays
     fcntl = None
 
-# Raised by one whenever an older reader would misread a newer bundle; a reader takes exactly its own version.
-FORMAT_VERSION = 1
-
-CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.json"
-CARD_FILE = "README.md"
-METRICS_FILE = "metrics.json"
-MODEL_NAMES = ("text", "image", "fusion")
-KERAS_FILES = tuple(f"{name}_model.keras" for name in MODEL_NAMES)
-SERVING_MODEL_FILES = tuple(f"{name}_model.tflite" for name in MODEL_NAMES)
-PLOT_FILES = ("confusion_matrix.png", "reliability.png", "category_f1.png")
-# Without one of these a bundle cannot answer; the card, the figures and the plots may still be missing while
-# training is under way.
-REQUIRED_FILES = (CONFIG_FILE, TOKENIZER_FILE, *SERVING_MODEL_FILES)
-SERVING_FILES = (CARD_FILE, *REQUIRED_FILES, METRICS_FILE, *PLOT_FILES)
-ALL_FILES = (*SERVING_FILES, *KERAS_FILES)
-HASHED_FILES = (TOKENIZER_FILE, *SERVING_MODEL_FILES, *KERAS_FILES)
+# Whoever uses bundles finds all of this here.
+__all__ = [
+    "ALL_FILES",
+    "CARD_FILE",
+    "CONFIG_FILE",
+    "DEFAULT_PRECISION",
+    "FORMAT_VERSION",
+    "HASHED_FILES",
+    "KERAS_FILES",
+    "MAXIMUM_SIZES",
+    "METRICS_FILE",
+    "MODEL_NAMES",
+    "PLOT_FILES",
+    "REQUIRED_FILES",
+    "SERVING_FILES",
+    "SERVING_MODEL_FILES",
+    "TOKENIZER_FILE",
+    "BundleConfig",
+    "BundleError",
+    "bundle_files",
+    "check_file",
+    "check_publishable",
+    "check_target",
+    "config_bytes",
+    "file_facts",
+    "read_config",
+    "replace_folder",
+    "validate_bundle",
+    "write_atomically",
+    "write_config",
+]
 
 # In the name of a folder that is being built beside its place.
 _STAGING = ".writing-"
-
-# The wanted precision behind `Prediction.decision`.
-DEFAULT_PRECISION = "0.95"
-
-
-class BundleError(RakutenModelsError):
-    """A bundle folder that is incomplete, altered, of another format, or contradicts itself."""
-
-
-@dataclass(frozen=True)
-class BundleConfig:
-    """What config.json holds.
-
-    Attributes:
-        categories: In the order of the models' output columns.
-        text: How texts become ids.
-        image: How pictures become pixels.
-        temperatures: By model name; see `rakuten_models.runtime.calibrate`.
-        confidence_powers: By model name; see there.
-        thresholds: By wanted precision ("0.90", "0.95", ...): {"probability": the least probability to accept, or
-            None if no threshold reaches that precision; "share_accepted": of the validation rows, 0 to 1;
-            "precision_low": the lower end of the 95 % interval around the precision there, where it was noted}.
-        library_versions: Of the libraries that wrote the bundle.
-        files: By file name, {"sha256": 64 hex digits, "size": bytes}.
-        self_check: {"products": [{"designation", "description", "image": base64 or None}], "probabilities": [[...]]}.
-        training: Facts about the training run, for the card and for finding the test part again.
-        format_version: See FORMAT_VERSION.
-    """
-
-    categories: tuple[Category, ...]
-    text: TextSettings
-    image: ImageSettings
-    temperatures: Mapping[str, float]
-    confidence_powers: Mapping[str, float]
-    thresholds: Mapping[str, Mapping[str, float | None]]
-    library_versions: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    self_check: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of config.json as plain values."""
-        return {
-            "format_version": self.format_version,
-            "model_type": "rakuten-product-classification",
-            "categories": [
-                {"index": category.index, "prdtypecode": category.prdtypecode, "names": dict(category.names)}
-                for category in self.categories
-            ],
-            "preprocessing": {"text": asdict(self.text), "image": asdict(self.image)},
-            "temperatures": dict(self.temperatures),
-            "confidence_powers": dict(self.confidence_powers),
-            "thresholds": {precision: dict(values) for precision, values in self.thresholds.items()},
-            "library_versions": dict(self.library_versions),
-            "files": {name: dict(facts) for name, facts in self.files.items()},
-            "self_check": dict(self.self_check),
-            "training": dict(self.training),
-        }
-
-    @classmethod
-    def from_json(cls, content: Any, place: str = CONFIG_FILE) -> BundleConfig:
-        """Check and take over the content of a config.json.
-
-        Raises:
-            BundleError: Another format version, or a value that is missing or makes no sense.
-        """
-        if not isinstance(content, dict):
-            raise BundleError(f"{place} holds no JSON object; download or train the bundle again.")
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            advice = (
-                "update the rakuten_models package"
-                if isinstance(version, int) and version > FORMAT_VERSION
-                else "train or download a bundle of the present format"
-            )
-            raise BundleError(
-                f"{place} says format version {version!r}, but this package reads version {FORMAT_VERSION}; {advice}."
-            )
-        try:
-            config = cls(
-                categories=tuple(
-                    Category(int(entry["index"]), int(entry["prdtypecode"]), dict(entry["names"]))
-                    for entry in content["categories"]
-                ),
-                text=_settings(TextSettings, content["preprocessing"]["text"]),
-                image=_settings(ImageSettings, content["preprocessing"]["image"]),
-                temperatures={name: float(content["temperatures"][name]) for name in MODEL_NAMES},
-                confidence_powers={name: float(content["confidence_powers"][name]) for name in MODEL_NAMES},
-                thresholds={str(key): dict(value) for key, value in content["thresholds"].items()},
-                library_versions=dict(content["library_versions"]),
-                files={str(name): dict(facts) for name, facts in content["files"].items()},
-                self_check=dict(content["self_check"]),
-                training=dict(content["training"]),
-            )
-        except KeyError as error:
-            raise BundleError(
-                f"{place} lacks {error.args[0]!r}; download or train the bundle again."
-            ) from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise BundleError(
-                f"{place} holds a value of the wrong kind ({error}); download or train the bundle again."
-            ) from error
-        _check_values(config, place)
-        return config
-
-
-def _settings(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """A settings dataclass from JSON; every field must be there, with its own type, and no other."""
-    expected = {entry.name for entry in fields(kind)}
-    if set(values) != expected:
-        difference = ", ".join(sorted(expected.symmetric_difference(values)))
-        raise ValueError(f"{kind.__name__} has missing or unknown entries: {difference}")
-    default = kind()
-    for name, value in values.items():
-        if type(value) is not type(getattr(default, name)):
-            raise ValueError(
-                f"{kind.__name__}.{name} is {value!r}, expected {type(getattr(default, name)).__name__}"
-            )
-    return kind(**values)
-
-
-def _check_values(config: BundleConfig, place: str) -> None:
-    advice = "download or train the bundle again."
-    if len(config.categories) < 2:
-        raise BundleError(
-            f"{place} lists {len(config.categories)} categories, at least 2 are needed; {advice}"
-        )
-    if [category.index for category in config.categories] != list(range(len(config.categories))):
-        raise BundleError(f"{place} lists its categories out of order; {advice}")
-    if len({category.prdtypecode for category in config.categories}) != len(config.categories):
-        raise BundleError(f"{place} lists a prdtypecode twice; {advice}")
-    for name, temperature in config.temperatures.items():
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise BundleError(
-                f"{place} gives {name} the temperature {temperature}, a positive number is needed; {advice}"
-            )
-    for name, power in config.confidence_powers.items():
-        if not -2 <= power <= 2:
-            raise BundleError(
-                f"{place} gives {name} the confidence power {power}, -2 to 2 is needed; {advice}"
-            )
-    if DEFAULT_PRECISION not in config.thresholds:
-        raise BundleError(f"{place} has no threshold for precision {DEFAULT_PRECISION}; {advice}")
-    for precision, values in config.thresholds.items():
-        probability = values.get("probability")
-        if probability is not None and not (isinstance(probability, (int, float)) and 0 <= probability <= 1):
-            raise BundleError(
-                f"{place} has the threshold {probability!r} for precision {precision}, 0 to 1 is needed; {advice}"
-            )
 
 
 def read_config(folder: str | os.PathLike[str]) -> BundleConfig:
@@ -207,19 +90,69 @@ def read_config(folder: str | os.PathLike[str]) -> BundleConfig:
     Raises:
         BundleError: The folder or the file is missing, or the file is wrong.
     """
+    return _parse_config(Path(folder) / CONFIG_FILE, config_bytes(folder))
+
+
+def config_bytes(folder: str | os.PathLike[str]) -> bytes:
+    """The content of a bundle's config.json, whose sha256 names the bundle: it holds the sha256 of the other files.
+
+    Raises:
+        BundleError: The folder or the file is missing, or it is no file, or too large.
+    """
     folder = Path(folder)
-    path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise BundleError(f"The bundle folder {str(folder)!r} does not exist; check the path.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not (folder / CONFIG_FILE).exists():
         raise BundleError(
             f"The folder {str(folder)!r} is no bundle: it holds no {CONFIG_FILE}; give a folder that training wrote."
+        )
+    check_file(folder / CONFIG_FILE)
+    with (folder / CONFIG_FILE).open("rb") as handle:
+        # Never more than was allowed, also of a file that grows.
+        return handle.read(MAXIMUM_SIZES[CONFIG_FILE])
+
+
+def _parse_config(path: Path, data: bytes) -> BundleConfig:
+    try:
+        content = parse_json(data)
+    except ValueError as error:
+        raise BundleError(
+            f"{path} is damaged ({reason(error)}); download or train the bundle again."
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged ({error}); download or train the bundle again.") from error
     return BundleConfig.from_json(content, str(path))
+
+
+def check_file(path: Path) -> int:
+    """Refuse a file of a bundle that is no plain file in its folder, or larger than any such file.
+
+    A link is followed only into the hub client's own cache, which keeps files under `blobs` and links to them. Another
+    one could lead to any file of the user, which would go along when the bundle is saved or published.
+
+    Args:
+        path: The file, with a name that a bundle has; it must be there.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        BundleError: It is a link, a folder, a pipe or a device, or too large.
+    """
+    folder = path.parent.resolve()
+    blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else None
+    real = path.resolve()
+    if real != folder / path.name and real.parent != blobs:
+        raise BundleError(
+            f"{path} is a link to another place; a bundle holds plain files: put the file itself there."
+        )
+    facts = real.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise BundleError(f"{path} is no plain file; download or train the bundle again.")
+    if facts.st_size > MAXIMUM_SIZES[path.name]:
+        raise BundleError(
+            f"{path} has {facts.st_size:,} bytes, expected at most {MAXIMUM_SIZES[path.name]:,}; no bundle needs so "
+            "many: download or train the bundle again."
+        )
+    return facts.st_size
 
 
 def write_config(folder: str | os.PathLike[str], config: BundleConfig) -> BundleConfig:
@@ -231,12 +164,17 @@ def write_config(folder: str | os.PathLike[str], config: BundleConfig) -> Bundle
     return config
 
 
-def validate_bundle(folder: str | os.PathLike[str], *, require_keras: bool = False) -> BundleConfig:
-    """Check a bundle folder: nothing missing, nothing altered, settings that make sense.
+def validate_bundle(
+    folder: str | os.PathLike[str], *, require_keras: bool = False, config_sha256: str | None = None
+) -> BundleConfig:
+    """Check a bundle folder: nothing missing, nothing altered, nothing linked in, settings that make sense.
+
+    Reads config.json as JSON and the other files only to take their sha256: no other parser sees a byte of them.
 
     Args:
         folder: A full bundle or its serving part.
         require_keras: Refuse a serving part, which has no `.keras` files.
+        config_sha256: 64 hex digits: refuse every other config.json; None takes any.
 
     Returns:
         The bundle's config.
@@ -245,27 +183,33 @@ def validate_bundle(folder: str | os.PathLike[str], *, require_keras: bool = Fal
         BundleError: Says which file is missing or altered and what to do.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    data = config_bytes(folder)
+    if config_sha256 is not None and hashlib.sha256(data).hexdigest() != config_sha256:
+        raise BundleError(
+            f"{folder / CONFIG_FILE} was changed while the bundle was being loaded; load it again."
+        )
+    config = _parse_config(folder / CONFIG_FILE, data)
     needed = REQUIRED_FILES + (KERAS_FILES if require_keras else ())
     for name in needed:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise BundleError(f"The bundle {str(folder)!r} lacks {name}; download or train the bundle again.")
+    # All sizes before the first long read.
+    sizes = {name: check_file(folder / name) for name in ALL_FILES if os.path.lexists(folder / name)}
     for name in HASHED_FILES:
         path = folder / name
-        if not path.exists():
+        if name not in sizes:
             continue
         if name not in config.files:
             raise BundleError(
                 f"{path} is not listed in {CONFIG_FILE}; remove it, or download or train the bundle again."
             )
         expected = config.files[name]
-        found = path.stat().st_size
-        if found != expected.get("size"):
+        if sizes[name] != expected["size"]:
             raise BundleError(
-                f"{path} has {found} bytes where {CONFIG_FILE} says {expected.get('size')}; it is cut off or another "
+                f"{path} has {sizes[name]} bytes where {CONFIG_FILE} says {expected['size']}; it is cut off or another "
                 "file: download or train the bundle again."
             )
-        if file_facts(path)["sha256"] != expected.get("sha256"):
+        if file_facts(path)["sha256"] != expected["sha256"]:
             raise BundleError(
                 f"{path} is not the file that {CONFIG_FILE} describes (its sha256 differs); download or train the "
                 "bundle again."

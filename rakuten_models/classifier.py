@@ -14,7 +14,7 @@ from typing import Any, overload
 
 import numpy
 
-from rakuten_models import hub
+from rakuten_models import hub, trust
 from rakuten_models.bundle import (
     ALL_FILES,
     DEFAULT_PRECISION,
@@ -29,6 +29,7 @@ from rakuten_models.bundle import (
     replace_folder,
     validate_bundle,
 )
+from rakuten_models.bundle_json import reason
 from rakuten_models.explain import Explanation, explain, find_category
 from rakuten_models.preprocessing import clean_product, holds_text, load_tokenizer
 from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product, ProductError
@@ -61,28 +62,39 @@ class ProductClassifier:
         revision: The hub commit (40 hex digits) it was loaded from; None for a folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], revision: str | None = None) -> None:
-        """Load the bundle in a folder.
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        revision: str | None = None,
+        *,
+        config_sha256: str | None = None,
+    ) -> None:
+        """Load the bundle in a folder, without trying it first: `from_pretrained` does that.
+
+        Args:
+            folder: The bundle's.
+            revision: The hub commit it is from.
+            config_sha256: Of the only config.json to take; None takes any.
 
         Raises:
             BundleError: The bundle is incomplete, altered, or contradicts itself.
         """
         self.folder = Path(folder)
         self.revision = revision
-        self.config: BundleConfig = validate_bundle(self.folder)
+        self.config: BundleConfig = validate_bundle(self.folder, config_sha256=config_sha256)
         try:
             tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
         # The tokenizers library raises plain Exception.
         except Exception as error:
             raise BundleError(
-                f"{self.folder / TOKENIZER_FILE} cannot be read ({error}); download or train the bundle again."
+                f"{self.folder / TOKENIZER_FILE} cannot be read ({reason(error)}); download or train the bundle again."
             ) from error
         text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
         self._text = TextSide(text_file, tokenizer, self.config.text)
         self._image = ImageSide(image_file, self.config.image)
         self._fusion = CompiledModel(fusion_file)
         self._fusion.check_signature(FUSION_INPUTS, {"logits", "image_weight"})
-        self._check_categories()
+        self._check_arrays()
 
     @classmethod
     def from_pretrained(
@@ -93,8 +105,12 @@ class ProductClassifier:
         token: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        trusted: bool = False,
     ) -> ProductClassifier:
         """Load a bundle.
+
+        One that is neither the starter bundle nor a hub commit named by its 40 hex digits is loaded by another process
+        first, which takes half a second, once for a bundle on a machine; see rakuten_models/trust.py.
 
         Args:
             source: A hub id ("user/name"), a folder, or None for the starter bundle that ships with the package.
@@ -102,12 +118,13 @@ class ProductClassifier:
             token: For a private repository; None takes the one stored by `hf auth login`.
             cache_dir: Where downloads are kept; None takes the hub client's own cache.
             local_files_only: Use what is in the cache and ask no server.
+            trusted: Load it without trying it in another process first.
 
         Returns:
             The classifier.
 
         Raises:
-            BundleError: The bundle is incomplete, altered, or of another format.
+            BundleError: The bundle is incomplete, altered, or of another format, or it failed when it was tried.
             HubError: The repository or revision cannot be had.
         """
         if source is None:
@@ -118,7 +135,9 @@ class ProductClassifier:
                     f"A revision ({revision!r}) was given for the folder {os.fspath(source)!r}; revisions belong to "
                     "hub repositories: leave it out, or give a hub id such as 'user/name'."
                 )
-            return cls(source)
+            # What ships with the package is as good as the package.
+            trusted = trusted or Path(source).resolve() == STARTER_FOLDER.resolve()
+            return cls(source, config_sha256=None if trusted else trust.try_first(source))
         if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
             raise BundleError(
                 f"{os.fspath(source)!r} is neither a folder nor a hub id; give a bundle's folder, or an id such as "
@@ -132,7 +151,9 @@ class ProductClassifier:
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        return cls(folder, sha)
+        # A commit's digits name its content; what a branch or a tag stands for, its owner can change.
+        trusted = trusted or revision == sha
+        return cls(folder, sha, config_sha256=None if trusted else trust.try_first(folder))
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -279,11 +300,12 @@ class ProductClassifier:
         Raises:
             BundleError: A difference over 1e-3: the files are not those that were trained together.
         """
-        products = [self_check_product(entry) for entry in self.config.self_check["products"]]
-        expected = numpy.asarray(self.config.self_check["probabilities"], numpy.float32)
+        products = [self_check_product(entry) for entry in self.config.self_check.get("products", ())]
+        expected = numpy.asarray(self.config.self_check.get("probabilities", ()), numpy.float32)
         found = [prediction.probabilities for prediction in self.predict(products)]
         answered = [probabilities for probabilities in found if probabilities is not None]
-        if len(answered) < len(found) or expected.shape != (len(products), len(self.categories)):
+        shape = (len(products), len(self.categories))
+        if not products or len(answered) < len(found) or expected.shape != shape:
             raise BundleError(
                 f"The self-check in {self.folder} cannot be run; download or train the bundle again."
             )
@@ -307,6 +329,40 @@ class ProductClassifier:
                     f"{model.path} has {columns} outputs for {len(self.categories)} categories; download or train the "
                     "bundle again."
                 )
+
+    def _check_arrays(self) -> None:
+        """Refuse models that do not fit each other, the categories or the settings."""
+        self._check_categories()
+        categories, size = len(self.categories), self.config.image.size
+        single, ids = numpy.float32, (numpy.int32, (None,))
+        logits = (single, (categories,))
+        text_features, image_features = (
+            (single, (int(side.model.outputs["features"]["shape"][-1]),))
+            for side in (self._text, self._image)
+        )
+        self._text.model.check_arrays(
+            {"token_ids": ids, "character_ids": ids, "logits": logits, "features": text_features}
+        )
+        self._image.model.check_arrays(
+            {
+                "pixels": (numpy.uint8, (size, size, 3)),
+                "logits": logits,
+                "features": image_features,
+                "category_maps": (single, (None, None, categories)),
+            }
+        )
+        self._fusion.check_arrays(
+            {
+                "text_features": text_features,
+                "text_logits": logits,
+                "image_features": image_features,
+                "image_logits": logits,
+                "text_present": (single, (1,)),
+                "image_present": (single, (1,)),
+                "logits": logits,
+                "image_weight": (single, (1,)),
+            }
+        )
 
     def _predict_chunk(self, products: Sequence[Product]) -> list[Prediction]:
         return self._combine(self._run_models(products))
@@ -356,8 +412,20 @@ class ProductClassifier:
         return answers
 
     def _calibrated(self, model: str, logits: numpy.ndarray) -> numpy.ndarray:
-        """float32 (n, categories), the probabilities behind a model's logits."""
-        return calibrate(logits, self.config.temperatures[model], self.config.confidence_powers[model])
+        """float32 (n, categories), the probabilities behind a model's logits.
+
+        Raises:
+            BundleError: They are no numbers: a damaged model must not pass for an answer.
+        """
+        probabilities = calibrate(
+            logits, self.config.temperatures[model], self.config.confidence_powers[model]
+        )
+        if not numpy.isfinite(probabilities).all():
+            raise BundleError(
+                f"The {model} model of the bundle {str(self.folder)!r} gives answers that are no numbers (NaN or "
+                "infinity); download or train the bundle again."
+            )
+        return probabilities
 
     def _combine(self, models: _Answers) -> list[Prediction]:
         """Each product's answer: fusion where both sides are there, else the side that is."""
@@ -373,9 +441,14 @@ class ProductClassifier:
         answers.update({row: (values, 0.0) for row, values in text_probabilities.items()})
         if models.fusion is not None:
             for (row, values), weight in zip(
-                fused_probabilities.items(), models.fusion["image_weight"], strict=True
+                fused_probabilities.items(), models.fusion["image_weight"][:, 0], strict=True
             ):
-                answers[row] = (values, float(weight[0]))
+                if not 0 <= weight <= 1:
+                    raise BundleError(
+                        f"The fusion model of the bundle {str(self.folder)!r} gives the picture the weight {weight}, "
+                        "0 to 1 was expected; download or train the bundle again."
+                    )
+                answers[row] = (values, float(weight))
         threshold = self.config.thresholds[DEFAULT_PRECISION]["probability"]
         predictions = []
         for row, error in enumerate(models.errors):

@@ -28,6 +28,7 @@ from rakuten_models.product import ACCEPT, Category, Prediction, Product, Produc
 REPOSITORY_VARIABLE = "RAKUTEN_MODEL_REPO"
 REVISION_VARIABLE = "RAKUTEN_MODEL_REVISION"
 FOLDER_VARIABLE = "RAKUTEN_BUNDLE"
+TRUSTED_VARIABLE = "RAKUTEN_TRUSTED"
 
 _BAR_WIDTH = 24
 _STRONGEST_WORDS = 5
@@ -37,7 +38,8 @@ def load_classifier(source: str | None = None, revision: str | None = None) -> t
     """Load the bundle that the caller or the environment names.
 
     The first of these that is given: `source`; the hub repository in RAKUTEN_MODEL_REPO (at
-    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle.
+    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle. RAKUTEN_TRUSTED=1 loads it without trying
+    it in another process first.
 
     Args:
         source: A bundle's folder or a hub id "user/name".
@@ -63,7 +65,8 @@ def load_classifier(source: str | None = None, revision: str | None = None) -> t
                 "it to use the starter bundle."
             )
         source = folder
-    classifier = ProductClassifier.from_pretrained(source or None, revision=revision)
+    trusted = os.environ.get(TRUSTED_VARIABLE, "") == "1"
+    classifier = ProductClassifier.from_pretrained(source or None, revision=revision, trusted=trusted)
     if classifier.revision is not None and source:
         return classifier, source
     if classifier.folder.resolve() == STARTER_FOLDER.resolve():

@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tokenizers import Tokenizer
 
 from rakuten_models.bundle import BundleError
+from rakuten_models.bundle_json import reason
 from rakuten_models.preprocessing import ImageSettings, TextSettings, encode_cleaned, encode_texts, read_image
 from rakuten_models.product import Product, ProductError
 
@@ -95,7 +96,7 @@ class CompiledModel:
             self._explain = self._interpreter.get_signature_runner(EXPLAINING) if explains else None
         except (ValueError, RuntimeError) as error:
             raise BundleError(
-                f"{path} cannot be read as a compiled model ({error}); download or train the bundle again."
+                f"{path} cannot be read as a compiled model ({reason(error)}); download or train the bundle again."
             ) from error
         self._lock = threading.Lock()
         self.path = Path(path)
@@ -103,10 +104,12 @@ class CompiledModel:
         self.outputs: Mapping[str, Mapping[str, Any]] = self._run.get_output_details()
 
     def __call__(self, **inputs: numpy.ndarray) -> dict[str, numpy.ndarray]:
-        """Run once; arrays by the names in DESIGN of the bundle, first axis n."""
-        with self._lock:
-            outputs: dict[str, numpy.ndarray] = self._run(**inputs)
-        return outputs
+        """Run once; arrays by the names in DESIGN of the bundle, first axis n.
+
+        Raises:
+            BundleError: The model cannot be run on them.
+        """
+        return self._call(self._run, inputs)
 
     @property
     def explains(self) -> bool:
@@ -117,8 +120,16 @@ class CompiledModel:
         """Run a text model's second signature; see `TextSide.contributions`."""
         if self._explain is None:
             raise BundleError(f"{self.path} cannot say what a word adds; ask `explains` first.")
-        with self._lock:
-            outputs: dict[str, numpy.ndarray] = self._explain(**inputs)
+        return self._call(self._explain, inputs)
+
+    def _call(self, signature: Any, inputs: Mapping[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        try:
+            with self._lock:
+                outputs: dict[str, numpy.ndarray] = signature(**inputs)
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(
+                f"{self.path} cannot be run ({reason(error)}); download or train the bundle again."
+            ) from error
         return outputs
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
@@ -132,6 +143,29 @@ class CompiledModel:
                 f"{self.path} takes {sorted(self.inputs)} and gives {sorted(self.outputs)}, expected {sorted(inputs)} "
                 f"and {sorted(outputs)}; download or train the bundle again."
             )
+
+    def check_arrays(self, expected: Mapping[str, tuple[type, tuple[int | None, ...]]]) -> None:
+        """Refuse a model whose inputs and outputs are not the arrays that are put in and taken out.
+
+        Args:
+            expected: By name, the kind of number and the shape behind the first axis; None for any length.
+
+        Raises:
+            BundleError: Names what was found and what was expected.
+        """
+        found = {**self.inputs, **self.outputs}
+        for name, (kind, wanted) in expected.items():
+            shape = tuple(int(length) for length in found[name]["shape"])
+            fits = len(shape) == len(wanted) + 1 and all(
+                length == want or (want is None and length > 0)
+                for length, want in zip(shape[1:], wanted, strict=True)
+            )
+            if found[name]["dtype"] is not kind or not fits:
+                columns = " x ".join("any" if want is None else str(want) for want in wanted)
+                raise BundleError(
+                    f"{self.path} has {name} as {found[name]['dtype'].__name__} of shape {shape}, expected "
+                    f"{kind.__name__} with {columns} a product; download or train the bundle again."
+                )
 
 
 class _Workers:

@@ -31,6 +31,12 @@ def cases(request):
     return lambda full: full * times if times else max(1, full // A_SLICE)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """A folder of the tests' own for the notes on tried bundles: what a user trusts must not decide a test."""
+    os.environ["RAKUTEN_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def tiny_settings(**changes):
     """Choices that train in seconds: small tables, small pictures, a narrow backbone, few passes."""
     from training.fit_image import ImageTrainingSettings

@@ -33,6 +33,13 @@ def change_config(folder, change):
     (folder / CONFIG_FILE).write_text(json.dumps(content), encoding="utf-8")
 
 
+def one_category_less(content):
+    """Everywhere in config.json, so that only the models know better."""
+    content["categories"].pop()
+    for row in content["self_check"]["probabilities"]:
+        row.pop()
+
+
 def refusal(folder):
     with pytest.raises(BundleError) as caught:
         ProductClassifier.from_pretrained(folder)
@@ -109,13 +116,17 @@ def test_a_file_that_config_does_not_list_is_refused(bundle):
         ),
         (lambda c: c.update(format_version="x"), "format version 'x'"),
         (lambda c: c.pop("temperatures"), "lacks 'temperatures'"),
-        (lambda c: c["temperatures"].update(text=0), "gives text the temperature 0.0"),
+        (
+            lambda c: c["temperatures"].update(text=0),
+            "gives text the temperature 0.0, 0.001 to 1000 is needed",
+        ),
         (lambda c: c["confidence_powers"].update(text=9), "gives text the confidence power 9.0"),
         (lambda c: c["temperatures"].update(image="warm"), "holds a value of the wrong kind"),
         (lambda c: c["categories"].reverse(), "categories out of order"),
         (lambda c: c["categories"][1].update(prdtypecode=10), "lists a prdtypecode twice"),
         (lambda c: c.update(categories=c["categories"][:1]), "lists 1 categories, at least 2"),
-        (lambda c: c.update(categories=c["categories"][:-1]), "27 outputs for 26 categories"),
+        (lambda c: c.update(categories=c["categories"][:-1]), "has 27 entries for 26 categories"),
+        (one_category_less, "27 outputs for 26 categories"),
         (lambda c: c["thresholds"].pop("0.95"), "has no threshold for precision 0.95"),
         (lambda c: c["thresholds"]["0.95"].update(probability=7), "has the threshold 7"),
         (lambda c: c["preprocessing"]["image"].update(size="big"), "ImageSettings.size is 'big'"),

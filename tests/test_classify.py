@@ -106,7 +106,7 @@ def test_top_is_a_positive_number(capsys, count):
 def test_environment_chooses_the_bundle_repository_first(tiny_bundle, tmp_path, monkeypatch):
     asked = []
 
-    def from_pretrained(source=None, *, revision=None):
+    def from_pretrained(source=None, *, revision=None, trusted):
         asked.append((source, revision))
         return ProductClassifier(tiny_bundle)
 

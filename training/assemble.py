@@ -25,7 +25,9 @@ from rakuten_models.bundle import (
     write_config,
 )
 from rakuten_models.classifier import ProductClassifier, self_check_product
+from rakuten_models.trust import remember
 from training.card import render_card
+from training.keras_trial import KERAS_TRIAL
 
 _LIBRARIES = (
     "tensorflow",
@@ -41,15 +43,25 @@ SELF_CHECK_TEXTS = (
     ("Piscine tubulaire ronde 3,66 m", "Livr&eacute;e avec pompe de filtration.<br>Bâche non comprise."),
     ("", ""),
     ("Wooden chess set, folding board", "With 32 carved pieces"),
+    # Doubtful ones: where an answer is sure, a changed number hardly moves it.
+    ("Lot de 2", ""),
+    ("Gartenstuhl mit Kissen, 3er Set", "Aus Holz & Metall &ndash; klappbar"),
+    ("", "XR-200 4K (2019) édition limitée"),
+    # Longer than what is read of it.
+    ("livre ancien jeu console figurine carte", "manga piscine chien bébé lampe outil cahier drone " * 60),
 )
 
 
 def self_check_products() -> list[dict[str, Any]]:
-    """Three products of our own, as config.json holds them: with a text, with a picture, with both."""
-    pictures = (None, _picture("ellipse", "royalblue"), _picture("rectangle", "saddlebrown"))
+    """Products of our own, as config.json holds them: with a text, with a picture, with both, sure and doubtful."""
+    pictures = {
+        1: _picture("ellipse", "royalblue"),
+        2: _picture("rectangle", "saddlebrown"),
+        4: _picture("ellipse", "seagreen"),
+    }
     return [
-        {"designation": designation, "description": description, "image": picture}
-        for (designation, description), picture in zip(SELF_CHECK_TEXTS, pictures, strict=True)
+        {"designation": designation, "description": description, "image": pictures.get(place)}
+        for place, (designation, description) in enumerate(SELF_CHECK_TEXTS)
     ]
 
 
@@ -105,4 +117,7 @@ def assemble_bundle(
         )
         ProductClassifier(staging).reproduce_self_check()
         (staging / CARD_FILE).write_text(render_card(config, {}), encoding="utf-8")
+    # It was made here and has just answered: nothing has to try it first.
+    remember(target)
+    remember(target, KERAS_TRIAL)
     return config

@@ -19,7 +19,9 @@ import numpy
 
 from rakuten_models.bundle import KERAS_FILES, TOKENIZER_FILE, BundleConfig, validate_bundle
 from rakuten_models.product import Category, RakutenModelsError
+from rakuten_models.trust import try_first
 from training.fit_fusion import Gate
+from training.keras_trial import KERAS_MEMORY_BYTES, KERAS_SECONDS, KERAS_TRIAL
 from training.start_text import TextStart
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def open_start(folder: str | Path, settings: TrainingSettings) -> StartBundle:
         settings: The run's.
 
     Raises:
-        BundleError: The bundle is incomplete or altered.
+        BundleError: The bundle is incomplete or altered, or its `.keras` files failed when they were tried.
         StartError: It is no folder, or its models have another shape or read products in another way.
     """
     path = Path(folder)
@@ -123,7 +125,9 @@ def open_start(folder: str | Path, settings: TrainingSettings) -> StartBundle:
             f"--init {folder} lacks {', '.join(absent)}: it is the serving part of a bundle, and training goes on from "
             "the .keras files; give the folder that training wrote."
         )
-    config = validate_bundle(path, require_keras=True)
+    # A bundle from somebody else: another process reads its `.keras` files first.
+    digest = try_first(path, KERAS_TRIAL, seconds=KERAS_SECONDS, memory_bytes=KERAS_MEMORY_BYTES)
+    config = validate_bundle(path, require_keras=True, config_sha256=digest)
     trained = config.training.get("settings", {})
     wanted = dataclasses.asdict(settings)
     # JSON has no tuples.
