@@ -87,7 +87,8 @@ def _read_field(
     places: list[tuple[str, int, int]],
 ) -> None:
     """Write each column's word into the owners, which are views of this field's columns, and add the words' places."""
-    cleaned, placed_starts, placed_ends = clean_with_offsets(raw)
+    most = _CHARACTERS_A_BYTE * len(character_owners)
+    cleaned, placed_starts, placed_ends = clean_with_offsets(raw, most)
     starts, ends = placed_starts.tolist(), placed_ends.tolist()
     begun = len(places)
 
@@ -118,7 +119,7 @@ def _read_field(
             of_characters.extend([place(*waiting_place)] * waiting)
             waiting = 0
 
-    pieces = _pieces(cleaned[: _CHARACTERS_A_BYTE * len(character_owners)], tokenizer)
+    pieces = _pieces(cleaned[:most], tokenizer)
     for number, (text, (first, last), _) in enumerate(pieces):
         if len(of_tokens) >= len(token_owners) and len(of_characters) >= len(character_owners):
             break
