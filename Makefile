@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
 
-.PHONY: app test trust nightly space train bench lint browser clean
+.PHONY: app test trust nightly mutants space train bench lint browser clean
 
 ## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
 app: $(VENV)/serving-installed
@@ -21,6 +21,11 @@ trust: $(VENV)/tests-installed
 
 nightly: $(VENV)/tests-installed
 	$(RUN) -m pytest -m trust --thorough 10 $(ARGS)
+
+## Do the tests of a module notice a change in it? make mutants MODULE=rakuten_models/bundle.py TESTS=tests/test_bundle_checks.py
+mutants: $(VENV)/tests-installed
+	@test -n "$(MODULE)" -a -n "$(TESTS)" || { echo 'error: say which module and which fast tests: make mutants MODULE=rakuten_models/bundle.py TESTS=tests/test_bundle_checks.py' >&2; exit 2; }
+	$(RUN) -m tests.mutants $(MODULE) $(TESTS) $(ARGS)
 
 ## The app built from requirements.txt alone, as a Space builds it, on every Python it may meet there; slow.
 space: $(VENV)/tests-installed
