@@ -24,8 +24,9 @@ from rakuten_models.product import Product, ProductError
 
 MAXIMUM_PIXELS = 50_000_000
 # What shops and cameras write. Pillow opens many more: EPS starts another program, FITS unpacks without a limit, ICO,
-# ICNS and BLP hold a second file with a size of its own, and others are decoded by slow Python code.
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+# ICNS and BLP hold a second file with a size of its own, JPEG 2000 takes 20 s for 50 megapixels, and others are decoded
+# by slow Python code.
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # Each passes over all pixels, and a file can hold thousands; a progressive JPEG has about 10.
 _MOST_SCANS = 100
 # Transparent pixels that are laid on white at a time, which bounds the memory.
@@ -184,7 +185,7 @@ def read_image(image: Any, settings: ImageSettings) -> numpy.ndarray:
     fitted into a square with its proportions kept and white around it.
 
     Args:
-        image: A path, the file's bytes (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or JPEG 2000), a PIL image, or an array
+        image: A path, the file's bytes (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF), a PIL image, or an array
             (height, width[, 1, 3 or 4]) of uint8 0-255.
         settings: From the bundle.
 
@@ -258,7 +259,7 @@ def _check_scans(picture: Image.Image) -> None:
         return
     picture.fp.seek(0)
     data = picture.fp.read()
-    # Notes and what stands behind the picture's end may hold these two bytes, too: many of them are worth a closer look.
+    # Notes, and what stands behind the picture's end, may hold these two bytes, too.
     if data.count(_SCAN) > _MOST_SCANS and _scans(data) > _MOST_SCANS:
         raise ValueError(f"a JPEG of more than {_MOST_SCANS} scans")
 
