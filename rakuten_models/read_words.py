@@ -133,24 +133,25 @@ def _read_field(
             of_characters.append(-1)
             current = None
             continue
+        begin, end = max(first - 1, 0), last - 1
         for run in _RUN.findall(text):
             size = len(run.encode())
             if not run.isspace():
+                # The same signs may have stood before; the normaliser may have changed these.
+                found = cleaned.find(run, begin, end)
+                place_of_run = (begin, end) if found < 0 else (found, found + len(run))
+                begin = begin if found < 0 else found + len(run)
                 if current is not None:
                     of_characters += [current] * size
                 else:
-                    whole = max(first - 1, 0), last - 1
-                    begin = cleaned.find(run, *whole)
-                    # The normaliser may have changed them.
-                    waiting_place = whole if begin < 0 else (begin, begin + len(run))
-                    waiting = size
+                    waiting, waiting_place = size, place_of_run
                 continue
             stand_alone()
             of_characters += [-1] * size
             current = None
     stand_alone()
-    for owners, found in ((token_owners, of_tokens), (character_owners, of_characters)):
-        owners[: len(found)] = found[: len(owners)]
+    for owners, words in ((token_owners, of_tokens), (character_owners, of_characters)):
+        owners[: len(words)] = words[: len(owners)]
 
 
 def _pieces(cleaned: str, tokenizer: Tokenizer) -> list[tuple[str, tuple[int, int], list | None]]:

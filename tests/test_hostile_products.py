@@ -15,7 +15,7 @@ from collections import Counter
 
 import numpy
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from PIL import Image
 
 from rakuten_models import Product, ProductClassifier, ProductError
@@ -79,6 +79,12 @@ def test_texts_get_a_sound_answer_or_a_sentence(starter, cases):
         suppress_health_check=list(HealthCheck),
     )
     @given(TEXTS, TEXTS)
+    # The same sign twice, without a word between: both were taken for the first.
+    @example("\U0001f3fb &#700000000 \U0001f3fb 10", "")
+    @example("!! !! x ( ) ( )", "- - -")
+    # What stopped the chunk, and what took a minute to explain.
+    @example("&#" + "9" * 5000 + ";", "&amp;#" + "9" * 5000)
+    @example(("a\u200b" * 350 + " ") * 40, "<script" * 2000)
     def answer(designation, description):
         product = Product(designation, description)
         started = time.process_time()
@@ -276,6 +282,12 @@ def test_offsets_lie_in_the_text(name):
     placed = starts >= 0
     assert len(cleaned) == len(starts) and (numpy.diff(starts[placed]) >= 0).all()
     assert (ends[placed] > starts[placed]).all() and ends[placed].max(initial=0) <= len(raw)
+
+
+def test_the_same_signs_again_are_other_words(starter):
+    words = check_explanation(starter, Product("!! !! x ( ) ( )")).words
+    assert [word.text for word in words] == ["!!", "!!", "x", "(", ")", "(", ")"]
+    assert [word.start for word in words] == [0, 3, 6, 8, 10, 12, 14]
 
 
 def test_one_bad_product_stops_no_other(starter):
