@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from tokenizers import Tokenizer
 
 from rakuten_models.cleaning import clean_text
@@ -255,7 +256,7 @@ def _check_scans(picture: Image.Image) -> None:
     Raises:
         ValueError: It has more than 100.
     """
-    if picture.format not in ("JPEG", "MPO"):
+    if not isinstance(picture, JpegImageFile) or picture.fp is None:
         return
     picture.fp.seek(0)
     data = picture.fp.read()

@@ -448,7 +448,8 @@ def jpeg_with_scans(count, comment=b""):
 
 def test_a_jpeg_has_at_most_a_hundred_scans():
     assert read_image(jpeg_with_scans(100), SETTINGS).shape == (32, 32, 3)
-    sentence = "The picture is damaged or cut off (a JPEG of more than 100 scans); save it again or choose another picture."
+    damaged = "The picture is damaged or cut off ({}); save it again or choose another picture."
+    sentence = damaged.format("a JPEG of more than 100 scans")
     assert said(jpeg_with_scans(101)) == sentence
     # Neither the mark of a scan nor that of the end counts in a note, nor anything behind the end.
     assert said(jpeg_with_scans(101, b"\xff\xd9" * 200)) == sentence
