@@ -4,8 +4,10 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
+# What README.md's front matter names.
+SPACE_PYTHON ?= python3.12
 
-.PHONY: app test trust nightly mutants space train bench lint coverage browser clean
+.PHONY: app test trust nightly mutants space train bench lint coverage browser clean lock sbom audit package
 
 ## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
 app: $(VENV)/serving-installed
@@ -30,6 +32,24 @@ mutants: $(VENV)/tests-installed
 ## The app built from requirements.txt alone, as a Space builds it, on every Python it may meet there; slow.
 space: $(VENV)/tests-installed
 	$(RUN) -m pytest -m space -s tests/test_space.py $(ARGS)
+
+## The package as wheel and sdist, each in an environment of its own and used there; slow.
+package: $(VENV)/tests-installed
+	$(RUN) -m pytest -m space -s tests/test_supply_chain.py $(ARGS)
+
+## Known vulnerabilities in what a Space installs; says so and ends well where their source cannot be reached.
+audit: $(VENV)/tests-installed
+	$(RUN) -m tests.supply_chain audit $(ARGS)
+
+## requirements.lock anew from requirements.txt: every package behind it, for Python 3.10 to 3.14, with hashes.
+lock: $(VENV)/tests-installed
+	$(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.10 --no-header --no-annotate -o requirements.lock requirements.txt $(ARGS)
+
+## The bill of materials and the licences of what a Space installs, from an environment made for it.
+sbom: $(VENV)/tests-installed
+	rm -rf $(VENV)-space && $(SPACE_PYTHON) -m venv $(VENV)-space
+	$(VENV)-space/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock
+	$(RUN) -m tests.supply_chain sbom $(VENV)-space/bin/python
 
 ## make train CATALOG=folder BUNDLE=folder
 train: $(VENV)/training-installed
@@ -65,8 +85,8 @@ $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'error: Python 3.10 or newer is needed; name one: make PYTHON=python3.11 ...' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/serving-installed: requirements.txt | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt
+$(VENV)/serving-installed: requirements.lock | $(RUN)
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.lock
 	@touch $@
 
 $(VENV)/training-installed: requirements.txt training/requirements.txt | $(RUN)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+from collections import deque
+from collections.abc import Iterator
 
 # A listing's first 20,000 characters decide; more would only cost time (a text of 1 MB is not an error).
 MAXIMUM_CHARACTERS = 20_000
 
 # An escaped ampersand in front of an entity, as double escaping leaves it: "&amp; nbsp;", "&amp;eacute;".
 _DOUBLE_ESCAPE = re.compile(r"&amp;\s?(?=#?\w{2,8};)")
-_INVISIBLE_ELEMENT = re.compile(r"<(script|style)\b[^<]*(?:<(?!/\1)[^<]*)*</\1\s*>", re.IGNORECASE)
+# Python refuses to read a number of more than 4,300 digits; this one stands for no character either.
+_ENDLESS_NUMBER, _NO_CHARACTER = re.compile(r"(?<=&#)[0-9]{1000,}"), "1114112"
+_INVISIBLE_START = re.compile(r"<(script|style)\b", re.IGNORECASE)
+_INVISIBLE_END = re.compile(r"</(script|style)(\s*>)?", re.IGNORECASE)
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _ZERO_WIDTH = re.compile(r"[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
@@ -41,15 +46,51 @@ def clean_text(text: str) -> str:
     """
     text = text[:MAXIMUM_CHARACTERS]
     if "&" in text:
-        text = html.unescape(_DOUBLE_ESCAPE.sub("&", text))
+        text = unescape(_DOUBLE_ESCAPE.sub("&", text))
         if "&" in text:
-            text = html.unescape(_DOUBLE_ESCAPE.sub("&", text))
+            text = unescape(_DOUBLE_ESCAPE.sub("&", text))
     if "<" in text:
-        text = _TAG.sub(" ", _INVISIBLE_ELEMENT.sub(" ", text))
+        text = _TAG.sub(" ", _without_invisible_elements(text))
     if not text.isascii():
         text = _mend_encoding(text)
     text = _TAG_LETTER.sub("", text)
     return " ".join(_CONTROL.sub(" ", text).split())
+
+
+def unescape(text: str) -> str:
+    """`html.unescape` that takes a numeric entity of any length."""
+    return html.unescape(_ENDLESS_NUMBER.sub(_NO_CHARACTER, text))
+
+
+def invisible_elements(text: str) -> Iterator[tuple[int, int]]:
+    """Where scripts and style sheets begin and end, tags included; one that is never closed is none.
+
+    Each sign is looked at once: one pattern for the whole element would look for the end anew at each beginning, which
+    takes seconds for 20,000 characters of them.
+    """
+    ends: dict[str, deque[re.Match[str]]] = {}
+    for match in _INVISIBLE_END.finditer(text):
+        ends.setdefault(match.group(1).lower(), deque()).append(match)
+    position = 0
+    for start in _INVISIBLE_START.finditer(text):
+        if start.start() < position:
+            continue
+        following = ends.get(start.group(1).lower(), deque())
+        while following and following[0].start() < start.end():
+            following.popleft()
+        # Its first end decides, whole or broken.
+        if following and following[0].group(2):
+            position = following[0].end()
+            yield start.start(), position
+
+
+def _without_invisible_elements(text: str) -> str:
+    """The text with a space for each of them."""
+    kept, position = [], 0
+    for start, end in invisible_elements(text):
+        kept.append(text[position:start])
+        position = end
+    return " ".join([*kept, text[position:]])
 
 
 def _mend_encoding(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,27 @@ from typing import Any
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from tokenizers import Tokenizer
 
 from rakuten_models.cleaning import clean_text
 from rakuten_models.product import Product, ProductError
 
 MAXIMUM_PIXELS = 50_000_000
+# What shops and cameras write. Pillow opens many more: EPS starts another program, FITS unpacks without a limit, ICO,
+# ICNS and BLP hold a second file with a size of its own, JPEG 2000 takes 20 s for 50 megapixels, and others are decoded
+# by slow Python code.
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# Each passes over all pixels, and a file can hold thousands; a progressive JPEG has about 10.
+_MOST_SCANS = 100
+# Transparent pixels that are laid on white at a time, which bounds the memory.
+_STRIP = 1_000_000
 # Of a cleaned text so many characters are read at first; they hold all that the model reads, or the whole is read.
 _HEAD, _HEAD_MARGIN = 4096, 256
+# Of what a decoder says of a damaged file.
+_LONGEST_REASON = 200
+# The markers in a JPEG that begin a segment with a length, and its end: none of those that stand alone in its data.
+_SCAN, _MARKER = b"\xff\xda", re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -172,7 +186,8 @@ def read_image(image: Any, settings: ImageSettings) -> numpy.ndarray:
     fitted into a square with its proportions kept and white around it.
 
     Args:
-        image: A path, the file's bytes, a PIL image, or an array (height, width[, 1, 3 or 4]) of uint8 0-255.
+        image: A path, the file's bytes (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF), a PIL image, or an array
+            (height, width[, 1, 3 or 4]) of uint8 0-255.
         settings: From the bundle.
 
     Returns:
@@ -184,15 +199,13 @@ def read_image(image: Any, settings: ImageSettings) -> numpy.ndarray:
     name = _image_name(image)
     try:
         picture = _open_image(image, name)
-        width, height = picture.size
-        if width * height > MAXIMUM_PIXELS:
-            raise ProductError(
-                f"{name} has {width} x {height} pixels, more than {MAXIMUM_PIXELS // 1_000_000} million; "
-                "make it smaller."
-            )
+        _check_size(picture.size, name)
+        _check_scans(picture)
         # Lets the JPEG decoder skip the detail that the resize would throw away; a no-op for other formats.
         picture.draft("RGB", (settings.size, settings.size))
-        picture = _to_rgb(ImageOps.exif_transpose(picture))
+        picture.load()
+        _turn_upright(picture)
+        picture = _to_rgb(picture)
     except ProductError:
         raise
     except FileNotFoundError as error:
@@ -207,8 +220,9 @@ def read_image(image: Any, settings: ImageSettings) -> numpy.ndarray:
         ) from error
     # Pillow's format readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
         raise ProductError(
-            f"{name} is damaged or cut off ({error}); save it again or choose another picture."
+            f"{name} is damaged or cut off ({reason}); save it again or choose another picture."
         ) from error
     scale = settings.size / max(picture.size)
     fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -226,9 +240,60 @@ def _image_name(image: Any) -> str:
     return "The picture"
 
 
+def _check_size(size: tuple[int, int], name: str) -> None:
+    """Refuse what would take too much memory, before it is decoded."""
+    width, height = size
+    if width * height > MAXIMUM_PIXELS:
+        raise ProductError(
+            f"{name} has {width} x {height} pixels, more than {MAXIMUM_PIXELS // 1_000_000} million; "
+            "make it smaller."
+        )
+
+
+def _check_scans(picture: Image.Image) -> None:
+    """Refuse a JPEG of so many passes that decoding it would take minutes.
+
+    Raises:
+        ValueError: It has more than 100.
+    """
+    if not isinstance(picture, JpegImageFile) or picture.fp is None:
+        return
+    picture.fp.seek(0)
+    data = picture.fp.read()
+    # Notes, and what stands behind the picture's end, may hold these two bytes, too.
+    if data.count(_SCAN) > _MOST_SCANS and _scans(data) > _MOST_SCANS:
+        raise ValueError(f"a JPEG of more than {_MOST_SCANS} scans")
+
+
+def _scans(data: bytes) -> int:
+    """The scans of a JPEG up to its end, or to where it is broken."""
+    scans, position = 0, 2
+    while found := _MARKER.search(data, position):
+        marker, position = found.group()[-1:], found.end()
+        if marker == b"\xd9":
+            break
+        scans += marker == _SCAN[1:]
+        # Notes and tables say their length, and may hold anything.
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
+def _turn_upright(picture: Image.Image) -> None:
+    """Turn it as its EXIF orientation says; EXIF data that cannot be read says nothing."""
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except MemoryError:
+        raise
+    # As with the pixels, nearly any error; but these are there, and good.
+    except Exception:
+        return
+
+
 def _open_image(image: Any, name: str) -> Image.Image:
     """Open without decoding; arrays and PIL images are taken as they are."""
     if isinstance(image, Image.Image):
+        # Before the copy, which decodes it.
+        _check_size(image.size, name)
         # A copy, since what follows would change the caller's object.
         return image.copy()
     if isinstance(image, numpy.ndarray):
@@ -236,13 +301,13 @@ def _open_image(image: Any, name: str) -> Image.Image:
     if isinstance(image, (bytes, bytearray, memoryview)):
         if not len(image):
             raise ProductError(f"{name} is empty (0 bytes); choose another picture.")
-        return Image.open(io.BytesIO(image))
+        return Image.open(io.BytesIO(image), formats=PICTURE_FORMATS)
     if isinstance(image, (str, os.PathLike)):
         if os.path.isdir(image):
             raise ProductError(f"{name} is a folder; give the path of a picture.")
         if os.path.getsize(image) == 0:
             raise ProductError(f"{name} is empty (0 bytes); choose another picture.")
-        return Image.open(image)
+        return Image.open(image, formats=PICTURE_FORMATS)
     raise ProductError(
         f"The picture is a {type(image).__name__}; give a path, the file's bytes, a PIL image or an array."
     )
@@ -261,19 +326,29 @@ def _from_array(array: numpy.ndarray, name: str) -> Image.Image:
             f"{name} is an array of {array.dtype} with shape {array.shape}; give uint8 values 0-255 of shape "
             "(height, width), (height, width, 3) or (height, width, 4)."
         )
+    # Before the copy.
+    _check_size((array.shape[1], array.shape[0]), name)
     return Image.fromarray(array)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """To RGB as a person would see it: 16 bits scaled down, transparency on white."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = numpy.asarray(picture, numpy.float32)
+        values = numpy.array(picture, numpy.float32)
+        numpy.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         # Wide greyscale files hold 16 bits whatever Pillow calls the mode; one that stays under 256 holds 8.
-        picture = Image.fromarray(
-            (values / 257.0 if values.max() > 255 else values).clip(0, 255).astype(numpy.uint8)
-        )
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        canvas = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(canvas, picture).convert("RGB")
-    return picture.convert("RGB")
+        if values.max() > 255:
+            values /= 257.0
+        picture = Image.fromarray(numpy.clip(values, 0, 255, out=values).astype(numpy.uint8))
+    return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """RGB of a picture with transparent parts."""
+    whole = Image.new("RGB", picture.size)
+    height = max(1, _STRIP // picture.width)
+    for top in range(0, picture.height, height):
+        box = (0, top, picture.width, min(picture.height, top + height))
+        strip = picture.crop(box).convert("RGBA")
+        whole.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), box)
+    return whole

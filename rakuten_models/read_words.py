@@ -87,7 +87,8 @@ def _read_field(
     places: list[tuple[str, int, int]],
 ) -> None:
     """Write each column's word into the owners, which are views of this field's columns, and add the words' places."""
-    cleaned, placed_starts, placed_ends = clean_with_offsets(raw)
+    most = _CHARACTERS_A_BYTE * len(character_owners)
+    cleaned, placed_starts, placed_ends = clean_with_offsets(raw, most)
     starts, ends = placed_starts.tolist(), placed_ends.tolist()
     begun = len(places)
 
@@ -118,7 +119,7 @@ def _read_field(
             of_characters.extend([place(*waiting_place)] * waiting)
             waiting = 0
 
-    pieces = _pieces(cleaned[: _CHARACTERS_A_BYTE * len(character_owners)], tokenizer)
+    pieces = _pieces(cleaned[:most], tokenizer)
     for number, (text, (first, last), _) in enumerate(pieces):
         if len(of_tokens) >= len(token_owners) and len(of_characters) >= len(character_owners):
             break
@@ -132,24 +133,25 @@ def _read_field(
             of_characters.append(-1)
             current = None
             continue
+        begin, end = max(first - 1, 0), last - 1
         for run in _RUN.findall(text):
             size = len(run.encode())
             if not run.isspace():
+                # The same signs may have stood before; the normaliser may have changed these.
+                found = cleaned.find(run, begin, end)
+                place_of_run = (begin, end) if found < 0 else (found, found + len(run))
+                begin = begin if found < 0 else found + len(run)
                 if current is not None:
                     of_characters += [current] * size
                 else:
-                    whole = max(first - 1, 0), last - 1
-                    begin = cleaned.find(run, *whole)
-                    # The normaliser may have changed them.
-                    waiting_place = whole if begin < 0 else (begin, begin + len(run))
-                    waiting = size
+                    waiting, waiting_place = size, place_of_run
                 continue
             stand_alone()
             of_characters += [-1] * size
             current = None
     stand_alone()
-    for owners, found in ((token_owners, of_tokens), (character_owners, of_characters)):
-        owners[: len(found)] = found[: len(owners)]
+    for owners, words in ((token_owners, of_tokens), (character_owners, of_characters)):
+        owners[: len(words)] = words[: len(owners)]
 
 
 def _pieces(cleaned: str, tokenizer: Tokenizer) -> list[tuple[str, tuple[int, int], list[Token] | None]]:

@@ -6,10 +6,8 @@ later steps made (mended encodings, typographic apostrophes) is laid beside the 
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Callable, Iterator
-from difflib import SequenceMatcher
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy
 
@@ -21,17 +19,16 @@ _ENTITY = re.compile(r"&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
 _WORD = re.compile(r"\S+")
 # By code point; the ideographic space is the last.
 _IS_SPACE = numpy.array([chr(code).isspace() for code in range(0x3002)])
-# Comparing two stretches costs up to their lengths multiplied; past this, their characters stay without a place.
-_MOST_COMPARISONS = 250_000
-# Words, of both texts together, in which they are expected to agree again.
-_REACH = 40
+# Words, and characters of a word, of both texts together, in which they are expected to agree again.
+_WORD_REACH, _CHARACTER_REACH = 40, 12
 
 
-def clean_with_offsets(raw: str) -> tuple[str, numpy.ndarray, numpy.ndarray]:
+def clean_with_offsets(raw: str, most: int = MAXIMUM_CHARACTERS) -> tuple[str, numpy.ndarray, numpy.ndarray]:
     """Clean a text and say where each character comes from.
 
     Args:
         raw: As the catalog holds it.
+        most: Characters of the cleaned text whose places are wanted; those of the rest may be missing.
 
     Returns:
         `clean_text(raw)`, and two int64 (its length,): character i stands at raw[starts[i]:ends[i]]; an entity is
@@ -44,7 +41,7 @@ def clean_with_offsets(raw: str) -> tuple[str, numpy.ndarray, numpy.ndarray]:
     starts = numpy.full(len(cleaned), -1, numpy.int64)
     ends = starts.copy()
     first_starts, last_ends = numpy.array(stripped.starts, int), numpy.array(stripped.ends, int)
-    for first, last, read in _matches(stripped.text, cleaned):
+    for first, last, read in _matches(stripped.text, cleaned, most):
         starts[read] = first_starts[first]
         ends[read] = last_ends[last]
     return cleaned, starts, ends
@@ -58,16 +55,14 @@ class _Traced:
         self.starts = list(range(len(text)))
         self.ends = list(range(1, len(text) + 1))
 
-    def replace(self, pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str]) -> None:
-        """`pattern.sub`; the characters of a replacement stand where the whole match stood."""
+    def replace(self, replacements: Iterable[tuple[int, int, str]]) -> None:
+        """Put other texts in the places (start, end, new text); their characters stand where the whole place stood."""
         texts: list[str] = []
         starts: list[int] = []
         ends: list[int] = []
         last = 0
-        for match in pattern.finditer(self.text):
-            first, after = match.span()
-            new = replacement(match)
-            if new == match.group():
+        for first, after, new in replacements:
+            if new == self.text[first:after]:
                 continue
             texts += (self.text[last:first], new)
             starts += self.starts[last:first] + [self.starts[first]] * len(new)
@@ -84,11 +79,13 @@ def _stripped(raw: str) -> _Traced:
     traced = _Traced(raw)
     for _ in range(2):
         if "&" in traced.text:
-            traced.replace(cleaning._DOUBLE_ESCAPE, lambda match: "&")
-            traced.replace(_ENTITY, lambda match: html.unescape(match.group()))
+            traced.replace((*match.span(), "&") for match in cleaning._DOUBLE_ESCAPE.finditer(traced.text))
+            traced.replace(
+                (*match.span(), cleaning.unescape(match.group())) for match in _ENTITY.finditer(traced.text)
+            )
     if "<" in traced.text:
-        traced.replace(cleaning._INVISIBLE_ELEMENT, lambda match: " ")
-        traced.replace(cleaning._TAG, lambda match: " ")
+        traced.replace((*place, " ") for place in cleaning.invisible_elements(traced.text))
+        traced.replace((*match.span(), " ") for match in cleaning._TAG.finditer(traced.text))
     return traced
 
 
@@ -96,8 +93,8 @@ def _stripped(raw: str) -> _Traced:
 _Places = tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]
 
 
-def _matches(before: str, after: str) -> Iterator[_Places]:
-    """Which characters of `before` became which of `after`: positions, in arrays of one length."""
+def _matches(before: str, after: str, most: int) -> Iterator[_Places]:
+    """Which characters of `before` became which of the first `most` of `after`: positions, in arrays of one length."""
     old_words, new_words = before.split(), after.split()
     # Nothing but single characters were exchanged, as in nearly every text.
     if list(map(len, old_words)) == list(map(len, new_words)):
@@ -105,25 +102,41 @@ def _matches(before: str, after: str) -> Iterator[_Places]:
         return
     old = [match.span() for match in _WORD.finditer(before)]
     new = [match.span() for match in _WORD.finditer(after)]
-    first = new_first = 0
-    while first < len(old) and new_first < len(new):
-        last, new_last = _next_agreement(old_words, new_words, first, new_first)
+    for first, last, new_first, new_last in _steps(old_words, new_words, _WORD_REACH):
+        if new[new_first][0] >= most:
+            return
         if last - first == new_last - new_first:
             for one, other in zip(old[first:last], new[new_first:new_last], strict=True):
                 yield from _match_stretch(before, after, one, other)
-        elif last > first and new_last > new_first:
-            yield from _match_stretch(
-                before, after, (old[first][0], old[last - 1][1]), (new[new_first][0], new[new_last - 1][1])
-            )
+        else:
+            stretches = (old[first][0], old[last - 1][1]), (new[new_first][0], new[new_last - 1][1])
+            yield from _match_stretch(before, after, *stretches)
+
+
+def _steps(old: Sequence[str], new: Sequence[str], reach: int) -> Iterator[tuple[int, int, int, int]]:
+    """Walk along both, from agreement to agreement: what became what, from first to last of each, none of them empty.
+
+    It takes time by the texts' lengths, whatever they hold; `difflib` takes up to the cube of them, a minute for words
+    of 500 characters with a zero-width space after each.
+    """
+    first = new_first = 0
+    while first < len(old) and new_first < len(new):
+        last, new_last = _next_agreement(old, new, first, new_first, reach)
+        if last > first and new_last > new_first:
+            yield first, last, new_first, new_last
         first, new_first = last, new_last
-        if first < len(old) and new_first < len(new):
-            yield from _match_stretch(before, after, old[first], new[new_first])
-            first, new_first = first + 1, new_first + 1
+        while last < len(old) and new_last < len(new) and old[last] == new[new_last]:
+            last, new_last = last + 1, new_last + 1
+        if last > first:
+            yield first, last, new_first, new_last
+        first, new_first = last, new_last
 
 
-def _next_agreement(old: list[str], new: list[str], first: int, new_first: int) -> tuple[int, int]:
-    """The nearest pair of equal words from two positions on; the ends if there is none within reach."""
-    for distance in range(_REACH):
+def _next_agreement(
+    old: Sequence[str], new: Sequence[str], first: int, new_first: int, reach: int
+) -> tuple[int, int]:
+    """The nearest pair of equals from two positions on; the ends if there is none within reach."""
+    for distance in range(reach):
         for ahead in range(distance + 1):
             position, new_position = first + ahead, new_first + distance - ahead
             if position < len(old) and new_position < len(new) and old[position] == new[new_position]:
@@ -133,19 +146,16 @@ def _next_agreement(old: list[str], new: list[str], first: int, new_first: int) 
 
 def _match_stretch(before: str, after: str, old: tuple[int, int], new: tuple[int, int]) -> Iterator[_Places]:
     """The same for one stretch of each."""
-    length, new_length = old[1] - old[0], new[1] - new[0]
-    if length == new_length:
+    if old[1] - old[0] == new[1] - new[0]:
         yield (places := numpy.arange(*old)), places, numpy.arange(*new)
-    elif length * new_length <= _MOST_COMPARISONS:
-        matcher = SequenceMatcher(None, before[slice(*old)], after[slice(*new)], autojunk=False)
-        for _, first, last, new_first, new_last in matcher.get_opcodes():
-            if last > first and new_last > new_first:
-                # Two characters that became three: the third stands where the second does. Three that became two:
-                # the second stands where both of the last do.
-                read = numpy.arange(new_first, new_last)
-                places = numpy.minimum(read - new_first + first, last - 1)
-                lasts = numpy.append(places[:-1], last - 1)
-                yield old[0] + places, old[0] + lasts, new[0] + read
+        return
+    for first, last, new_first, new_last in _steps(before[slice(*old)], after[slice(*new)], _CHARACTER_REACH):
+        # Two characters that became three: the third stands where the second does. Three that became two: the
+        # second stands where both of the last do.
+        read = numpy.arange(new_first, new_last)
+        places = numpy.minimum(read - new_first + first, last - 1)
+        lasts = numpy.append(places[:-1], last - 1)
+        yield old[0] + places, old[0] + lasts, new[0] + read
 
 
 def _solid(text: str) -> numpy.ndarray:

@@ -147,10 +147,12 @@ def test_unreadable_pictures_are_counted_and_their_rows_kept(tmp_path):
     assert read_catalog(folder, check_images=False).has_image[:2].all()
 
 
-def test_a_picture_that_is_named_but_missing_or_too_large_is_unreadable(tmp_path):
+def test_a_picture_that_is_missing_or_too_large_or_of_another_kind_is_unreadable(tmp_path):
     Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.png")
-    catalog = read_catalog(write_csv(tmp_path, "designation,image\na,gone.jpg\nb,huge.png\n"))
-    assert len(catalog.unreadable_images) == 2 and not catalog.has_image.any()
+    # Pillow opens it, serving does not read it.
+    Image.new("RGB", (32, 32)).save(tmp_path / "icon.jpg", "ICO")
+    catalog = read_catalog(write_csv(tmp_path, "designation,image\na,gone.jpg\nb,huge.png\nc,icon.jpg\n"))
+    assert len(catalog.unreadable_images) == 3 and not catalog.has_image.any()
 
 
 def test_limit_keeps_every_category_and_is_repeatable(tmp_path):

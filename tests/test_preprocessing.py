@@ -1,15 +1,33 @@
 """Texts as a person would read them; pictures of any kind to one array; bad files to one sentence."""
 
 import io
+import re
+from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
+import rakuten_models
+from rakuten_models import preprocessing
 from rakuten_models.cleaning import MAXIMUM_CHARACTERS
-from rakuten_models.preprocessing import ImageSettings, clean_text, has_text, read_image
+from rakuten_models.preprocessing import (
+    ImageSettings,
+    TextSettings,
+    clean_product,
+    clean_text,
+    encode_cleaned,
+    encode_texts,
+    has_text,
+    load_tokenizer,
+    read_image,
+)
 from rakuten_models.product import Product, ProductError
+from tests import hostile_pictures, plain_texts
 
+TOKENIZER = Path(rakuten_models.__file__).parent / "starter" / "tokenizer.json"
 SETTINGS = ImageSettings(size=32)
 
 
@@ -196,4 +214,271 @@ def test_a_picture_over_fifty_megapixels_is_refused():
     with pytest.raises(ProductError, match="10000 x 6000 pixels, more than 50 million"):
         read_image(file, SETTINGS)
     with pytest.raises(ProductError, match="more than 50 million pixels"):
-        read_image(encoded(Image.new("1", (20_000, 20_000)), "PNG"), SETTINGS)
+        read_image(hostile_pictures.png(20_000, 20_000), SETTINGS)
+
+
+PRODUCTS = (
+    Product("Piscine tubulaire ronde 3,66 m", "<p>Écran d&#39;&eacute;t&eacute;</p> " * 3),
+    Product("", "seulement une description"),
+    Product("seulement un titre"),
+    Product("un mot " * 200, "deux mots " * 900),
+    # Over the first 4,096 characters, and few tokens or few bytes in them.
+    Product("x" * 4200 + " chaise bleue", "é" * 4096 + "a\u0301\u0323 bois"),
+    Product("- " * 4096 + "table", "a" + "\u0301" * 4200 + " bois"),
+    Product("mot " * 1024 + "e\u0301", "a" * 4096),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    "settings", [TextSettings(), TextSettings(4, 8, 16, 24), TextSettings(64, 900, 300, 3900)]
+)
+@pytest.mark.parametrize("products", [PRODUCTS, *[[product] for product in PRODUCTS], [Product()]])
+def test_ids_are_those_of_the_plain_way(tokenizer, settings, products):
+    expected = plain_texts.encode_texts(products, tokenizer, settings)
+    for encoded in (
+        encode_texts(products, tokenizer, settings),
+        encode_cleaned([clean_product(product) for product in products], tokenizer, settings),
+    ):
+        assert list(encoded) == ["token_ids", "character_ids"]
+        for name, ids in encoded.items():
+            assert ids.dtype == numpy.int32
+            numpy.testing.assert_array_equal(ids, expected[name])
+
+
+def test_columns_are_where_the_models_expect_them(tokenizer):
+    settings = TextSettings(4, 8, 16, 24)
+    ids = encode_texts([Product("a b", "c d e f g")], tokenizer, settings)
+    # Five tokens need eight columns, eleven bytes sixteen.
+    assert ids["token_ids"].shape == (1, 4 + 8) and ids["character_ids"].shape == (1, 16 + 16)
+    assert bytes(ids["character_ids"][0, :5].astype(numpy.uint8)) == b" a b "
+    assert bytes(ids["character_ids"][0, 16:27].astype(numpy.uint8)) == b" c d e f g "
+    assert not ids["token_ids"][0, 2:4].any() and ids["token_ids"][0, 4:9].all()
+    # One token needs one column; none needs none.
+    assert encode_texts([Product("a", "b")], tokenizer, settings)["token_ids"].shape == (1, 5)
+    assert encode_texts([Product("a")], tokenizer, settings)["token_ids"].shape == (1, 4)
+    assert encode_texts([Product("a", "b " * 50)], tokenizer, settings)["token_ids"].shape == (1, 12)
+    assert clean_product(Product("<b>a</b>", "&eacute;")) == ("a", "é")
+
+
+def test_a_tokenizer_without_a_normaliser_reads_bytes_as_they_are():
+    plain = Tokenizer(WordLevel({"[UNK]": 1}, unk_token="[UNK]"))
+    ids = encode_texts([Product("ÉTÉ")], plain, TextSettings())
+    assert bytes(ids["character_ids"][0, :7].astype(numpy.uint8)) == " ÉTÉ ".encode()
+
+
+def test_a_tokenizers_own_cuts_are_switched_off(tmp_path):
+    saved = Tokenizer.from_file(str(TOKENIZER))
+    saved.enable_truncation(2)
+    saved.enable_padding(length=9)
+    saved.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert loaded.truncation is None and loaded.padding is None
+
+
+def expected_pixels(picture, size=32):
+    """A picture that is RGB already, fitted into the middle of a white square."""
+    scale = size / max(picture.size)
+    fitted = picture.resize(
+        tuple(max(1, round(side * scale)) for side in picture.size),
+        Image.Resampling.BILINEAR,
+        reducing_gap=2.0,
+    )
+    canvas = numpy.full((size, size, 3), 255, numpy.uint8)
+    left, top = (size - fitted.width) // 2, (size - fitted.height) // 2
+    canvas[top : top + fitted.height, left : left + fitted.width] = numpy.asarray(fitted)
+    return canvas
+
+
+@pytest.mark.parametrize(
+    "size", [(32, 32), (640, 480), (300, 1000), (1000, 41), (7, 3), (1, 500), (500, 1), (33, 34)]
+)
+def test_every_shape_is_fitted_into_the_middle(size):
+    noise = hostile_pictures.photo("RGB", size)
+    numpy.testing.assert_array_equal(read_image(noise, SETTINGS), expected_pixels(noise))
+    numpy.testing.assert_array_equal(read_image(encoded(noise, "PNG"), SETTINGS), expected_pixels(noise))
+
+
+def test_a_jpeg_is_decoded_no_larger_than_it_is_needed():
+    file = encoded(hostile_pictures.photo("RGB", (1600, 1200)), "JPEG", quality=90)
+    small = Image.open(io.BytesIO(file))
+    small.draft("RGB", (32, 32))
+    assert small.size == (200, 150)
+    numpy.testing.assert_array_equal(read_image(file, SETTINGS), expected_pixels(small))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [(1, None), *((number, Image.Transpose(turn)) for number, turn in enumerate((0, 3, 1, 5, 4, 6, 2), 2))],
+)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_undone(orientation, turn, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = hostile_pictures.photo("RGB", (40, 24))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    upright = noise if turn is None else noise.transpose(turn)
+    pixels = read_image(encoded(noise, kind, exif=exif, **options), SETTINGS)
+    numpy.testing.assert_array_equal(pixels, expected_pixels(upright))
+
+
+def test_wide_numbers_become_bytes():
+    def read(values, kind="PNG"):
+        return read_image(encoded(Image.fromarray(values), kind), ImageSettings(2))[:, :, 0].tolist()
+
+    # 8 bits in a wide file stay; from 256 on they are 16 bits.
+    assert read(numpy.array([[0, 255], [100, 7]], numpy.uint16)) == [[0, 255], [100, 7]]
+    assert read(numpy.array([[0, 256], [257, 65535]], numpy.uint16)) == [[0, 0], [1, 255]]
+    assert read(numpy.array([[0, 257 * 9], [257, 65535]], numpy.int32), "TIFF") == [[0, 9], [1, 255]]
+    assert read(numpy.array([[-5.0, 9.7], [255.0, numpy.nan]], numpy.float32), "TIFF") == [[0, 9], [255, 0]]
+    assert read(numpy.array([[-9e9, 9e9], [2570.0, numpy.inf]], numpy.float32), "TIFF") == [[0, 255], [10, 0]]
+    assert read(numpy.array([[1.0, 2.0], [3.0, -numpy.inf]], numpy.float32), "TIFF") == [[1, 2], [3, 0]]
+
+
+def test_arrays_of_every_shape():
+    grey = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4)
+    colour = numpy.stack([grey] * 3, axis=2)
+    expected = expected_pixels(Image.fromarray(colour))
+    clear = numpy.dstack([colour, numpy.full((3, 4), 255, numpy.uint8)])
+    for array in (grey, grey[:, :, numpy.newaxis], colour, clear):
+        numpy.testing.assert_array_equal(read_image(array, SETTINGS), expected)
+
+
+def said(image):
+    """The sentence about a picture that cannot be read."""
+    with pytest.raises(ProductError) as caught:
+        read_image(image, SETTINGS)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("float32", (4, 4)),
+        ("uint8", (4,)),
+        ("uint8", (4, 4, 2)),
+        ("uint8", (4, 4, 5)),
+        ("uint8", (1, 4, 4, 3)),
+        ("uint8", (0, 4, 3)),
+        ("uint8", (4, 0)),
+    ],
+)
+def test_arrays_of_no_picture_are_described(dtype, shape):
+    assert said(numpy.zeros(shape, dtype)) == (
+        f"The picture is an array of {dtype} with shape {shape}; give uint8 values 0-255 of shape (height, width), "
+        "(height, width, 3) or (height, width, 4)."
+    )
+
+
+def test_every_refusal_word_by_word(tmp_path, monkeypatch):
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    half = encoded(hostile_pictures.photo("RGB", (90, 90)), "JPEG")[:900]
+    (tmp_path / "half.jpg").write_bytes(half)
+    large = encoded(Image.new("1", (10_000, 5_001)), "PNG")
+    huge = hostile_pictures.png(20_000, 20_000)
+    for image, sentence in [
+        (tmp_path / "none.jpg", "The picture 'none.jpg' does not exist; check the path."),
+        (str(empty), "The picture 'empty.jpg' is empty (0 bytes); choose another picture."),
+        (b"", "The picture is empty (0 bytes); choose another picture."),
+        (tmp_path, f"The picture {tmp_path.name!r} is a folder; give the path of a picture."),
+        (memoryview(b"text"), "The picture cannot be read as a picture; give a JPEG, PNG, WebP or GIF file."),
+        (17, "The picture is a int; give a path, the file's bytes, a PIL image or an array."),
+        (large, "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller."),
+        (huge, "The picture has more than 50 million pixels; make it smaller."),
+        (
+            Image.open(io.BytesIO(large)),
+            "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller.",
+        ),
+        (
+            numpy.broadcast_to(numpy.uint8(0), (5_001, 10_000)),
+            "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller.",
+        ),
+    ]:
+        assert said(image) == sentence
+    damaged = r"The picture{} is damaged or cut off \((.+)\); save it again or choose another picture\."
+    assert re.fullmatch(damaged.format(""), said(half))
+    assert re.fullmatch(damaged.format(" 'half.jpg'"), said(tmp_path / "half.jpg"))
+    # What a decoder says of it becomes a part of the sentence.
+    for error, reason in (
+        (MemoryError(), "MemoryError"),
+        (ValueError("two\nlines  and more"), "two lines and more"),
+        (OSError("a" * 500), "a" * 200),
+    ):
+        monkeypatch.setattr(preprocessing, "_to_rgb", fail(error))
+        assert re.fullmatch(damaged.format(""), said(encoded(halves(), "PNG"))).group(1) == reason
+
+
+def fail(error):
+    def failing(*values, **options):
+        raise error
+
+    return failing
+
+
+def test_exif_is_forgiven_but_not_a_lack_of_memory(monkeypatch):
+    file = encoded(halves(), "PNG")
+    monkeypatch.setattr(preprocessing.ImageOps, "exif_transpose", fail(KeyError("tag")))
+    assert_red_then_blue(read_image(file, SETTINGS))
+    monkeypatch.setattr(preprocessing.ImageOps, "exif_transpose", fail(MemoryError()))
+    assert "is damaged or cut off (MemoryError)" in said(file)
+
+
+def test_fifty_megapixels_are_read():
+    assert read_image(encoded(Image.new("1", (10_000, 5_000)), "PNG"), ImageSettings(8)).shape == (8, 8, 3)
+    with pytest.raises(ProductError):
+        preprocessing._check_size((10_000, 5_001), "It")
+    assert preprocessing._check_size((10_000, 5_000), "It") is None
+
+
+def jpeg_with_scans(count, comment=b""):
+    """A progressive JPEG of exactly so many passes."""
+    base = encoded(Image.new("L", (16, 16)), "JPEG", progressive=True)
+    file = hostile_pictures.scans(count - base.count(b"\xff\xda"), (16, 16))
+    return (
+        file[:2]
+        + (b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment if comment else b"")
+        + file[2:]
+    )
+
+
+def test_a_jpeg_has_at_most_a_hundred_scans():
+    assert read_image(jpeg_with_scans(100), SETTINGS).shape == (32, 32, 3)
+    damaged = "The picture is damaged or cut off ({}); save it again or choose another picture."
+    sentence = damaged.format("a JPEG of more than 100 scans")
+    assert said(jpeg_with_scans(101)) == sentence
+    # Neither the mark of a scan nor that of the end counts in a note, nor anything behind the end.
+    assert said(jpeg_with_scans(101, b"\xff\xd9" * 200)) == sentence
+    assert said(jpeg_with_scans(101, b"\xff" * 3 + b"\xff\xd0")) == sentence
+    assert read_image(jpeg_with_scans(9, b"\xff\xda" * 200) + b"\xff\xda" * 200, SETTINGS).shape == (
+        32,
+        32,
+        3,
+    )
+    for count in (9, 100, 250):
+        assert preprocessing._scans(jpeg_with_scans(count, b"\xff\xda\xff\xd9")) == count
+    assert preprocessing._scans(b"\xff\xd8" + b"\xff\xda\x00\x02" * 5) == 5
+    # Other kinds of files may hold what they like.
+    noise = encoded(halves(), "PNG") + b"\xff\xda\x00\x02" * 200
+    assert_red_then_blue(read_image(noise, SETTINGS))
+
+
+@pytest.mark.parametrize("size", [(1300, 1700), (3, 400_000), (1_200_000, 2)])
+def test_transparency_in_strips_is_that_of_the_whole(size):
+    picture = Image.new("RGBA", size, (200, 10, 60, 128))
+    picture.paste((0, 0, 0, 0), (0, 0, max(1, size[0] // 2), max(1, size[1] // 2)))
+    whole = Image.alpha_composite(Image.new("RGBA", size, "white"), picture).convert("RGB")
+    assert preprocessing._on_white(picture).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+def test_every_mode_becomes_rgb(mode):
+    picture = preprocessing._to_rgb(hostile_pictures.photo(mode))
+    assert picture.mode == "RGB" and picture.size == (61, 47)
+    if mode in ("I", "I;16", "F", "L", "LA"):
+        grey = hostile_pictures.photo("L").convert("RGB")
+        assert picture.tobytes() == grey.tobytes()

@@ -51,6 +51,7 @@ def project(tmp_path):
         "docs/other.png": "x",
         "app.py": "import rakuten_models\n",
         "requirements.txt": "gradio==6.31.0\n",
+        "requirements.lock": "gradio==6.31.0 --hash=sha256:0\n",
         "LICENSE": "Apache\n",
         "rakuten_models/__init__.py": "",
         "rakuten_models/page.css": "a {}",
@@ -215,6 +216,8 @@ def test_the_app_goes_to_a_space_with_the_starter_bundle(hub_server, project, ca
         "rakuten_models/starter/config.json",
         "rakuten_models/starter/text_model.tflite",
     }
+    requirements = space.resolve("main").files["requirements.txt"].content
+    assert requirements == (project / "requirements.lock").read_bytes()
     assert space.sdk == "gradio" and space.variables == {} and space.branches["main"] == commit
     assert space.resolve("main").files["README.md"].content == (project / "README.md").read_bytes()
     assert (

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from rakuten_models.page import EXAMPLES_FOLDER
 from tests.app_server import REPOSITORY_ROOT, app_process
-from training.publish import app_files
+from training.publish import app_files, copy_app
 
 REQUIREMENT_FILES = (
     "requirements.txt",
@@ -84,9 +84,7 @@ def space(request, tmp_path_factory):
     if python is None:
         pytest.skip(f"no Python {request.param} on this machine")
     folder = tmp_path_factory.mktemp("space")
-    for name in app_files(REPOSITORY_ROOT, with_starter=True):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY_ROOT / name, folder / name)
+    copy_app(REPOSITORY_ROOT, folder, app_files(REPOSITORY_ROOT, with_starter=True))
     subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
     own_python = str(folder / "venv" / "bin" / "python")
     install(own_python, "-r", str(folder / "requirements.txt"))

@@ -25,7 +25,7 @@ import numpy
 import pandas
 from PIL import Image
 
-from rakuten_models.preprocessing import MAXIMUM_PIXELS, has_text
+from rakuten_models.preprocessing import MAXIMUM_PIXELS, PICTURE_FORMATS, has_text
 from rakuten_models.product import Category, Product
 from training.catalog_files import (
     CHALLENGE_LABEL_FILE,
@@ -247,7 +247,7 @@ def _looks_readable(path: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
                 return 0 < image.width * image.height <= MAXIMUM_PIXELS
     except Exception:  # whatever a decoder raises on a broken file, the answer is the same
         return False

@@ -28,6 +28,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rakuten_models.cleaning import clean_text
+from rakuten_models.preprocessing import PICTURE_FORMATS
 from training.disk_rows import array_in_blocks
 
 # Jaccard similarity of the shingle sets from which on two texts count as one. On real listings 0.8 left the
@@ -156,7 +157,7 @@ def _grey_thumbnail(path: str) -> numpy.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
                 image.draft("L", (64, 64))  # a JPEG is decoded at an eighth of its size
                 return numpy.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX))
     except Exception:  # whatever a decoder raises; the catalog counts the picture

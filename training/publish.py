@@ -42,6 +42,8 @@ from training.card import render_card
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 APP_FILES = ("README.md", "app.py", "requirements.txt", "LICENSE")
+# What a file of the Space is made of where that is another one: a Space installs exact versions with their hashes.
+SOURCES = {"requirements.txt": "requirements.lock"}
 PACKAGE = "rakuten_models"
 STARTER = f"{PACKAGE}/starter/"
 # A picture in Markdown or HTML that lies in the project: the page is shown in the Space too.
@@ -244,9 +246,7 @@ def publish_space(
     closed = repo_id is not None and is_private(repo_id, token=token)
     with tempfile.TemporaryDirectory() as temporary:
         staging = Path(temporary)
-        for name in files:
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(project_folder / name, staging / name)
+        copy_app(project_folder, staging, files)
         _complete_page(staging / "README.md", repo_id, revision, preload=not closed)
         create_repository(space_id, private=private, repo_type="space", token=token)
         # Before the files, so that the Space's first start finds them.
@@ -294,7 +294,8 @@ def app_files(project_folder: Path, *, with_starter: bool) -> tuple[str, ...]:
         if path.is_file() and path.suffix != ".pyc" and not path.name.startswith(".")
     )
     starter = [name for name in package if name.startswith(STARTER)]
-    absent = [name for name in APP_FILES if not (project_folder / name).is_file()]
+    sources = [SOURCES.get(name, name) for name in APP_FILES]
+    absent = [name for name in sources if not (project_folder / name).is_file()]
     absent += [STARTER] if with_starter and not starter else []
     if absent:
         raise HubError(
@@ -307,6 +308,19 @@ def app_files(project_folder: Path, *, with_starter: bool) -> tuple[str, ...]:
         *(name for name in package if with_starter or not name.startswith(STARTER)),
         *(name for name in pictures if name not in package and (project_folder / name).is_file()),
     )
+
+
+def copy_app(project_folder: Path, folder: Path, files: Sequence[str]) -> None:
+    """Lay the app's files out as a Space gets them.
+
+    Args:
+        project_folder: Where app.py lies.
+        folder: Where they go.
+        files: From `app_files`.
+    """
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(project_folder / SOURCES.get(name, name), folder / name)
 
 
 def _complete_page(page: Path, repo_id: str | None, revision: str | None, *, preload: bool) -> None:
