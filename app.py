@@ -61,6 +61,8 @@ COMPARE_REVISION_VARIABLE = "RAKUTEN_COMPARE_REVISION"
 # Two processors answer two visitors at a time; the others wait their turn, and a crowd is told to come back.
 CONCURRENCY = 2
 QUEUE_LENGTH = 64
+# How often those who wait are told their place: telling all at each change costs the square of their number.
+STATUS_SECONDS = 5
 # So many pages' state is kept at a time; of the others, the one that lay idle longest is forgotten.
 MOST_SESSIONS = 1000
 HOUR = 3600
@@ -230,7 +232,12 @@ def build_demo(
         demo.load(js=_FIRST_LANGUAGE, outputs=language, **private)
         demo.unload(catalog.forget_visitor)
     # What is queued for the page is queued for programs, too.
-    demo.queue(default_concurrency_limit=CONCURRENCY, max_size=QUEUE_LENGTH, api_open=False)
+    demo.queue(
+        status_update_rate=STATUS_SECONDS,
+        default_concurrency_limit=CONCURRENCY,
+        max_size=QUEUE_LENGTH,
+        api_open=False,
+    )
     bound_queue(demo)
     demo.launch = functools.partial(demo.launch, **launch_settings(disk))
     return demo

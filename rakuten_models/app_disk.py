@@ -131,8 +131,8 @@ class VisitorsDisk:
         limits = self.limits
         if used + self._expected + size > limits.total or files >= limits.files:
             return False
-        free = min((shutil.disk_usage(folder).free for folder, _ in self._folders), default=limits.spare)
-        return free - self._expected - size >= limits.spare
+        free = (shutil.disk_usage(folder).free for folder, _ in self._folders)
+        return all(each - self._expected - size >= limits.spare for each in free)
 
     def _usage(self) -> tuple[int, int]:
         """Bytes and files."""

@@ -337,8 +337,6 @@ def _forget_call(scope: dict[str, Any]) -> None:
     event = scope["path"].rstrip("/").rpartition("/")[2]
     gradio_app = scope["app"]
     queue, states = gradio_app.get_blocks()._queue, gradio_app.state_holder
-    if event in queue.event_ids_to_events:
-        return
     # Of a call in a session, neither bears the call's name.
     states.session_data.pop(event, None)
     states.time_last_used.pop(event, None)
