@@ -10,11 +10,6 @@ whole answer: upload, call and event stream. Install benchmarks/requirements.txt
 
 from __future__ import annotations
 
-# First: it makes every wait of this process one that lets other clients go on.
-import gevent.monkey
-
-gevent.monkey.patch_all()
-
 import argparse
 import statistics
 import sys
@@ -104,7 +99,9 @@ def run_clients(
         address: Of the app.
         process: The app's.
     """
-    visitor = type(kind.__name__, (kind,), {"host": address, "abstract": False, "refused": type(kind.refused)()})
+    visitor = type(
+        kind.__name__, (kind,), {"host": address, "abstract": False, "refused": type(kind.refused)()}
+    )
     environment = Environment(user_classes=[visitor], stop_timeout=60)
     runner = environment.create_local_runner()
     phase = Phase(clients)
@@ -123,7 +120,9 @@ def run_clients(
     runner.stop()
     after = process.cpu_times()
     phase.processor = after.user + after.system - before.user - before.system
-    phase.failures = {f"{each.name}: {each.error}": each.occurrences for each in environment.stats.errors.values()}
+    phase.failures = {
+        f"{each.name}: {each.error}": each.occurrences for each in environment.stats.errors.values()
+    }
     phase.refused = visitor.refused.total()
     runner.quit()
     return phase
@@ -182,7 +181,9 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Line], list
             print(f"{phase.clients} clients, {count} times: {failure}", file=sys.stderr)
     if "Traceback" in log:
         print(log[log.index("Traceback") :][:3000], file=sys.stderr)
-    return lines, _latencies({"one client": alone, f"{many.clients} clients": many, f"{crowd.clients} clients": crowd})
+    return lines, _latencies(
+        {"one client": alone, f"{many.clients} clients": many, f"{crowd.clients} clients": crowd}
+    )
 
 
 def _figures(phase: Phase) -> str:
@@ -195,7 +196,10 @@ def _megabytes(size: float) -> str:
 
 
 def _latencies(phases: dict[str, Phase]) -> list[str]:
-    rows = ["| clients | asked | answers | median | 95 % | 99 % | longest |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    rows = [
+        "| clients | asked | answers | median | 95 % | 99 % | longest |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, phase in phases.items():
         for kind, found in phase.latencies.items():
             values = " | ".join(f"{value:,.0f} ms" for value in found)
@@ -208,10 +212,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=50, metavar="N", help="at a time (default 50)")
     parser.add_argument("--seconds", type=float, default=600, metavar="S", help="that they ask (default 600)")
-    parser.add_argument("--crowd", type=int, default=500, metavar="N", help="clients of the crowd (default 500)")
+    parser.add_argument(
+        "--crowd", type=int, default=500, metavar="N", help="clients of the crowd (default 500)"
+    )
     parser.add_argument("--crowd-seconds", type=float, default=60, metavar="S", help="default 60")
     parser.add_argument(
-        "--alone-seconds", type=float, default=60, metavar="S", help="of the one client, each time (default 60)"
+        "--alone-seconds",
+        type=float,
+        default=60,
+        metavar="S",
+        help="of the one client, each time (default 60)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="where to write the table as well")
     options = parser.parse_args(arguments)

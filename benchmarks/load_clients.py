@@ -99,7 +99,9 @@ class Visitor(FastHttpUser):
     def _upload(self) -> dict[str, Any]:
         # Bytes after a JPEG's end change nothing but its hash.
         content = self._random.choice(_PHOTOS) + uuid.uuid4().bytes
-        paths = self._json("POST", "/gradio_api/upload", files={"files": ("photo.jpg", content, "image/jpeg")})
+        paths = self._json(
+            "POST", "/gradio_api/upload", files={"files": ("photo.jpg", content, "image/jpeg")}
+        )
         return {"path": paths[0], "meta": {"_type": "gradio.FileData"}}
 
     def _ask(self, endpoint: str, data: list[Any]) -> dict[str, Any]:
