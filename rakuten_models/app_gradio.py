@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils, route_utils
 from gradio.exceptions import InvalidPathError
+from python_multipart.exceptions import FormParserError
 
 from rakuten_models.app_shared import NO_FILE, sentence_error
 
@@ -104,12 +105,18 @@ class BoundedForm(route_utils.GradioMultiPartParser):
         super().on_part_data(data, start, end)
 
     async def parse(self) -> Any:
-        """As Gradio's; a request that breaks off leaves no file behind."""
+        """As Gradio's; a request that breaks off leaves no file behind.
+
+        Raises:
+            MultiPartException: The form is too large, or none.
+        """
         try:
             return await super().parse()
-        except BaseException:
+        except BaseException as error:
             for file in self._files_to_close_on_error:
                 with contextlib.suppress(OSError):
                     file.close()
                 Path(file.name).unlink(missing_ok=True)
+            if isinstance(error, (AttributeError, LookupError, ValueError, FormParserError)):
+                raise route_utils.MultiPartException("The form cannot be read.") from error
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import logging
 import os
 import re
 import secrets
@@ -17,10 +17,13 @@ from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
+from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from rakuten_models.app_disk import VisitorsDisk
+from rakuten_models.app_sentences import UNEXPECTED
 from rakuten_models.app_shared import LARGEST_PICTURE, LARGEST_UPLOAD, MEGABYTE, NO_ROOM
 
 # A message may hold a picture as text (base64 needs 4/3 of it), and texts.
@@ -87,6 +90,9 @@ HEADERS = {
     "Permissions-Policy": _FEATURES,
     "Cross-Origin-Resource-Policy": "same-site",
 }
+
+
+_logger = logging.getLogger(__name__)
 
 
 class TooLargeError(Exception):
@@ -192,9 +198,16 @@ class Guard:
         try:
             await self._app(scope, bounded, send)
         except TooLargeError:
-            if not send.begun:
-                sentence = f"The request is too large; send at most {limit // MEGABYTE} MB."
-                await _refuse(scope, receive, send, 413, sentence)
+            sentence = f"The request is too large; send at most {limit // MEGABYTE} MB."
+            await _end(scope, receive, send, 413, sentence)
+        except ClientDisconnect:
+            return
+        except FnIndexInferError:
+            await _end(scope, receive, send, 404, _NO_SUCH_PATH)
+        # Gradio's own code fails at much that no page sends, and would write each failure's traceback to the log.
+        except Exception as error:
+            _logger.warning("A request that no page sends failed (%s).", type(error).__name__)
+            await _end(scope, receive, send, 400, UNEXPECTED)
         if scope["path"].startswith("/login") and scope["method"] == "POST" and send.status == 400:
             self._note_wrong(_address(scope))
         if scope["path"].startswith(f"{_API}call/") and scope["method"] == "GET":
@@ -345,6 +358,14 @@ def _forget_call(scope: dict[str, Any]) -> None:
         del queue.pending_messages_per_session[event]
 
 
+async def _end(scope: dict[str, Any], receive: Any, send: _Answer, status: int, sentence: str) -> None:
+    """End an answer that failed: with a sentence, or where it has begun without more."""
+    if send.begun:
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await _refuse(scope, receive, send, status, sentence)
+
+
 async def _refuse(scope: dict[str, Any], receive: Any, send: Any, status: int, sentence: str) -> None:
     headers = {"Connection": "close"} if status == 413 else {}
     if status in (429, 503):
@@ -354,9 +375,3 @@ async def _refuse(scope: dict[str, Any], receive: Any, send: Any, status: int, s
         # As Gradio says it, for its own page and client.
         detail = {"error": "Not authenticated", "auth_message": sentence}
     await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
-
-
-def sentence_of(body: str) -> str:
-    """The sentence of a refusal's body."""
-    detail = json.loads(body)["detail"]
-    return detail["auth_message"] if isinstance(detail, dict) else detail
