@@ -441,7 +441,11 @@ def test_two_browsers_share_nothing(address, browser, tmp_path):
             stack.callback(context.close)
             page = pages[name] = context.new_page()
             seen[name] = []
-            page.on("response", lambda answer, name=name: seen[name].append(answer))
+            # All answers but the stream that says how long a page is open.
+            page.on(
+                "response",
+                lambda answer, name=name: "/heartbeat/" in answer.url or seen[name].append(answer),
+            )
             page.goto(address)
         for name, page in pages.items():
             page.get_by_label("Designation").fill(f"{name} typed this canapé")
@@ -529,7 +533,7 @@ def test_whatever_a_visitor_writes_shows_as_text(address, browser, tmp_path):
             page.get_by_label(label).press("Enter")
         page.get_by_role("button", name="Score the catalog").click()
         expect(page.locator(".scored-title")).to_be_visible(timeout=30_000)
-        expect(page.locator("body")).to_contain_text("no whole number (<i>10</i>)")
+        expect(page.locator("body")).to_contain_text("<i>10</i>")
         expect(page.locator("#catalog-file")).to_contain_text("onerror")
         page.get_by_label("Français").check()
         expect(page.locator(".scored-title")).to_contain_text("Produits")
