@@ -5,6 +5,7 @@
     python app.py --compare user/other      with a tab that shows a second bundle's answer beside the first's
     python app.py --share                   with a public link for a week
     python app.py --mcp                     also as a tool server for agents
+    python app.py --auth-file users.txt     for those alone whose user:password stands in that file (mode 600)
 
 This is also the entry point of a hosted Space. A plain caller of rakuten_models: the answers are
 ProductClassifier's, each tab is a module rakuten_models/app_tab_*.py.
@@ -17,18 +18,26 @@ RAKUTEN_COMPARE_REVISION), a hub repository or a folder.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import importlib.util
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy
+from starlette.middleware import Middleware
 
 from rakuten_models import Product, ProductClassifier
+from rakuten_models.app_disk import VisitorsDisk
+from rakuten_models.app_gradio import bound_queue, own_upload_folder, take_over_gradio
+from rakuten_models.app_guard import Guard
+from rakuten_models.app_login import read_users
 from rakuten_models.app_shared import LARGEST_UPLOAD, THRESHOLD_STEP, AppParts, mark, slider_start
 from rakuten_models.app_tab_catalog import CatalogTab
 from rakuten_models.app_tab_classify import ClassifyTab
@@ -52,6 +61,10 @@ COMPARE_REVISION_VARIABLE = "RAKUTEN_COMPARE_REVISION"
 # Two processors answer two visitors at a time; the others wait their turn, and a crowd is told to come back.
 CONCURRENCY = 2
 QUEUE_LENGTH = 64
+# How often those who wait are told their place: telling all at each change costs the square of their number.
+STATUS_SECONDS = 5
+# So many pages' state is kept at a time; of the others, the one that lay idle longest is forgotten.
+MOST_SESSIONS = 1000
 HOUR = 3600
 
 # The language of Gradio's own words is the browser's. Its module can change it, and is found by its name
@@ -98,8 +111,12 @@ class ToolsError(RakutenModelsError):
     """The app cannot serve as a tool server."""
 
 
-def launch_settings() -> dict[str, Any]:
-    """What every start of the page has in common, whoever calls `launch`."""
+def launch_settings(disk: VisitorsDisk) -> dict[str, Any]:
+    """What every start of the page has in common, whoever calls `launch`.
+
+    Args:
+        disk: Bounds what visitors may leave there.
+    """
     theme = gr.themes.Base(
         primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=_FONTS, font_mono=_MONO_FONTS
     ).set(
@@ -139,7 +156,15 @@ def launch_settings() -> dict[str, Any]:
         "ssr_mode": False,
         "run_history": False,
         "enable_monitoring": False,
-        "show_error": True,
+        "pwa": False,
+        # Our own sentences are shown all the same; what a library says of its insides is not.
+        "show_error": False,
+        "state_session_capacity": MOST_SESSIONS,
+        "app_kwargs": {
+            "middleware": [Middleware(Guard, disk=disk)],
+            "lifespan": disk.swept,
+            "openapi_url": None,
+        },
     }
 
 
@@ -159,6 +184,8 @@ def build_demo(
         The page; `launch()` serves it with the app's own settings.
     """
     name = bundle_name or classifier.folder.name
+    take_over_gradio()
+    uploads = own_upload_folder()
     # Served as they are: a copy in Gradio's cache would be deleted after an hour.
     gr.set_static_paths([EXAMPLES_FOLDER])
 
@@ -187,7 +214,9 @@ def build_demo(
             elem_id="threshold",
             render=False,
         )
-        parts = AppParts(classifier, name, language, threshold)
+        disk = VisitorsDisk(kept_files=functools.partial(_own_files, demo))
+        disk.watch(uploads, sweep=True)
+        parts = AppParts(classifier, name, language, threshold, disk)
         with gr.Tabs():
             with gr.Tab(mark("tab_classify"), id="classify"):
                 classify = ClassifyTab(parts, demo.load)
@@ -202,9 +231,22 @@ def build_demo(
         language.change(head, language, top, queue=False, show_progress="hidden", **private)
         demo.load(js=_FIRST_LANGUAGE, outputs=language, **private)
         demo.unload(catalog.forget_visitor)
-    demo.queue(default_concurrency_limit=CONCURRENCY, max_size=QUEUE_LENGTH)
-    demo.launch = functools.partial(demo.launch, **launch_settings())
+    # What is queued for the page is queued for programs, too.
+    demo.queue(
+        status_update_rate=STATUS_SECONDS,
+        default_concurrency_limit=CONCURRENCY,
+        max_size=QUEUE_LENGTH,
+        api_open=False,
+    )
+    bound_queue(demo)
+    demo.launch = functools.partial(demo.launch, **launch_settings(disk))
     return demo
+
+
+def _own_files(demo: gr.Blocks) -> Iterator[str]:
+    """The files among the uploads that are the page's own."""
+    for component in demo.blocks.values():
+        yield from getattr(component, "keep_in_cache", ())
 
 
 def load_demo(
@@ -274,22 +316,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         RakutenModelsError: The bundle cannot be loaded.
         AddressError: The page cannot be served on this host and port.
-        ToolsError: --mcp was given without the library for it.
+        ToolsError: --mcp was given without the library for it, or with --auth-file.
+        LoginError: The file of --auth-file cannot be used.
     """
     options = _parser().parse_args(arguments)
     # Said before the seconds of loading, not after them.
     check_address(options.host, options.port)
     if options.mcp:
         check_tools()
+        if options.auth_file:
+            raise ToolsError("Agents cannot log in; give --mcp or --auth-file, not both.")
+    belongs = read_users(options.auth_file) if options.auth_file else None
     demo = load_demo(options.bundle, options.revision, options.compare, options.compare_revision)
     # Gradio itself prints the public link, or why there is none.
     address = {"server_name": options.host, "server_port": options.port, "share": options.share}
     if options.mcp:
         address["mcp_server"] = True
+    if belongs is not None:
+        address["auth"] = _beside_others(belongs)
+    # A platform stops the app with this signal: as Ctrl-C, so that no visitor's file is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     demo.launch(**address, quiet=True, prevent_thread_lock=True)
     print(f"Ready on http://{options.host}:{options.port}", flush=True)
     demo.block_thread()
     return 0
+
+
+def _beside_others(belongs: Callable[[str, str], bool]) -> Callable:
+    """The same check of a name and a password, in a thread: others are answered meanwhile."""
+
+    async def check(name: str, password: str) -> bool:
+        return await asyncio.to_thread(belongs, name, password)
+
+    return check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -320,6 +379,13 @@ def _parser() -> argparse.ArgumentParser:
         "--mcp",
         action="store_true",
         help="also serve every endpoint as a tool for agents, under /gradio_api/mcp",
+    )
+    parser.add_argument(
+        "--auth-file",
+        type=Path,
+        metavar="FILE",
+        help="ask for a name and a password; FILE has a line user:password for each (or a hash, from `python -m "
+        "rakuten_models.app_login NAME`), and nobody else may read it (chmod 600)",
     )
     return parser
 

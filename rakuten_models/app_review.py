@@ -117,6 +117,8 @@ class ReviewPart:
             visit.corrections.pop(number, None)
         else:
             visit.corrections[number] = code
+        # Swept away where nothing was picked for long.
+        visit.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         labels = write_labels(visit.folder, rows, visit.corrections)
         button = gr.update(value=None if labels is None else str(labels), interactive=labels is not None)
         return button, review_count_html(visit.corrections, Words(language))

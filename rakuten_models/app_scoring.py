@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,10 @@ import pyarrow.parquet
 
 from rakuten_models import batch
 from rakuten_models.app_catalog import CatalogSummary, ScoredRow
-from rakuten_models.app_shared import decide
+from rakuten_models.app_disk import VisitorsDisk
+from rakuten_models.app_shared import NO_ROOM, decide
 from rakuten_models.batch_columns import Columns
+from rakuten_models.batch_files import spreadsheet_safe_cell
 from rakuten_models.batch_input import CatalogSource
 from rakuten_models.batch_score import last_prefix, text_of
 from rakuten_models.classifier import ProductClassifier
@@ -24,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 TOP = 3
 _ROWS_AT_ONCE = 2000
+# A scored file and the copy for its download, in sizes of the catalog, and in bytes besides.
+_SCORED_SIZES = 4
+_LEAST_SIZE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ def score(
     source: Path,
     folder: Path,
     *,
+    disk: VisitorsDisk,
     pictures: Path | None,
     columns: Columns,
     threshold: float | None,
@@ -113,6 +120,7 @@ def score(
         classifier: Answers.
         source: The catalog, CSV or Parquet.
         folder: Where the scored file goes; a new, empty one, for what a cancelled run leaves would be taken up.
+        disk: Says whether there is room for the scored file and its copy.
         pictures: A ZIP of the pictures; without one no picture is read, whatever paths the catalog names.
         columns: Which column is what.
         threshold: The least probability that is accepted, 0 to 1; None if none is.
@@ -120,9 +128,25 @@ def score(
         cancelled: Asked now and then; True ends the work.
 
     Raises:
-        RakutenModelsError: The catalog or the ZIP cannot be read.
+        RakutenModelsError: The catalog or the ZIP cannot be read, or there is no room.
         BatchCancelled: `cancelled` said so.
     """
+    with disk.place(_SCORED_SIZES * source.stat().st_size + _LEAST_SIZE) as granted:
+        if not granted:
+            raise RakutenModelsError(NO_ROOM)
+        return _score(classifier, source, folder, pictures, columns, threshold, progress, cancelled)
+
+
+def _score(
+    classifier: ProductClassifier,
+    source: Path,
+    folder: Path,
+    pictures: Path | None,
+    columns: Columns,
+    threshold: float | None,
+    progress: Callable[[batch.BatchProgress], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> ScoredCatalog:
     parquet = source.suffix.lower() == ".parquet"
     output = folder / (f"{source.stem}_scored" if parquet else f"{source.stem}_scored.csv")
     measures, unmeasured = None, ""
@@ -135,9 +159,12 @@ def score(
             images=pictures,
             columns=columns,
             top=TOP,
+            spreadsheet_safe=not parquet,
             progress=progress,
             cancelled=cancelled,
         )
+        if not parquet:
+            columns = _as_written(columns)
         summary = CatalogSummary.of(_scored_rows(output, columns))
         lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
     summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
@@ -150,6 +177,12 @@ def score(
             unmeasured = str(error)
     file = _one_file(output) if parquet else output
     return ScoredCatalog(file, summary, done.seconds, done.rows_per_second, measures, unmeasured)
+
+
+def _as_written(columns: Columns) -> Columns:
+    """The same columns by their names in a file that no spreadsheet takes for formulas."""
+    names = dataclasses.asdict(columns)
+    return Columns(**{key: name and spreadsheet_safe_cell(name) for key, name in names.items()})
 
 
 def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[int, int]) -> Path | None:

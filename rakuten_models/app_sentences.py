@@ -57,6 +57,10 @@ SENTENCES = (
         "The picture's data: address holds no picture; upload a JPEG, PNG, WebP or GIF file.",
         "L'adresse data: de la photo ne contient pas d'image ; envoyez un fichier JPEG, PNG, WebP ou GIF.",
     ),
+    (
+        "The app holds as many files as it may; try again in an hour, or send smaller ones.",
+        "L'application ne peut garder plus de fichiers ; réessayez dans une heure, ou envoyez-en de plus petits.",
+    ),
     # A catalog's file.
     (
         "{file} is no catalog; expected {expected}.",

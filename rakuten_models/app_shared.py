@@ -19,6 +19,7 @@ from gradio.data_classes import GradioModel, GradioRootModel, ListFiles
 from gradio.i18n import I18nData
 from pydantic import ValidationError
 
+from rakuten_models.app_disk import VisitorsDisk
 from rakuten_models.app_sentences import UNEXPECTED, said
 from rakuten_models.app_words import Words
 from rakuten_models.classifier import ProductClassifier
@@ -31,6 +32,8 @@ LARGEST_PICTURE = 20 * MEGABYTE
 LARGEST_UPLOAD = 200 * MEGABYTE
 
 NO_FILE = "This message holds no file; upload the file and send what the upload answers."
+NO_VISIT = "This message names no visit (session_hash); use the page, or the endpoint /classify_batch."
+NO_ROOM = "The app holds as many files as it may; try again in an hour, or send smaller ones."
 NO_DATA_PICTURE = "The picture's data: address holds no picture; upload a JPEG, PNG, WebP or GIF file."
 
 # Moves of the slider; a position within half a step of the bundle's own threshold means that threshold.
@@ -48,12 +51,14 @@ class AppParts:
         bundle_name: A hub id or a folder's name, to show.
         language: The switch between "en" and "fr"; an input of every handler that writes HTML.
         threshold: The slider that moves the threshold for this visit, placed on the Model tab.
+        disk: Knows how much room is left for visitors' files.
     """
 
     classifier: ProductClassifier
     bundle_name: str
     language: gr.Radio
     threshold: gr.Slider
+    disk: VisitorsDisk
 
     @property
     def own_threshold(self) -> float | None:
@@ -145,7 +150,13 @@ class UploadError(RakutenModelsError):
 
 
 def visitor_of(request: gr.Request) -> str:
-    """What tells one open page from another; hard to guess."""
+    """What tells one open page from another; hard to guess.
+
+    Raises:
+        gr.Error: The request belongs to no page; all such requests together must not be one visitor.
+    """
+    if not request.session_hash:
+        raise sentence_error(NO_VISIT)
     return str(request.session_hash)
 
 

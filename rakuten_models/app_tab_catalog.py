@@ -48,7 +48,7 @@ class CatalogTab:
     def __init__(self, parts: AppParts) -> None:
         """Place the components inside the tab that is open, and connect them."""
         self._parts = parts
-        self._visits = Visits()
+        self._visits = Visits(parts.disk)
         self._intro = gr.HTML(self._intro_html("en"))
         with gr.Row(equal_height=False):
             self._source = gr.File(
@@ -205,6 +205,7 @@ class CatalogTab:
                     self._parts.classifier,
                     Path(source),
                     folder,
+                    disk=self._parts.disk,
                     pictures=Path(pictures) if pictures else None,
                     columns=columns,
                     threshold=threshold,
@@ -311,6 +312,7 @@ class CatalogTab:
                 classifier,
                 Path(catalog),
                 self._visits.passing_folder(),
+                disk=self._parts.disk,
                 pictures=Path(pictures) if pictures else None,
                 columns=columns,
                 threshold=self._parts.own_threshold,

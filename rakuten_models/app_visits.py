@@ -1,13 +1,15 @@
 """What the app keeps for each visitor while they score a catalog: a folder, rows, corrections; and forgets.
 
 Every visitor has a folder of their own with a name that nobody can guess. It goes when they leave, when
-nothing has happened in it for an hour, and when the app ends.
+nothing has happened in it for an hour, and when the app ends. All of them lie outside of what Gradio serves: a
+visitor downloads a copy, under a name that holds its content's SHA-256.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
+import secrets
 import shutil
 import tempfile
 import threading
@@ -17,9 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from rakuten_models.app_disk import KEPT_SECONDS, VisitorsDisk
 from rakuten_models.app_scoring import ScoredCatalog
 
-KEPT_SECONDS = 3600
+# Visits at a time; of more, the one that lay idle longest is forgotten.
+MOST_VISITS = 1000
 # How often a running job is looked at, so that a cancelled one ends soon and the bar moves.
 _LOOK_SECONDS = 0.2
 
@@ -32,7 +36,7 @@ class Visit:
     """One visitor's catalog.
 
     Attributes:
-        folder: For their files alone.
+        folder: For their files alone; there once something was scored.
         scored: The catalog that was scored last; None before.
         corrections: By row number, the prdtypecode that the visitor picked.
         cancelled: Set to stop the job that runs; None while none does.
@@ -47,11 +51,16 @@ class Visit:
 
 
 class Visits:
-    """All visits; safe to use from several threads."""
+    """All visits; safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        disk: Counts the visitors' files, and takes away what nobody has touched for an hour.
+    """
+
+    def __init__(self, disk: VisitorsDisk) -> None:
         """Make the folder that holds the visitors' folders; it goes when the process ends."""
         self._root = tempfile.TemporaryDirectory(prefix="rakuten-visits-", ignore_cleanup_errors=True)
+        disk.watch(Path(self._root.name), sweep=True)
         self._visits: dict[str, Visit] = {}
         self._lock = threading.Lock()
 
@@ -63,22 +72,17 @@ class Visits:
                 if other != visitor and visit.cancelled is None and now - visit.used > KEPT_SECONDS:
                     self._drop(other)
             if visitor not in self._visits:
-                self._visits[visitor] = Visit(self.folder())
+                idle = [name for name, visit in self._visits.items() if visit.cancelled is None]
+                if len(self._visits) >= MOST_VISITS and idle:
+                    self._drop(min(idle, key=lambda name: self._visits[name].used))
+                self._visits[visitor] = Visit(Path(self._root.name) / secrets.token_hex(16))
             visit = self._visits[visitor]
             visit.used = now
             return visit
 
-    def folder(self) -> Path:
-        """A new folder that only its finder can name."""
-        return Path(tempfile.mkdtemp(dir=self._root.name))
-
     def passing_folder(self) -> Path:
         """A new folder for one answer to a program, which has no visit; it goes after a while."""
-        folder = self.folder()
-        timer = threading.Timer(KEPT_SECONDS, shutil.rmtree, [folder], {"ignore_errors": True})
-        timer.daemon = True
-        timer.start()
-        return folder
+        return Path(tempfile.mkdtemp(dir=self._root.name))
 
     def job_folder(self, visit: Visit) -> Path:
         """An empty folder for a visit's next job; the files of its last one go, and its corrections."""

@@ -14,7 +14,7 @@ WRITING = ".writing"
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
 # What a spreadsheet takes for a formula; the wide forms are turned into the plain ones in some languages.
-_FORMULA = re.compile("[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 
 
@@ -56,7 +56,7 @@ def csv_cell(text: str) -> str:
 def spreadsheet_safe_cell(text: str) -> str:
     """The text with an apostrophe in front if a spreadsheet would take it for a formula.
 
-    That is what begins with = + - @, a tab or a carriage return; plain numbers such as -12.5 stay as they are.
+    That is what begins with = + - @, a tab or a line's end; plain numbers such as -12.5 stay as they are.
     """
     return f"'{text}" if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
 

@@ -12,6 +12,7 @@ import os
 import posixpath
 import queue
 import re
+import struct
 import threading
 import zipfile
 from pathlib import Path
@@ -23,6 +24,9 @@ from rakuten_models.product import ProductError
 
 # One picture as a file; a product photo has a hundredth of it.
 LARGEST_MEMBER = 50_000_000
+# Of a ZIP; its list of members is read as a whole, and takes some ten times its size in memory.
+MOST_MEMBERS = 500_000
+LARGEST_LIST = 64_000_000
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NUMBER = re.compile(r"\w{1,40}")
@@ -94,14 +98,19 @@ class ZipPictures:
         """Read the list of members.
 
         Raises:
-            BatchError: The file is no ZIP.
+            BatchError: The file is no ZIP, has too many members, or some that lie over one another.
         """
+        stream = path.open("rb")
         try:
-            self._archive = zipfile.ZipFile(path.open("rb") if is_url(path) else path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+            _check_list(stream)
+            self._archive = zipfile.ZipFile(stream)
+            _check_members(self._archive)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
+            stream.close()
             raise BatchError(
                 f"{path} cannot be read as a ZIP file ({error}); pack the pictures again."
             ) from error
+        self._stream = stream
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._by_file_name: dict[str, zipfile.ZipInfo | None] = {}
         for member in self._archive.infolist():
@@ -141,6 +150,7 @@ class ZipPictures:
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
+        self._stream.close()
 
     def _read(self, member: zipfile.ZipInfo, name: str) -> bytes:
         too_large = f"The picture {name!r} has more than {LARGEST_MEMBER // 1_000_000} MB; make it smaller."
@@ -261,6 +271,34 @@ def open_pictures(
     if path.is_file():
         return ZipPictures(path)
     raise BatchError(f"{path} does not exist; give the folder or the ZIP file that holds the pictures.")
+
+
+def _check_list(stream: Any) -> None:
+    """Look at the size of a ZIP's list of members before it is read.
+
+    Raises:
+        BadZipFile: The list is too long.
+    """
+    end = zipfile._EndRecData(stream)
+    if end and end[zipfile._ECD_SIZE] > LARGEST_LIST:
+        raise zipfile.BadZipFile(f"its list of members has {end[zipfile._ECD_SIZE]} bytes")
+    stream.seek(0)
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    """Tell a bomb, whose members share their bytes, from an archive.
+
+    Raises:
+        BadZipFile: There are too many members, or some lie over one another.
+    """
+    members = archive.infolist()
+    if len(members) > MOST_MEMBERS:
+        raise zipfile.BadZipFile(f"it has {len(members)} members, more than {MOST_MEMBERS}")
+    end = 0
+    for member in sorted(members, key=lambda each: each.header_offset):
+        if member.header_offset < end:
+            raise zipfile.BadZipFile("its members lie over one another")
+        end = member.header_offset + zipfile.sizeFileHeader + member.compress_size
 
 
 def _checked_name(name: str) -> str:

@@ -13,7 +13,7 @@ from rakuten_models.product import RakutenModelsError
 
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
 BUNDLE_VARIABLES = ("RAKUTEN_MODEL_REPO", "RAKUTEN_MODEL_REVISION", "RAKUTEN_BUNDLE")
-SECONDS_TO_START = 60
+SECONDS_TO_START = 180
 
 
 class AppNotReady(RakutenModelsError):
@@ -60,7 +60,7 @@ def app_process(command: list[str], folder: Path, **variables: str) -> Iterator[
         The page's address, and the process.
 
     Raises:
-        AppNotReady: The app ended or was not ready within a minute; holds its log.
+        AppNotReady: The app ended or was not ready within SECONDS_TO_START; holds its log.
     """
     port = free_port()
     environment = app_environment(

@@ -22,8 +22,9 @@ READERS = (
     "batch_score",
     "app_shared",
 )
-# A page never gives these causes: folders, paths of the server, arrays and objects of Python.
+# A page never gives these causes: folders, paths of the server, arrays and objects of Python, no visit.
 NOT_OF_A_PAGE = (
+    "This message names no visit (session_hash); use the page, or the endpoint /classify_batch.",
     "{} does not exist; check the path.",
     "{} is a folder; give the path of a picture.",
     "The picture is a {}; give a path, the file's bytes, a PIL image or an array.",

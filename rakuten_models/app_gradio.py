@@ -1,0 +1,122 @@
+"""What the app changes inside Gradio (6.31): where the library trusts a visitor further than this app does.
+
+Every change is one name of Gradio's, replaced once for the process; tests/test_app_trust.py shows each at work, so
+that an upgrade which renames one of them fails there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio import processing_utils, route_utils
+from gradio.exceptions import InvalidPathError
+from python_multipart.exceptions import FormParserError
+
+from rakuten_models.app_shared import NO_FILE, sentence_error
+
+# In one request; the page sends one file at a time.
+MOST_FILES = 20
+_MOST_FIELDS = 20
+_LARGEST_FIELD = 1024 * 1024
+
+# Of what Gradio keeps for its own monitoring page, which is off.
+_MOST_EVENTS = 100
+
+_folder: tempfile.TemporaryDirectory | None = None
+
+
+def own_upload_folder() -> Path:
+    """The folder of this process's uploads and downloads, which nobody else's app serves; made once.
+
+    Gradio's own default is one folder for all of a machine's apps, and each serves whatever lies in it. Inside
+    GRADIO_TEMP_DIR where that is set.
+    """
+    global _folder
+    if _folder is None:
+        parent = os.environ.get("GRADIO_TEMP_DIR")
+        if parent:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        _folder = tempfile.TemporaryDirectory(
+            prefix="rakuten-uploads-", dir=parent, ignore_cleanup_errors=True
+        )
+        # Where Gradio looks for it, here and in its own modules' defaults.
+        os.environ["GRADIO_TEMP_DIR"] = _folder.name
+    return Path(_folder.name)
+
+
+def take_over_gradio() -> None:
+    """Fetch no URL that a visitor names, say nothing of the server's paths, and bound what a form may hold."""
+    processing_utils.async_ssrf_protected_get = _refuse_url
+    if not hasattr(processing_utils._check_allowed, "__wrapped__"):
+        processing_utils._check_allowed = _without_paths(processing_utils._check_allowed)
+    route_utils.GradioMultiPartParser = BoundedForm
+
+
+def bound_queue(demo: gr.Blocks) -> None:
+    """Keep next to nothing of events that are over: Gradio would keep 10,000, and add them up at each error."""
+    demo._queue.ANALYTICS_MAX_EVENTS = _MOST_EVENTS
+    demo._queue.compute_analytics_summary = lambda records: {}
+
+
+async def _refuse_url(url: str) -> Any:
+    raise sentence_error(NO_FILE)
+
+
+def _without_paths(check: Any) -> Any:
+    def checked(path: Any, check_in_upload_folder: bool) -> None:
+        try:
+            check(path, check_in_upload_folder)
+        except InvalidPathError as error:
+            # The library's own words hold the folder that the app runs in.
+            raise sentence_error("The file is not here, or no longer; upload it again.") from error
+
+    checked.__wrapped__ = check
+    return checked
+
+
+class BoundedForm(route_utils.GradioMultiPartParser):
+    """A form with files, of which Gradio bounds each file alone; leaves nothing behind when it breaks off."""
+
+    def __init__(self, *values: Any, **settings: Any) -> None:
+        """As Gradio's, with at most MOST_FILES files."""
+        settings["max_files"] = min(settings.get("max_files", MOST_FILES), MOST_FILES)
+        settings["max_fields"] = min(settings.get("max_fields", _MOST_FIELDS), _MOST_FIELDS)
+        super().__init__(*values, **settings)
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Refuse a field without a file that grows in memory.
+
+        Raises:
+            MultiPartException: It is larger than a field may be.
+        """
+        part = self._current_part
+        if part.file is None:
+            if len(part.data) + end - start > _LARGEST_FIELD:
+                raise route_utils.MultiPartException(
+                    f"A field exceeded maximum allowed size of {_LARGEST_FIELD} bytes."
+                )
+            part.data += data[start:end]
+            return
+        super().on_part_data(data, start, end)
+
+    async def parse(self) -> Any:
+        """As Gradio's; a request that breaks off leaves no file behind.
+
+        Raises:
+            MultiPartException: The form is too large, or none.
+        """
+        try:
+            return await super().parse()
+        except BaseException as error:
+            for file in self._files_to_close_on_error:
+                with contextlib.suppress(OSError):
+                    file.close()
+                Path(file.name).unlink(missing_ok=True)
+            if isinstance(error, (AttributeError, LookupError, ValueError, FormParserError)):
+                raise route_utils.MultiPartException("The form cannot be read.") from error
+            raise

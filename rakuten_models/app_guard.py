@@ -1,0 +1,377 @@
+"""What every request to the app and every answer of it goes through: which paths there are, sizes, origins, headers.
+
+An ASGI middleware around Gradio's routes, of which the app needs some thirty and serves no others: no proxy, no
+screen recorder, no functions of components, no files that are addresses of other machines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import secrets
+import time
+from collections import deque
+from typing import Any
+from urllib.parse import urlsplit
+
+from gradio.route_utils import FnIndexInferError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
+from rakuten_models.app_disk import VisitorsDisk
+from rakuten_models.app_sentences import UNEXPECTED
+from rakuten_models.app_shared import LARGEST_PICTURE, LARGEST_UPLOAD, MEGABYTE, NO_ROOM
+
+# A message may hold a picture as text (base64 needs 4/3 of it), and texts.
+LARGEST_MESSAGE = LARGEST_PICTURE * 4 // 3 + 4 * MEGABYTE
+# Around the file of an upload: its name and the form's own lines.
+_FORM = MEGABYTE
+# Of all messages together, as far as they declare their size, while they come in.
+_LARGEST_INCOMING = 512 * MEGABYTE
+
+_API = "/gradio_api/"
+_PATHS = re.compile(
+    r"/(?:(?:config|login|theme\.css|logout|manifest\.json|favicon\.ico|robots\.txt)?/?$|(?:assets|static|svelte)/"
+    r"|gradio_api/(?:(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css|queue/join"
+    r"|queue/data|queue/status|upload|upload_progress|cancel|reset)/?$|(?:call|run|api|heartbeat)/|file=))",
+    re.DOTALL,
+)
+_TOOLS = re.compile(r"/gradio_api/mcp(?:/|$)")
+# What a visitor meets before they have logged in.
+_OPEN = re.compile(
+    r"/(?:(?:login|theme\.css|logout|manifest\.json|favicon\.ico|robots\.txt)?/?$|(?:assets|static|svelte)/"
+    r"|gradio_api/(?:login_check|user|token|startup-events)/?$)"
+)
+_PROTOCOL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:|//|\\\\|/\\|\\/)", re.IGNORECASE)
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
+
+_NO_SUCH_PATH = "This app has no such address; its endpoints are described at /gradio_api/info."
+_FOREIGN = "This request comes from another website; open the app itself."
+_NOT_LOGGED_IN = "Log in first: POST username and password to /login, and send the cookie that it answers."
+_WAIT_TO_LOG_IN = "Too many wrong passwords came from your address; wait five minutes and log in again."
+_CROWDED = "Too many visitors wait at this moment; try again in a minute."
+_NO_URL = "The app fetches no address of another machine; upload the file."
+
+_TRIES = 10
+_TRIES_SECONDS = 300.0
+_MOST_ADDRESSES = 10_000
+
+# A hosted Space is shown inside a page of huggingface.co.
+_FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
+# `share` serves the page's scripts from Gradio's own storage.
+_SHARED_SCRIPTS = "https://gradio.s3-us-west-2.amazonaws.com"
+_FEATURES = ", ".join(
+    [f"{name}=(self)" for name in ("camera", "clipboard-read", "clipboard-write", "fullscreen")]
+    + [
+        f"{name}=()"
+        for name in (
+            "accelerometer",
+            "bluetooth",
+            "display-capture",
+            "geolocation",
+            "gyroscope",
+            "hid",
+            "magnetometer",
+            "microphone",
+            "midi",
+            "payment",
+            "serial",
+            "usb",
+        )
+    ]
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": _FEATURES,
+    "Cross-Origin-Resource-Policy": "same-site",
+}
+
+
+_logger = logging.getLogger(__name__)
+
+
+class TooLargeError(Exception):
+    """More came than was announced, or may come."""
+
+
+class Guard:
+    """The middleware.
+
+    Args:
+        app: What it stands before.
+        disk: Knows whether there is room for an upload.
+    """
+
+    def __init__(self, app: Any, disk: VisitorsDisk) -> None:
+        """Nothing has come yet."""
+        self._app = app
+        self._disk = disk
+        self._incoming = 0
+        self._wrong: dict[str, deque[float]] = {}
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer one request, or refuse it with a sentence."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = _Answer(scope, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            status, sentence = refusal
+            await _refuse(scope, receive, send, status, sentence)
+            return
+        if scope["path"].startswith(f"{_API}file="):
+            # Gradio answers a part of a file with the headers of the request itself.
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        with contextlib.ExitStack() as held:
+            refusal = await self._admit(scope, held)
+            if refusal is not None:
+                await _refuse(scope, receive, send, *refusal)
+                return
+            await self._pass_on(scope, receive, send)
+
+    def _refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
+        """Why a request is refused whatever it holds: status and sentence; None if it is not."""
+        path, headers, gradio_app = scope["path"], Headers(scope=scope), scope["app"]
+        blocks = gradio_app.get_blocks()
+        if not _PATHS.match(path) and not (blocks.mcp_server and _TOOLS.match(path)):
+            return 404, _NO_SUCH_PATH
+        if path.startswith(f"{_API}file=") and _PROTOCOL.match(path.partition("=")[2]):
+            return 403, _NO_URL
+        if _is_foreign(headers, strict=gradio_app.auth is not None):
+            return 403, _FOREIGN
+        if gradio_app.auth is not None:
+            if not _OPEN.match(path) and not _logged_in(scope):
+                return 401, _NOT_LOGGED_IN
+            if path.startswith("/login") and self._tried_too_often(_address(scope)):
+                return 429, _WAIT_TO_LOG_IN
+        queue = blocks._queue
+        joins = path.startswith((f"{_API}queue/join", f"{_API}call/")) and scope["method"] == "POST"
+        if joins and queue.max_size is not None and len(queue) >= queue.max_size:
+            return 503, _CROWDED
+        return None
+
+    async def _admit(self, scope: dict[str, Any], held: contextlib.ExitStack) -> tuple[int, str] | None:
+        """Hold the room that a request's body needs, until `held` is left; otherwise why it is refused."""
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return None
+        uploads = scope["path"].startswith(f"{_API}upload")
+        limit = LARGEST_UPLOAD + _FORM if uploads else LARGEST_MESSAGE
+        declared = Headers(scope=scope).get("content-length", "")
+        size = int(declared) if declared.isdecimal() and len(declared) < 20 else limit
+        if size > limit:
+            return 413, f"The request has {size / MEGABYTE:.1f} MB; send at most {limit // MEGABYTE} MB."
+        if uploads:
+            place = self._disk.place(size, _address(scope))
+            granted = await asyncio.to_thread(held.enter_context, place)
+            return None if granted else (507, NO_ROOM)
+        if self._incoming + size > _LARGEST_INCOMING:
+            return 503, _CROWDED
+        self._incoming += size
+        held.callback(self._came, size)
+        return None
+
+    def _came(self, size: int) -> None:
+        self._incoming -= size
+
+    async def _pass_on(self, scope: dict[str, Any], receive: Any, send: _Answer) -> None:
+        uploads = scope["path"].startswith(f"{_API}upload")
+        limit = LARGEST_UPLOAD + _FORM if uploads else LARGEST_MESSAGE
+        received = 0
+
+        async def bounded() -> dict[str, Any]:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise TooLargeError
+            return message
+
+        try:
+            await self._app(scope, bounded, send)
+        except TooLargeError:
+            sentence = f"The request is too large; send at most {limit // MEGABYTE} MB."
+            await _end(scope, receive, send, 413, sentence)
+        except ClientDisconnect:
+            return
+        except FnIndexInferError:
+            await _end(scope, receive, send, 404, _NO_SUCH_PATH)
+        # Gradio's own code fails at much that no page sends, and would write each failure's traceback to the log.
+        except Exception as error:
+            _logger.warning("A request that no page sends failed (%s).", type(error).__name__)
+            await _end(scope, receive, send, 400, UNEXPECTED)
+        if scope["path"].startswith("/login") and scope["method"] == "POST" and send.status == 400:
+            self._note_wrong(_address(scope))
+        if scope["path"].startswith(f"{_API}call/") and scope["method"] == "GET":
+            _forget_call(scope)
+
+    def _tried_too_often(self, address: str) -> bool:
+        tries = self._wrong.get(address, ())
+        return sum(time.monotonic() - each < _TRIES_SECONDS for each in tries) >= _TRIES
+
+    def _note_wrong(self, address: str) -> None:
+        self._wrong.setdefault(address, deque(maxlen=_TRIES)).append(time.monotonic())
+        if len(self._wrong) > _MOST_ADDRESSES:
+            del self._wrong[next(iter(self._wrong))]
+
+
+class _Answer:
+    """Sends an answer on with the headers that every answer has; in a page, scripts get the page's own key.
+
+    Attributes:
+        begun: Whether anything was sent.
+        status: Of the answer; 0 before.
+    """
+
+    def __init__(self, scope: dict[str, Any], send: Any) -> None:
+        self._path = scope["path"]
+        self._shared = bool(scope["app"].get_blocks().share)
+        self._send = send
+        self._start: dict[str, Any] | None = None
+        self._page = b""
+        self._nonce = ""
+        self.begun = False
+        self.status = 0
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.begun, self.status = True, message["status"]
+            headers = MutableHeaders(raw=message.setdefault("headers", []))
+            self._add(headers)
+            message["headers"] = headers.raw
+            if self._nonce:
+                # Until the page is whole, and its length is known.
+                self._start = message
+                return
+        elif self._start is not None and message["type"] == "http.response.body":
+            self._page += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            page = re.sub(rb"<script(?=[\s>])", b"<script nonce=" + self._nonce.encode(), self._page)
+            MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(page))
+            await self._send(self._start)
+            self._start, message = None, {"type": "http.response.body", "body": page}
+        await self._send(message)
+
+    def _add(self, headers: MutableHeaders) -> None:
+        for name, value in HEADERS.items():
+            headers[name] = value
+        if headers.get("content-type", "").startswith("text/html"):
+            self._nonce = secrets.token_hex(16)
+            headers["Content-Security-Policy"] = _page_policy(self._nonce, self._shared)
+            headers["Cache-Control"] = "no-store"
+        elif self._path.startswith(_API):
+            headers["Content-Security-Policy"] = "default-src 'none'; sandbox; frame-ancestors 'none'"
+            if self._path.startswith(f"{_API}file="):
+                headers["Cache-Control"] = "private, no-store"
+                disposition = headers.get("content-disposition", "attachment")
+                headers["Content-Disposition"] = re.sub(r"^inline", "attachment", disposition)
+        else:
+            headers["Content-Security-Policy"] = _FRAMES
+
+
+def _page_policy(nonce: str, shared: bool) -> str:
+    """What the page may load and run: its own files, and no script that stands in its HTML or in an attribute.
+
+    Gradio makes functions of the strings that a page's events hold, hence 'unsafe-eval'; its components set styles.
+    """
+    scripts = f" {_SHARED_SCRIPTS}" if shared else ""
+    return "; ".join(
+        (
+            "default-src 'self'",
+            f"script-src 'self' 'nonce-{nonce}' 'unsafe-eval'{scripts}",
+            f"style-src 'self' 'unsafe-inline'{scripts}",
+            "img-src 'self' data: blob:",
+            "media-src 'self' data: blob: mediastream:",
+            f"font-src 'self' data:{scripts}",
+            "connect-src 'self' data: blob:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            _FRAMES,
+        )
+    )
+
+
+def _is_foreign(headers: Headers, *, strict: bool) -> bool:
+    """Whether another website's page sends this.
+
+    An app on this machine answers no page from elsewhere. A public one may be used from other websites' scripts,
+    unless it knows its visitors (`strict`), for then a browser sends along who they are.
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    hosts = {_host_name(headers.get(name, "")) for name in ("host", "x-forwarded-host")} - {""}
+    here = hosts & set(_LOCAL_NAMES)
+    if not (strict or here):
+        return False
+    name = _host_name(urlsplit(origin).netloc)
+    return name not in hosts and not (here and name in _LOCAL_NAMES)
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _logged_in(scope: dict[str, Any]) -> bool:
+    gradio_app, cookies = scope["app"], {}
+    for part in Headers(scope=scope).get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        cookies[name] = value
+    kinds = ("access-token", "access-token-unsecure")
+    return any(cookies.get(f"{kind}-{gradio_app.cookie_id}") in gradio_app.tokens for kind in kinds)
+
+
+def _address(scope: dict[str, Any]) -> str:
+    """Where a request comes from; behind a hosted Space's own server, what that says."""
+    if os.environ.get("SPACE_ID"):
+        forwarded = Headers(scope=scope).get("x-forwarded-for", "").partition(",")[0].strip()
+        if forwarded:
+            return forwarded[:64]
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _forget_call(scope: dict[str, Any]) -> None:
+    """Drop what Gradio keeps of a call without a session: a whole page's state, for an hour or more."""
+    event = scope["path"].rstrip("/").rpartition("/")[2]
+    gradio_app = scope["app"]
+    queue, states = gradio_app.get_blocks()._queue, gradio_app.state_holder
+    # Of a call in a session, neither bears the call's name.
+    states.session_data.pop(event, None)
+    states.time_last_used.pop(event, None)
+    queue.pending_event_ids_session.pop(event, None)
+    if event in queue.pending_messages_per_session:
+        del queue.pending_messages_per_session[event]
+
+
+async def _end(scope: dict[str, Any], receive: Any, send: _Answer, status: int, sentence: str) -> None:
+    """End an answer that failed: with a sentence, or where it has begun without more."""
+    if send.begun:
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await _refuse(scope, receive, send, status, sentence)
+
+
+async def _refuse(scope: dict[str, Any], receive: Any, send: Any, status: int, sentence: str) -> None:
+    headers = {"Connection": "close"} if status == 413 else {}
+    if status in (429, 503):
+        headers["Retry-After"] = "300" if status == 429 else "10"
+    detail: Any = sentence
+    if status == 401:
+        # As Gradio says it, for its own page and client.
+        detail = {"error": "Not authenticated", "auth_message": sentence}
+    await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
