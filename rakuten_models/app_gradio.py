@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import gradio as gr
 from gradio import processing_utils, route_utils
 from gradio.exceptions import InvalidPathError
 from python_multipart.exceptions import FormParserError
+from starlette.formparsers import MultiPartException
 
 from rakuten_models.app_shared import NO_FILE, sentence_error
 
@@ -27,7 +29,7 @@ _LARGEST_FIELD = 1024 * 1024
 # Of what Gradio keeps for its own monitoring page, which is off.
 _MOST_EVENTS = 100
 
-_folder: tempfile.TemporaryDirectory | None = None
+_folder: tempfile.TemporaryDirectory[str] | None = None
 
 
 def own_upload_folder() -> Path:
@@ -52,22 +54,26 @@ def own_upload_folder() -> Path:
 def take_over_gradio() -> None:
     """Fetch no URL that a visitor names, say nothing of the server's paths, and bound what a form may hold."""
     processing_utils.async_ssrf_protected_get = _refuse_url
-    if not hasattr(processing_utils._check_allowed, "__wrapped__"):
-        processing_utils._check_allowed = _without_paths(processing_utils._check_allowed)
-    route_utils.GradioMultiPartParser = BoundedForm
+    if processing_utils._check_allowed.__module__ != __name__:
+        # Gradio gives both arguments by place.
+        checked = _without_paths(processing_utils._check_allowed)
+        processing_utils._check_allowed = checked  # type: ignore[assignment]
+    # Where Gradio looks the parser up at each request.
+    route_utils.GradioMultiPartParser = BoundedForm  # type: ignore[misc]
 
 
 def bound_queue(demo: gr.Blocks) -> None:
     """Keep next to nothing of events that are over: Gradio would keep 10,000, and add them up at each error."""
     demo._queue.ANALYTICS_MAX_EVENTS = _MOST_EVENTS
-    demo._queue.compute_analytics_summary = lambda records: {}
+    # Of this one queue.
+    demo._queue.compute_analytics_summary = lambda records: {}  # type: ignore[method-assign]
 
 
 async def _refuse_url(url: str) -> Any:
     raise sentence_error(NO_FILE)
 
 
-def _without_paths(check: Any) -> Any:
+def _without_paths(check: Callable[[Any, bool], None]) -> Callable[[Any, bool], None]:
     def checked(path: Any, check_in_upload_folder: bool) -> None:
         try:
             check(path, check_in_upload_folder)
@@ -75,7 +81,6 @@ def _without_paths(check: Any) -> Any:
             # The library's own words hold the folder that the app runs in.
             raise sentence_error("The file is not here, or no longer; upload it again.") from error
 
-    checked.__wrapped__ = check
     return checked
 
 
@@ -97,9 +102,7 @@ class BoundedForm(route_utils.GradioMultiPartParser):
         part = self._current_part
         if part.file is None:
             if len(part.data) + end - start > _LARGEST_FIELD:
-                raise route_utils.MultiPartException(
-                    f"A field exceeded maximum allowed size of {_LARGEST_FIELD} bytes."
-                )
+                raise MultiPartException(f"A field exceeded maximum allowed size of {_LARGEST_FIELD} bytes.")
             part.data += data[start:end]
             return
         super().on_part_data(data, start, end)
@@ -118,5 +121,5 @@ class BoundedForm(route_utils.GradioMultiPartParser):
                     file.close()
                 Path(file.name).unlink(missing_ok=True)
             if isinstance(error, (AttributeError, LookupError, ValueError, FormParserError)):
-                raise route_utils.MultiPartException("The form cannot be read.") from error
+                raise MultiPartException("The form cannot be read.") from error
             raise

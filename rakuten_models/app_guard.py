@@ -189,7 +189,7 @@ class Guard:
 
         async def bounded() -> dict[str, Any]:
             nonlocal received
-            message = await receive()
+            message: dict[str, Any] = await receive()
             received += len(message.get("body", b""))
             if received > limit:
                 raise TooLargeError

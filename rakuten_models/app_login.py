@@ -120,7 +120,7 @@ def _key_of(password: str, place: str) -> _Key:
     wrong = LoginError(f"{place} has no hash of the form scrypt:32768:8:1$salt$key; make the line anew.")
     if found is None:
         raise wrong
-    cost = tuple(int(number) for number in found.groups()[:3])
+    cost = (int(found[1]), int(found[2]), int(found[3]))
     key = _Key(cost, found[4], bytes.fromhex(found[5] if len(found[5]) % 2 == 0 else ""))
     try:
         _derived("", key.cost, key.salt, len(key.key))

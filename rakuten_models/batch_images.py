@@ -26,6 +26,8 @@ from rakuten_models.product import ProductError
 LARGEST_MEMBER = 50_000_000
 # Of a ZIP; its list of members is read as a whole, and takes some ten times its size in memory.
 MOST_MEMBERS = 500_000
+# Bytes that stand before a member at least (ZIP specification 6.3, 4.3.7).
+_MEMBER_HEADER = 30
 LARGEST_LIST = 64_000_000
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -279,9 +281,11 @@ def _check_list(stream: Any) -> None:
     Raises:
         BadZipFile: The list is too long.
     """
-    end = zipfile._EndRecData(stream)
-    if end and end[zipfile._ECD_SIZE] > LARGEST_LIST:
-        raise zipfile.BadZipFile(f"its list of members has {end[zipfile._ECD_SIZE]} bytes")
+    # The library has no other name for it, and reads the list as soon as it opens the file.
+    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
+    if size > LARGEST_LIST:
+        raise zipfile.BadZipFile(f"its list of members has {size} bytes")
     stream.seek(0)
 
 
@@ -298,7 +302,7 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     for member in sorted(members, key=lambda each: each.header_offset):
         if member.header_offset < end:
             raise zipfile.BadZipFile("its members lie over one another")
-        end = member.header_offset + zipfile.sizeFileHeader + member.compress_size
+        end = member.header_offset + _MEMBER_HEADER + member.compress_size
 
 
 def _checked_name(name: str) -> str:
