@@ -287,7 +287,7 @@ def test_an_operator_that_reads_what_is_not_there_yet_is_refused(bundle, change)
         if change == "twice":
             operators.append(operators[3])
         elif change == "too early":
-            operators.insert(0, operators.pop(10))
+            operators.insert(0, operators.pop())
         elif change == "never":
             del operators[10]
         else:
