@@ -536,7 +536,7 @@ def name_class(members, **facts):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update({"model.weights.h5": bytes(300_000_000)}), "is compressed, 300,000,000 bytes"),
+        (lambda m: m.update({"model.weights.h5": bytes(300_000_000)}), "its metadata.json is compressed"),
         (lambda m: m.update({"../../evil.py": b"x"}), "'../../evil.py' and 4 members in all"),
         (lambda m: m.pop("metadata.json"), "2 members in all"),
         (lambda m: name_class(m, class_name="Lambda", module="keras.layers"), "names the class 'keras.layers.Lambda'"),
