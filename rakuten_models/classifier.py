@@ -14,7 +14,7 @@ from typing import Any, overload
 
 import numpy
 
-from rakuten_models import hub, trust
+from rakuten_models import hub
 from rakuten_models.bundle import (
     ALL_FILES,
     DEFAULT_PRECISION,
@@ -137,7 +137,7 @@ class ProductClassifier:
                 )
             # What ships with the package is as good as the package.
             trusted = trusted or Path(source).resolve() == STARTER_FOLDER.resolve()
-            return cls(source, config_sha256=None if trusted else trust.try_first(source))
+            return cls(source, config_sha256=None if trusted else _tried(source))
         if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
             raise BundleError(
                 f"{os.fspath(source)!r} is neither a folder nor a hub id; give a bundle's folder, or an id such as "
@@ -153,7 +153,7 @@ class ProductClassifier:
         )
         # A commit's digits name its content; what a branch or a tag stands for, its owner can change.
         trusted = trusted or revision == sha
-        return cls(folder, sha, config_sha256=None if trusted else trust.try_first(folder))
+        return cls(folder, sha, config_sha256=None if trusted else _tried(folder))
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -496,6 +496,14 @@ class _Answers:
     text: dict[str, numpy.ndarray] | None = None
     image: dict[str, numpy.ndarray] | None = None
     fusion: dict[str, numpy.ndarray] | None = None
+
+
+def _tried(folder: str | os.PathLike[str]) -> str:
+    """The sha256 of the config.json of a bundle that another process has loaded."""
+    # Whoever loads what needs no trial does not pay for its imports.
+    from rakuten_models import trust
+
+    return trust.try_first(folder)
 
 
 def _wrong_type(product: Any) -> str | None:

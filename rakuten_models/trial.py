@@ -8,7 +8,7 @@ Runs nothing from the bundle itself: JSON, a tokenizer file and three compiled m
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from rakuten_models.trust import trial_process
 
 # More texts than one task of the text side holds, of lengths that make it resize the model.
 _TEXTS = 40
-# Logits: what rounding makes of sums over hundreds of rows.
-_TOLERANCE = 1e-2
+# Logits: what rounding makes of sums over hundreds of rows. And probabilities, whatever else runs beside them.
+_TOLERANCE, _SAME = 1e-2, 1e-5
 # What calls other graphs may not end; what keeps a state or draws lots answers a product otherwise the next time.
 _REFUSED_OPERATORS = frozenset(
     number
@@ -68,7 +68,15 @@ def attempt(folder: Path, config_sha256: str) -> None:
         for number in range(1, _TEXTS)
     ]
     # Refuses what is no number. The word with the highest id reads the end of the model's table.
-    classifier.predict([*checked, *others, Product(designation=last_word)])
+    together = classifier.predict([*checked, *others, Product(designation=last_word)])
+    # After all of these, and one at a time: answers depend on the product alone.
+    for product, before in zip(checked, together, strict=False):
+        if not numpy.allclose(classifier.predict(product).probabilities, before.probabilities, atol=_SAME):
+            raise BundleError(
+                f"The bundle {str(folder)!r} answers a product otherwise among others than alone; download or train it "
+                "again."
+            )
+    classifier.reproduce_self_check()
     for product in [*checked, others[-1]]:
         explanation = classifier.explain(product)
         if not _adds_up(explanation):
@@ -142,7 +150,13 @@ def check_model(path: Path) -> None:
             )
     for number in range(model.SubgraphsLength()):
         graph = model.Subgraphs(number)
-        for tensor in (graph.Tensors(place) for place in range(graph.TensorsLength())):
+        tensors = [graph.Tensors(place) for place in range(graph.TensorsLength())]
+        if not _in_order(model, graph, tensors):
+            raise BundleError(
+                f"{path} computes with what it has not computed yet, or twice, so its answers would depend on what was "
+                "asked before; download or train the bundle again."
+            )
+        for tensor in tensors:
             values = [_scales(tensor)]
             if tensor.Type() in _FLOATS:
                 values.append(_weights(model.Buffers(tensor.Buffer()), _FLOATS[tensor.Type()]))
@@ -152,6 +166,27 @@ def check_model(path: Path) -> None:
                     f"{path} holds weights that are no numbers (NaN or infinity, in {name!r}); download or train the "
                     "bundle again."
                 )
+
+
+def _in_order(model: Any, graph: Any, tensors: Sequence[Any]) -> bool:
+    """Whether each operator reads inputs, weights and earlier results alone, and no result is written twice."""
+    # -1 stands for an optional input that is left out.
+    known = {-1, *(graph.Inputs(place) for place in range(graph.InputsLength()))}
+    for place, tensor in enumerate(tensors):
+        empty = any(tensor.Shape(axis) == 0 for axis in range(tensor.ShapeLength()))
+        if model.Buffers(tensor.Buffer()).DataLength() or empty:
+            known.add(place)
+        if tensor.IsVariable():
+            return False
+    for place in range(graph.OperatorsLength()):
+        operator = graph.Operators(place)
+        results = {operator.Outputs(number) for number in range(operator.OutputsLength())}
+        if not {operator.Inputs(number) for number in range(operator.InputsLength())} <= known:
+            return False
+        if results & known or len(results) < operator.OutputsLength():
+            return False
+        known |= results
+    return {graph.Outputs(place) for place in range(graph.OutputsLength())} <= known
 
 
 def _scales(tensor: Any) -> numpy.ndarray:
