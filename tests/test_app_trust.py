@@ -20,7 +20,7 @@ import app
 from rakuten_models import app_disk, batch_images
 from rakuten_models.app_disk import DiskLimits, VisitorsDisk
 from rakuten_models.app_gradio import MOST_FILES
-from rakuten_models.app_guard import HEADERS
+from rakuten_models.app_headers import HEADERS
 from rakuten_models.app_login import LoginError, line_of, read_users
 from rakuten_models.app_scoring import write_labels
 from rakuten_models.batch_images import open_pictures
