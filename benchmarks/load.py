@@ -109,6 +109,9 @@ def run_clients(
     runner.start(clients, spawn_rate=_SPAWNED)
     while (moment := time.monotonic() - started) < seconds:
         phase.memory.append((moment, process.memory_info().rss))
+        if len(phase.memory) % 60 == 1:
+            size = phase.memory[-1][1] / _MEGABYTE
+            print(f"{clients} clients, {moment:.0f} s: {size:.0f} MB resident", file=sys.stderr, flush=True)
         gevent.sleep(_SAMPLE_SECONDS)
     phase.seconds = time.monotonic() - started
     for name in _KINDS:
@@ -135,6 +138,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Line], list
         process = psutil.Process(started.pid)
         idle = process.memory_info().rss
         run_clients(Visitor, 1, options.alone_seconds / 4, address, process)
+        print("one client, then many, then a crowd, then one again ...", file=sys.stderr, flush=True)
         alone = run_clients(Visitor, 1, options.alone_seconds, address, process)
         many = run_clients(Visitor, options.clients, options.seconds, address, process)
         crowd = run_clients(CrowdVisitor, options.crowd, options.crowd_seconds, address, process)

@@ -1,4 +1,4 @@
-"""What every request to the app and every answer of it goes through: which paths there are, sizes, origins, headers.
+"""What every request to the app and every answer of it goes through: which paths there are, sizes, origins, logins.
 
 An ASGI middleware around Gradio's routes, of which the app needs some thirty and serves no others: no proxy, no
 screen recorder, no functions of components, no files that are addresses of other machines.
@@ -11,18 +11,18 @@ import contextlib
 import logging
 import os
 import re
-import secrets
 import time
 from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
 from gradio.route_utils import FnIndexInferError
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from rakuten_models.app_disk import VisitorsDisk
+from rakuten_models.app_headers import API, Answer
 from rakuten_models.app_sentences import UNEXPECTED
 from rakuten_models.app_shared import LARGEST_PICTURE, LARGEST_UPLOAD, MEGABYTE, NO_ROOM
 
@@ -33,7 +33,6 @@ _FORM = MEGABYTE
 # Of all messages together, as far as they declare their size, while they come in.
 _LARGEST_INCOMING = 512 * MEGABYTE
 
-_API = "/gradio_api/"
 _PATHS = re.compile(
     r"/(?:(?:config|login|theme\.css|logout|manifest\.json|favicon\.ico|robots\.txt)?/?$|(?:assets|static|svelte)/"
     r"|gradio_api/(?:(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css|queue/join"
@@ -59,38 +58,6 @@ _NO_URL = "The app fetches no address of another machine; upload the file."
 _TRIES = 10
 _TRIES_SECONDS = 300.0
 _MOST_ADDRESSES = 10_000
-
-# A hosted Space is shown inside a page of huggingface.co.
-_FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
-# `share` serves the page's scripts from Gradio's own storage.
-_SHARED_SCRIPTS = "https://gradio.s3-us-west-2.amazonaws.com"
-_FEATURES = ", ".join(
-    [f"{name}=(self)" for name in ("camera", "clipboard-read", "clipboard-write", "fullscreen")]
-    + [
-        f"{name}=()"
-        for name in (
-            "accelerometer",
-            "bluetooth",
-            "display-capture",
-            "geolocation",
-            "gyroscope",
-            "hid",
-            "magnetometer",
-            "microphone",
-            "midi",
-            "payment",
-            "serial",
-            "usb",
-        )
-    ]
-)
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Permissions-Policy": _FEATURES,
-    "Cross-Origin-Resource-Policy": "same-site",
-}
-
 
 _logger = logging.getLogger(__name__)
 
@@ -122,13 +89,13 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _Answer(scope, send)
+        send = Answer(scope, send)
         refusal = self._refusal(scope)
         if refusal is not None:
             status, sentence = refusal
             await _refuse(scope, receive, send, status, sentence)
             return
-        if scope["path"].startswith(f"{_API}file="):
+        if scope["path"].startswith(f"{API}file="):
             # Gradio answers a part of a file with the headers of the request itself.
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
         with contextlib.ExitStack() as held:
@@ -144,7 +111,7 @@ class Guard:
         blocks = gradio_app.get_blocks()
         if not _PATHS.match(path) and not (blocks.mcp_server and _TOOLS.match(path)):
             return 404, _NO_SUCH_PATH
-        if path.startswith(f"{_API}file=") and _PROTOCOL.match(path.partition("=")[2]):
+        if path.startswith(f"{API}file=") and _PROTOCOL.match(path.partition("=")[2]):
             return 403, _NO_URL
         if _is_foreign(headers, strict=gradio_app.auth is not None):
             return 403, _FOREIGN
@@ -154,7 +121,7 @@ class Guard:
             if path.startswith("/login") and self._tried_too_often(_address(scope)):
                 return 429, _WAIT_TO_LOG_IN
         queue = blocks._queue
-        joins = path.startswith((f"{_API}queue/join", f"{_API}call/")) and scope["method"] == "POST"
+        joins = path.startswith((f"{API}queue/join", f"{API}call/")) and scope["method"] == "POST"
         if joins and queue.max_size is not None and len(queue) >= queue.max_size:
             return 503, _CROWDED
         return None
@@ -163,7 +130,7 @@ class Guard:
         """Hold the room that a request's body needs, until `held` is left; otherwise why it is refused."""
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None
-        uploads = scope["path"].startswith(f"{_API}upload")
+        uploads = scope["path"].startswith(f"{API}upload")
         limit = LARGEST_UPLOAD + _FORM if uploads else LARGEST_MESSAGE
         declared = Headers(scope=scope).get("content-length", "")
         size = int(declared) if declared.isdecimal() and len(declared) < 20 else limit
@@ -182,8 +149,8 @@ class Guard:
     def _came(self, size: int) -> None:
         self._incoming -= size
 
-    async def _pass_on(self, scope: dict[str, Any], receive: Any, send: _Answer) -> None:
-        uploads = scope["path"].startswith(f"{_API}upload")
+    async def _pass_on(self, scope: dict[str, Any], receive: Any, send: Answer) -> None:
+        uploads = scope["path"].startswith(f"{API}upload")
         limit = LARGEST_UPLOAD + _FORM if uploads else LARGEST_MESSAGE
         received = 0
 
@@ -210,7 +177,7 @@ class Guard:
             await _end(scope, receive, send, 400, UNEXPECTED)
         if scope["path"].startswith("/login") and scope["method"] == "POST" and send.status == 400:
             self._note_wrong(_address(scope))
-        if scope["path"].startswith(f"{_API}call/") and scope["method"] == "GET":
+        if scope["path"].startswith(f"{API}call/") and scope["method"] == "GET":
             _forget_call(scope)
 
     def _tried_too_often(self, address: str) -> bool:
@@ -221,85 +188,6 @@ class Guard:
         self._wrong.setdefault(address, deque(maxlen=_TRIES)).append(time.monotonic())
         if len(self._wrong) > _MOST_ADDRESSES:
             del self._wrong[next(iter(self._wrong))]
-
-
-class _Answer:
-    """Sends an answer on with the headers that every answer has; in a page, scripts get the page's own key.
-
-    Attributes:
-        begun: Whether anything was sent.
-        status: Of the answer; 0 before.
-    """
-
-    def __init__(self, scope: dict[str, Any], send: Any) -> None:
-        self._path = scope["path"]
-        self._shared = bool(scope["app"].get_blocks().share)
-        self._send = send
-        self._start: dict[str, Any] | None = None
-        self._page = b""
-        self._nonce = ""
-        self.begun = False
-        self.status = 0
-
-    async def __call__(self, message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self.begun, self.status = True, message["status"]
-            headers = MutableHeaders(raw=message.setdefault("headers", []))
-            self._add(headers)
-            message["headers"] = headers.raw
-            if self._nonce:
-                # Until the page is whole, and its length is known.
-                self._start = message
-                return
-        elif self._start is not None and message["type"] == "http.response.body":
-            self._page += message.get("body", b"")
-            if message.get("more_body"):
-                return
-            page = re.sub(rb"<script(?=[\s>])", b"<script nonce=" + self._nonce.encode(), self._page)
-            MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(page))
-            await self._send(self._start)
-            self._start, message = None, {"type": "http.response.body", "body": page}
-        await self._send(message)
-
-    def _add(self, headers: MutableHeaders) -> None:
-        for name, value in HEADERS.items():
-            headers[name] = value
-        if headers.get("content-type", "").startswith("text/html"):
-            self._nonce = secrets.token_hex(16)
-            headers["Content-Security-Policy"] = _page_policy(self._nonce, self._shared)
-            headers["Cache-Control"] = "no-store"
-        elif self._path.startswith(_API):
-            headers["Content-Security-Policy"] = "default-src 'none'; sandbox; frame-ancestors 'none'"
-            if self._path.startswith(f"{_API}file="):
-                headers["Cache-Control"] = "private, no-store"
-                disposition = headers.get("content-disposition", "attachment")
-                headers["Content-Disposition"] = re.sub(r"^inline", "attachment", disposition)
-        else:
-            headers["Content-Security-Policy"] = _FRAMES
-
-
-def _page_policy(nonce: str, shared: bool) -> str:
-    """What the page may load and run: its own files, and no script that stands in its HTML or in an attribute.
-
-    Gradio makes functions of the strings that a page's events hold, hence 'unsafe-eval'; its components set styles.
-    """
-    scripts = f" {_SHARED_SCRIPTS}" if shared else ""
-    return "; ".join(
-        (
-            "default-src 'self'",
-            f"script-src 'self' 'nonce-{nonce}' 'unsafe-eval'{scripts}",
-            f"style-src 'self' 'unsafe-inline'{scripts}",
-            "img-src 'self' data: blob:",
-            "media-src 'self' data: blob: mediastream:",
-            f"font-src 'self' data:{scripts}",
-            "connect-src 'self' data: blob:",
-            "worker-src 'self' blob:",
-            "object-src 'none'",
-            "base-uri 'self'",
-            "form-action 'self'",
-            _FRAMES,
-        )
-    )
 
 
 def _is_foreign(headers: Headers, *, strict: bool) -> bool:
@@ -358,7 +246,7 @@ def _forget_call(scope: dict[str, Any]) -> None:
         del queue.pending_messages_per_session[event]
 
 
-async def _end(scope: dict[str, Any], receive: Any, send: _Answer, status: int, sentence: str) -> None:
+async def _end(scope: dict[str, Any], receive: Any, send: Answer, status: int, sentence: str) -> None:
     """End an answer that failed: with a sentence, or where it has begun without more."""
     if send.begun:
         await send({"type": "http.response.body", "body": b""})

@@ -14,6 +14,7 @@ from rakuten_models.product import RakutenModelsError
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
 BUNDLE_VARIABLES = ("RAKUTEN_MODEL_REPO", "RAKUTEN_MODEL_REVISION", "RAKUTEN_BUNDLE")
 SECONDS_TO_START = 180
+SECONDS_TO_STOP = 60
 
 
 class AppNotReady(RakutenModelsError):
@@ -81,7 +82,13 @@ def app_process(command: list[str], folder: Path, **variables: str) -> Iterator[
         yield address, process
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            # It deletes what visitors have left.
+            process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 def free_port() -> int:

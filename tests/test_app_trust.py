@@ -20,7 +20,7 @@ import app
 from rakuten_models import app_disk, batch_images
 from rakuten_models.app_disk import DiskLimits, VisitorsDisk
 from rakuten_models.app_gradio import MOST_FILES
-from rakuten_models.app_guard import HEADERS
+from rakuten_models.app_headers import HEADERS
 from rakuten_models.app_login import LoginError, line_of, read_users
 from rakuten_models.app_scoring import write_labels
 from rakuten_models.batch_images import open_pictures
@@ -595,6 +595,24 @@ def test_every_answer_has_the_headers(web):
     check_headers(web.post("/gradio_api/call/classify", json={"data": ["a", "", None]}))
 
 
+@needs_browser
+def test_the_page_may_use_the_camera_and_the_clipboard_and_no_other_device(address, browser):
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(address)
+        allowed = "(name) => document.featurePolicy.allowsFeature(name)"
+        used, unused = ("camera", "clipboard-read", "fullscreen"), ("microphone", "geolocation", "usb")
+        assert [page.evaluate(allowed, name) for name in (*used, *unused)] == [True] * 3 + [False] * 3
+        # A page from elsewhere may not show the app inside itself.
+        page.goto("data:text/html,<iframe></iframe>")
+        page.locator("iframe").evaluate("(frame, address) => { frame.src = address; }", address)
+        page.wait_for_timeout(1000)
+        assert page.frames[-1].locator("gradio-app").count() == 0
+    finally:
+        context.close()
+
+
 FOREIGN = [
     "http://evil.example",
     "https://huggingface.co",
@@ -640,7 +658,7 @@ def users(tmp_path):
 
 def test_without_a_login_there_is_nothing_to_be_had(users, tmp_path_factory):
     with (
-        running_app(tmp_path_factory.mktemp("login"), "--auth-file", str(users)) as address,
+        running_app(None, tmp_path_factory.mktemp("login"), "--auth-file", str(users)) as address,
         httpx.Client(base_url=address, timeout=30) as web,
     ):
         assert web.get("/").status_code == 200 and '"components":[]' in web.get("/").text.replace(" ", "")
@@ -677,7 +695,7 @@ def test_without_a_login_there_is_nothing_to_be_had(users, tmp_path_factory):
 def test_the_page_asks_for_the_login(users, tmp_path_factory, browser):
     from playwright.sync_api import expect
 
-    with running_app(tmp_path_factory.mktemp("login"), "--auth-file", str(users)) as address:
+    with running_app(None, tmp_path_factory.mktemp("login"), "--auth-file", str(users)) as address:
         context = browser.new_context()
         try:
             page = context.new_page()

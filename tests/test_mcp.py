@@ -89,7 +89,10 @@ def test_what_is_wrong_is_said_in_a_sentence(address):
         ("classify", {}),
         ("explain", {"designation": "chaise", "prdtypecode": 99}),
         ("classify", {"image": "/etc/passwd"}),
+        ("classify", {"image": "https://huggingface.co/picture.png"}),
     )
     assert "holds no text and no picture" in answers[0][1]
     assert answers[1][0] and "no category with the prdtypecode 99" in answers[1][1]
     assert answers[2][0] and "provide a url" in answers[2][1]
+    # The library offers to fetch what an agent names; the app does not.
+    assert answers[3][0] and "upload the file" in answers[3][1]
