@@ -71,7 +71,9 @@ def attempt(folder: Path, config_sha256: str) -> None:
     together = classifier.predict([*checked, *others, Product(designation=last_word)])
     # After all of these, and one at a time: answers depend on the product alone.
     for product, before in zip(checked, together, strict=False):
-        if not numpy.allclose(classifier.predict(product).probabilities, before.probabilities, atol=_SAME):
+        alone = classifier.predict(product).probabilities
+        among = before.probabilities
+        if alone is None or among is None or not numpy.allclose(alone, among, atol=_SAME):
             raise BundleError(
                 f"The bundle {str(folder)!r} answers a product otherwise among others than alone; download or train it "
                 "again."
