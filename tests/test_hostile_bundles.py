@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import shutil
+import sys
 import threading
 import time
 import zipfile
@@ -319,8 +320,12 @@ def test_a_tokenizer_of_another_kind_is_refused(bundle, change, words):
 # The other process.
 
 
-def write_trial(folder, body):
+def write_trial(folder, body, monkeypatch):
     """A module whose process does what a hostile bundle could make ours do."""
+    # Not the package of the test before.
+    monkeypatch.delitem(sys.modules, "hostile", raising=False)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(Path(trust.__file__).parent.parent))
     package = folder / "hostile"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -345,9 +350,7 @@ def write_trial(folder, body):
     ],
 )  # fmt: skip
 def test_however_the_other_process_ends_it_is_a_sentence(pristine, tmp_path, monkeypatch, body, words):
-    write_trial(tmp_path, body)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(trust.__file__).parent.parent))
+    write_trial(tmp_path, body, monkeypatch)
     with pytest.raises(BundleError, match=words) as caught:
         trust.try_first(pristine, "hostile.trial", seconds=1)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
@@ -359,9 +362,8 @@ def test_the_other_process_gets_no_secrets_and_few_rights_over_the_machine(prist
         "import os, resource; from rakuten_models.bundle import BundleError\n"
         "    limits = [resource.getrlimit(getattr(resource, 'RLIMIT_' + kind))[1] for kind in ('AS', 'CPU', 'CORE')]\n"
         "    raise BundleError(f\"{os.environ.get('HF_TOKEN')} {limits} {os.getcwd()}\")",
+        monkeypatch,
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(trust.__file__).parent.parent))
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with pytest.raises(BundleError) as caught:
         trust.try_first(pristine, "hostile.trial", seconds=2, memory_bytes=1 << 31)
