@@ -39,9 +39,9 @@ _CLASSES = {
     "keras.src.ops.core": {"Cast"},
     "keras.src.ops.nn": {"LogSoftmax"},
     "keras.src.ops.numpy": {
-        "Add", "Concatenate", "Cumsum", "Exp", "ExpandDims", "FullLike", "GetItem", "Greater", "LessEqual",
-        "LogicalAnd", "Max", "Maximum", "Mod", "Multiply", "NotEqual", "OnesLike", "Pad", "Sqrt", "Subtract", "Sum",
-        "TrueDivide",
+        "Add", "Concatenate", "Cumsum", "Equal", "Exp", "ExpandDims", "FloorDivide", "FullLike", "GetItem", "Greater",
+        "LessEqual", "LogicalAnd", "Max", "Maximum", "Mod", "Multiply", "NotEqual", "OnesLike", "Pad", "Sqrt",
+        "Squeeze", "Subtract", "Sum", "TrueDivide", "ZerosLike",
     },
     # Marks in the list of what a layer is called with.
     None: {"__keras_tensor__", "__slice__"},
