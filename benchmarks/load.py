@@ -11,6 +11,7 @@ whole answer: upload, call and event stream. Install benchmarks/requirements.txt
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import statistics
 import sys
 import tempfile
@@ -233,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         lines, latencies = measure(options, Path(folder))
     notes.append(f"- Load when it ended: {machine.load()}")
+    notes.append(f"- Clients: Locust {importlib.metadata.version('locust')}, on the same cores")
     text = format_lines("Load", notes, lines) + "\n" + "\n".join(latencies) + "\n"
     print(text)
     if options.output:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import stat
 import threading
 import time
 from collections import deque
@@ -95,16 +96,16 @@ class VisitorsDisk:
         before = time.time() - KEPT_SECONDS
         kept = {os.path.realpath(file) for file in self._kept_files()}
         for folder in [folder for folder, swept in self._folders if swept]:
-            for place, _, files in os.walk(folder, topdown=False):
-                for name in files:
-                    path = os.path.join(place, name)
-                    with contextlib.suppress(OSError):
-                        # The time of the last renaming, too, which an upload ends with.
-                        if os.lstat(path).st_ctime < before and os.path.realpath(path) not in kept:
-                            os.unlink(path)
-                with contextlib.suppress(OSError):
-                    if Path(place) != folder and os.lstat(place).st_ctime < before:
-                        os.rmdir(place)
+            # One upload after the other: a list of all would take memory that stays with the process.
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        for place, _, files in os.walk(entry.path, topdown=False):
+                            for name in files:
+                                _delete_old(os.path.join(place, name), before, kept)
+                            _delete_old(place, before, kept)
+                    else:
+                        _delete_old(entry.path, before, kept)
 
     @contextlib.asynccontextmanager
     async def swept(self, app: object) -> AsyncIterator[None]:
@@ -156,3 +157,13 @@ class VisitorsDisk:
         if len(self._uploads) > _MOST_ADDRESSES:
             del self._uploads[next(iter(self._uploads))]
         return True
+
+
+def _delete_old(path: str, before: float, kept: set[str]) -> None:
+    """Delete a file, or a folder that is empty, unless it is kept or has changed since a moment (time.time)."""
+    with contextlib.suppress(OSError):
+        # The time of the last renaming, too, which an upload ends with.
+        status = os.lstat(path)
+        if status.st_ctime >= before or os.path.realpath(path) in kept:
+            return
+        (os.rmdir if stat.S_ISDIR(status.st_mode) else os.unlink)(path)
