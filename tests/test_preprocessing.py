@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 import rakuten_models
 from rakuten_models import preprocessing
@@ -269,6 +271,16 @@ def test_a_tokenizer_without_a_normaliser_reads_bytes_as_they_are():
     plain = Tokenizer(WordLevel({"[UNK]": 1}, unk_token="[UNK]"))
     ids = encode_texts([Product("ÉTÉ")], plain, TextSettings())
     assert bytes(ids["character_ids"][0, :7].astype(numpy.uint8)) == " ÉTÉ ".encode()
+
+
+def test_a_tokenizers_own_marks_are_left_out():
+    marking = Tokenizer(WordLevel({"[UNK]": 1, "[CLS]": 2, "a": 3}, unk_token="[UNK]"))
+    marking.pre_tokenizer = Whitespace()
+    marking.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 2)])
+    # At once, and as a whole where the head holds too little.
+    for text, ids in (("a a", [3, 3, 0]), (" " * 10 + "a" * 5000 + " a", [1, 3, 0])):
+        encoded = encode_cleaned([(text, "")], marking, TextSettings())
+        assert encoded["token_ids"][0, :3].tolist() == ids
 
 
 def test_a_tokenizers_own_cuts_are_switched_off(tmp_path):
