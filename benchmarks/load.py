@@ -81,8 +81,8 @@ class Phase:
 
     @property
     def growth(self) -> tuple[float, float, float]:
-        """Mean bytes resident in the second and in the last minute (of a short phase: tenths), and the ratio."""
-        part = min(60.0, self.seconds / 10)
+        """Mean bytes resident in the second and in the last minute (of a short phase: fifths), and the ratio."""
+        part = min(60.0, self.seconds / 5)
         early = self.mean_memory(part, 2 * part)
         late = self.mean_memory(self.seconds - part, self.seconds)
         return early, late, late / early

@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 from locust import FastHttpUser, constant, task
 from locust.exception import StopUser
@@ -40,6 +40,7 @@ class Visitor(FastHttpUser):
     Attributes:
         may_be_refused: Whether a polite refusal is expected, and waited out.
         refused: How often that was, of all clients.
+        functions: The endpoints' numbers by their names, which every start of the app gives alike.
     """
 
     abstract = True
@@ -48,18 +49,15 @@ class Visitor(FastHttpUser):
     network_timeout = _SECONDS
     may_be_refused = False
     refused: Counter[int] = Counter()
+    functions: ClassVar[dict[str, int]] = {}
 
     def on_start(self) -> None:
-        """Find the endpoints' numbers, as gradio_client does."""
+        """Find the endpoints' numbers, as gradio_client does, but once for all clients."""
         self._random = random.Random(next(_numbers))
         self._session = uuid.uuid4().hex
-        while True:
-            try:
-                config = self._json("GET", "/config")
-                break
-            except RefusedError:
-                time.sleep(1)
-        self._functions = {each["api_name"]: each["id"] for each in config["dependencies"]}
+        if not self.functions:
+            config = self._json("GET", "/config")
+            self.functions.update({each["api_name"]: each["id"] for each in config["dependencies"]})
 
     @task(4)
     def text(self) -> None:
@@ -108,7 +106,7 @@ class Visitor(FastHttpUser):
         if self._random.random() < 0.5:
             event = self._json("POST", f"/gradio_api/call/{endpoint}", json={"data": data})["event_id"]
             return self._called(self._text(f"/gradio_api/call/{endpoint}/{event}"))
-        function = self._functions[endpoint]
+        function = self.functions[endpoint]
         body = {"data": data, "fn_index": function, "session_hash": self._session}
         self._json("POST", "/gradio_api/queue/join", json=body)
         return self._joined(self._text(f"/gradio_api/queue/data?session_hash={self._session}"))
