@@ -22,7 +22,6 @@ from rakuten_models.batch_command import main as batch_command
 from rakuten_models.bundle import read_config, validate_bundle
 from rakuten_models.command_line import EXIT_SYSTEM_ERROR, run_command
 from tests.hub_server import HubServer, client_points_at
-from tests.tiny_catalog import write_tiny_catalog
 
 PLENTY = 400 * 1024 * 1024
 
@@ -223,36 +222,6 @@ def test_figures_that_do_not_fit_leave_the_bundle_as_it_was(starter, tmp_path, c
             update_bundle(bundle, {**metrics, "split": "another"}, config)
             assert ProductClassifier(bundle).reproduce_self_check() < 1e-5
             assert json.loads((bundle / "metrics.json").read_text())["split"] == "another"
-
-
-@pytest.mark.trust
-def test_training_on_a_full_disk_goes_on_when_there_is_space(tmp_path, capsys, monkeypatch, cases):
-    """The temporary folder, in which models are exported, lies on the same disk."""
-    if cases(3) < 3:
-        pytest.skip("fits whole models, which takes minutes: make trust")
-    from tests.test_kills import check_trained, quick_settings
-    from training.train import train_bundle
-
-    catalog = write_tiny_catalog(tmp_path / "catalog", categories=4, layout="csv")
-
-    def train(output):
-        monkeypatch.setattr(tempfile, "tempdir", str(output.parent))
-        train_bundle(catalog, output, quick_settings(), backbone_weights=None, show=False, resume=True)
-
-    train(tmp_path / "whole")
-    size = sum(path.stat().st_size for path in (tmp_path / "whole").iterdir())
-    generator, failures = random.Random(0), 0
-    for number in range(cases(3)):
-        with small_disk(tmp_path / f"disk-{number}", generator.randrange(2 * size)) as disk:
-            if not ends_with_a_sentence(capsys, lambda given: train(*given), [disk / "bundle"]):
-                failures += 1
-                if (disk / "bundle").exists():
-                    assert ProductClassifier(disk / "bundle").reproduce_self_check() < 1e-5
-                enlarge(disk)
-                train(disk / "bundle")
-            check_trained(disk / "bundle", tmp_path / "whole")
-            assert [path.name for path in disk.iterdir()] == ["bundle"]
-    assert failures
 
 
 def test_folders_that_cannot_be_written_end_with_a_sentence(starter, tmp_path, capsys):
