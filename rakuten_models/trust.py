@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -166,7 +166,7 @@ def _limit_this_process(seconds: float, memory_bytes: int) -> None:
 
 
 def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: int) -> None:
-    package = importlib.import_module(module.partition(".")[0])
+    package = importlib.util.find_spec(module.partition(".")[0])
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -176,7 +176,7 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
         process = subprocess.Popen(
             [sys.executable, "-m", module, str(folder), digest, str(seconds), str(memory_bytes)],
             # `-m` imports from the folder it runs in: the package's, never the bundle's or the user's.
-            cwd=Path(str(package.__file__)).resolve().parent.parent,
+            cwd=Path(str(package and package.origin)).resolve().parent.parent,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
