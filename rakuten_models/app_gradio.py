@@ -7,19 +7,23 @@ that an upgrade which renames one of them fails there.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio import processing_utils, route_utils
+from gradio import processing_utils, queueing, route_utils, routes, utils
 from gradio.exceptions import InvalidPathError
 from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException
 
 from rakuten_models.app_shared import NO_FILE, sentence_error
+
+_logger = logging.getLogger(__name__)
 
 # In one request; the page sends one file at a time.
 MOST_FILES = 20
@@ -52,7 +56,7 @@ def own_upload_folder() -> Path:
 
 
 def take_over_gradio() -> None:
-    """Fetch no URL that a visitor names, say nothing of the server's paths, and bound what a form may hold."""
+    """Fetch no URL that a visitor names, say nothing of the server's paths, bound a form and what fails may log."""
     processing_utils.async_ssrf_protected_get = _refuse_url
     if processing_utils._check_allowed.__module__ != __name__:
         # Gradio gives both arguments by place.
@@ -60,6 +64,8 @@ def take_over_gradio() -> None:
         processing_utils._check_allowed = checked  # type: ignore[assignment]
     # Where Gradio looks the parser up at each request.
     route_utils.GradioMultiPartParser = BoundedForm  # type: ignore[misc]
+    for module in (queueing, route_utils, routes, utils):
+        module.traceback = _OneLine  # type: ignore[attr-defined]
 
 
 def bound_queue(demo: gr.Blocks) -> None:
@@ -82,6 +88,17 @@ def _without_paths(check: Callable[[Any, bool], None]) -> Callable[[Any, bool], 
             raise sentence_error("The file is not here, or no longer; upload it again.") from error
 
     return checked
+
+
+class _OneLine:
+    """Stands where Gradio's modules have the library `traceback`."""
+
+    @staticmethod
+    def print_exc() -> None:
+        """One line for what failed; the traceback, which may hold what a visitor wrote, where somebody debugs."""
+        error = sys.exc_info()[0]
+        _logger.warning("A call failed inside Gradio (%s).", error.__name__ if error else "no error")
+        _logger.debug("Where it failed:", exc_info=True)
 
 
 class BoundedForm(route_utils.GradioMultiPartParser):
