@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -95,6 +96,7 @@ class ProductClassifier:
         self._fusion = CompiledModel(fusion_file)
         self._fusion.check_signature(FUSION_INPUTS, {"logits", "image_weight"})
         self._check_arrays()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
     @classmethod
     def from_pretrained(
@@ -381,8 +383,11 @@ class ProductClassifier:
             for row, product in enumerate(products)
             if answers.errors[row] is None and product.image is not None
         ]
-        if answers.with_text:
-            answers.text = self._text([cleaned[row] for row in answers.with_text], encoded)
+        texts = [cleaned[row] for row in answers.with_text]
+        # A picture's decoder is busy on one core: the texts are answered on another meanwhile.
+        beside = self._beside.submit(self._text, texts, encoded) if texts and with_image else None
+        if texts and beside is None:
+            answers.text = self._text(texts, encoded)
         if with_image:
             pictures = self._image([products[row].image for row in with_image])
             readable = []
@@ -396,6 +401,8 @@ class ProductClassifier:
                 answers.image = {
                     name: numpy.concatenate([answer[name] for answer in readable]) for name in readable[0]
                 }
+        if beside is not None:
+            answers.text = beside.result()
         answers.with_both = sorted(set(answers.with_text) & set(answers.with_image))
         if answers.with_both and answers.text is not None and answers.image is not None:
             text_rows = numpy.searchsorted(answers.with_text, answers.with_both)

@@ -273,7 +273,7 @@ def test_a_crowd_is_told_to_come_back(tiny_bundle, browser, folder, monkeypatch)
     from playwright.sync_api import expect
 
     file = folder / "long.csv"
-    file.write_text("designation\n" + "canapé de salon\n" * 60_000, encoding="utf-8")
+    file.write_text("designation\n" + "canapé de salon\n" * 300_000, encoding="utf-8")
     monkeypatch.setattr(app, "QUEUE_LENGTH", 1)
     demo = app.load_demo(str(tiny_bundle))
     _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)

@@ -810,8 +810,10 @@ def wait_until(holds, seconds=5.0):
 
 
 @pytest.fixture
-def small_app(monkeypatch):
-    """The app in this process, with room for next to nothing."""
+def small_app(monkeypatch, tmp_path):
+    """The app in this process, with room for next to nothing, and a folder in which no other test's files lie."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(app, "own_upload_folder", lambda: tmp_path)
     monkeypatch.setattr(
         app,
         "VisitorsDisk",

@@ -75,6 +75,13 @@ def ended_well(process):
     assert process.wait(600) == 0, said(process.errors)
 
 
+def seconds_of(process):
+    """What a process takes that nobody kills, from where it is ready: moments for a kill are drawn from that."""
+    started = time.monotonic()
+    ended_well(process)
+    return time.monotonic() - started
+
+
 def killed(process, seconds):
     """Wait so long, then kill -9: whether it was still at work."""
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -185,11 +192,14 @@ def test_a_download_that_is_killed_is_never_taken_for_whole(server, bundles, tmp
     revisions = [ProductClassifier(bundle).push_to_hub("anna/model") for bundle in bundles]
     generator, kills = random.Random(1), 0
     cache = tmp_path / "cache"
+    with child(DOWNLOAD, tmp_path / "other cache", **hub_variables(server)) as process:
+        seconds = seconds_of(process)
     for number in range(cases(20)):
         if number % 4 == 0:
             shutil.rmtree(cache, ignore_errors=True)
         with child(DOWNLOAD, cache, **hub_variables(server)) as process:
-            kills += killed(process, generator.uniform(0, 1.0))
+            # The first in mid-run, so that a slice kills one, too.
+            kills += killed(process, generator.uniform(0, seconds) if number else seconds / 2)
         for name in ("main", revisions[1]):
             with contextlib.suppress(HubError):
                 found = ProductClassifier.from_pretrained(
@@ -208,12 +218,15 @@ def test_a_download_that_is_killed_is_never_taken_for_whole(server, bundles, tmp
 def test_every_published_revision_is_whole_whenever_publishing_is_killed(server, bundles, tmp_path, cases):
     generator, kills, landed = random.Random(2), 0, 0
     wholes = [contents_published(bundle, tmp_path) for bundle in bundles]
+    with child(PUBLISH, bundles[0], **hub_variables(server)) as process:
+        seconds = seconds_of(process)
     for number in range(cases(30)):
         if number % 3 == 0:
             server.reset()
         bundle = bundles[number % 2]
         with child(PUBLISH, bundle, **hub_variables(server)) as process:
-            kills += killed(process, generator.uniform(0, 1.5))
+            # The first in mid-run, so that a slice kills one, too.
+            kills += killed(process, generator.uniform(0, seconds) if number else seconds / 2)
         # A request that is on its way is answered whoever has died.
         time.sleep(0.1)
         repository = server.repositories.get(("model", "anna/model"))
