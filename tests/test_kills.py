@@ -192,8 +192,10 @@ def test_a_download_that_is_killed_is_never_taken_for_whole(server, bundles, tmp
     revisions = [ProductClassifier(bundle).push_to_hub("anna/model") for bundle in bundles]
     generator, kills = random.Random(1), 0
     cache = tmp_path / "cache"
-    with child(DOWNLOAD, tmp_path / "other cache", **hub_variables(server)) as process:
-        seconds = seconds_of(process)
+    # The first time the bundle is tried by another process as well.
+    for name in ("first cache", "second cache"):
+        with child(DOWNLOAD, tmp_path / name, **hub_variables(server)) as process:
+            seconds = seconds_of(process)
     for number in range(cases(20)):
         if number % 4 == 0:
             shutil.rmtree(cache, ignore_errors=True)
