@@ -76,7 +76,8 @@ class VisitorsDisk:
 
         Args:
             size: Bytes, at most.
-            address: Of the visitor who uploads it; None for what the app itself writes.
+            address: Of the visitor who uploads it; None where it is nobody's in particular: what the app itself writes,
+                and what comes through a proxy on this machine.
         """
         with self._lock:
             granted = self._has_room(size) and (address is None or self._may_send(address, size))

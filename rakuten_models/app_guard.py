@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import re
@@ -137,7 +138,9 @@ class Guard:
         if size > limit:
             return 413, f"The request has {size / MEGABYTE:.1f} MB; send at most {limit // MEGABYTE} MB."
         if uploads:
-            place = self._disk.place(size, _address(scope))
+            address = _address(scope)
+            # Behind a proxy on this machine, a share link's too, all visitors have its address: none is any one's.
+            place = self._disk.place(size, None if _is_loopback(address) else address)
             granted = await asyncio.to_thread(held.enter_context, place)
             return None if granted else (507, NO_ROOM)
         if self._incoming + size > _LARGEST_INCOMING:
@@ -231,6 +234,13 @@ def _address(scope: dict[str, Any]) -> str:
             return forwarded[:64]
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _forget_call(scope: dict[str, Any]) -> None:

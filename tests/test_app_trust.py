@@ -817,7 +817,7 @@ def small_app(monkeypatch, tmp_path):
     monkeypatch.setattr(
         app,
         "VisitorsDisk",
-        lambda **settings: VisitorsDisk(DiskLimits(2_000_000, 100, 600_000, 1), **settings),
+        lambda **settings: VisitorsDisk(DiskLimits(1_000_000, 100, 600_000, 1), **settings),
     )
     demo = app.load_demo(str(STARTER_FOLDER))
     _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
