@@ -131,13 +131,12 @@ class Guard:
         """Hold the room that a request's body needs, until `held` is left; otherwise why it is refused."""
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None
-        uploads = scope["path"].startswith(f"{API}upload")
-        limit = LARGEST_UPLOAD + _FORM if uploads else LARGEST_MESSAGE
+        limit = _largest(scope)
         declared = Headers(scope=scope).get("content-length", "")
         size = int(declared) if declared.isdecimal() and len(declared) < 20 else limit
         if size > limit:
             return 413, f"The request has {size / MEGABYTE:.1f} MB; send at most {limit // MEGABYTE} MB."
-        if uploads:
+        if _uploads(scope):
             address = _address(scope)
             # Behind a proxy on this machine, a share link's too, all visitors have its address: none is any one's.
             place = self._disk.place(size, None if _is_loopback(address) else address)
@@ -153,8 +152,7 @@ class Guard:
         self._incoming -= size
 
     async def _pass_on(self, scope: dict[str, Any], receive: Any, send: Answer) -> None:
-        uploads = scope["path"].startswith(f"{API}upload")
-        limit = LARGEST_UPLOAD + _FORM if uploads else LARGEST_MESSAGE
+        limit = _largest(scope)
         received = 0
 
         async def bounded() -> dict[str, Any]:
@@ -234,6 +232,15 @@ def _address(scope: dict[str, Any]) -> str:
             return forwarded[:64]
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _uploads(scope: dict[str, Any]) -> bool:
+    return str(scope["path"]).startswith(f"{API}upload")
+
+
+def _largest(scope: dict[str, Any]) -> int:
+    """Bytes that a request may have."""
+    return LARGEST_UPLOAD + _FORM if _uploads(scope) else LARGEST_MESSAGE
 
 
 def _is_loopback(address: str) -> bool:
