@@ -35,9 +35,10 @@ from starlette.middleware import Middleware
 
 from rakuten_models import Product, ProductClassifier
 from rakuten_models.app_disk import VisitorsDisk
-from rakuten_models.app_gradio import bound_queue, own_upload_folder, take_over_gradio
+from rakuten_models.app_gradio import bound_memory, own_upload_folder, take_over_gradio
 from rakuten_models.app_guard import Guard
 from rakuten_models.app_login import read_users
+from rakuten_models.app_memory import share_arenas
 from rakuten_models.app_shared import LARGEST_UPLOAD, THRESHOLD_STEP, AppParts, mark, slider_start
 from rakuten_models.app_tab_catalog import CatalogTab
 from rakuten_models.app_tab_classify import ClassifyTab
@@ -65,7 +66,6 @@ QUEUE_LENGTH = 64
 STATUS_SECONDS = 5
 # So many pages' state is kept at a time; of the others, the one that lay idle longest is forgotten.
 MOST_SESSIONS = 1000
-HOUR = 3600
 
 # The language of Gradio's own words is the browser's. Its module can change it, and is found by its name
 # among the files that the page has loaded; where that fails, only Gradio's own few words stay as they are.
@@ -186,7 +186,7 @@ def build_demo(
     name = bundle_name or classifier.folder.name
     take_over_gradio()
     uploads = own_upload_folder()
-    # Served as they are: a copy in Gradio's cache would be deleted after an hour.
+    # Served as they are: a copy among the uploads would be deleted after an hour.
     gr.set_static_paths([EXAMPLES_FOLDER])
 
     def head(language: str) -> str:
@@ -194,7 +194,7 @@ def build_demo(
 
     # Gradio's own variable, but off unless it says so.
     analytics = os.environ.get("GRADIO_ANALYTICS_ENABLED", "False") == "True"
-    with gr.Blocks(title=Words()("title"), analytics_enabled=analytics, delete_cache=(HOUR, HOUR)) as demo:
+    with gr.Blocks(title=Words()("title"), analytics_enabled=analytics) as demo:
         with gr.Row(elem_classes="top"):
             top = gr.HTML(head("en"))
             language = gr.Radio(
@@ -238,7 +238,7 @@ def build_demo(
         max_size=QUEUE_LENGTH,
         api_open=False,
     )
-    bound_queue(demo)
+    bound_memory(demo)
     demo.launch = functools.partial(demo.launch, **launch_settings(disk))
     return demo
 
@@ -266,6 +266,7 @@ def load_demo(
     Raises:
         RakutenModelsError: A bundle cannot be loaded.
     """
+    share_arenas()
     classifier, bundle_name = load_classifier(source, revision)
     other = None
     if not compare and (compare := os.environ.get(COMPARE_VARIABLE, "")):

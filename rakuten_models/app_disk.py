@@ -40,6 +40,24 @@ class DiskLimits:
     spare: int = GIGABYTE
 
 
+class _Uploads:
+    """What one address has uploaded lately: when, how many bytes, and the bytes of all."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._each: deque[tuple[float, int]] = deque()
+
+    def add(self, moment: float, size: int) -> None:
+        """One more."""
+        self._each.append((moment, size))
+        self.size += size
+
+    def forget(self, before: float) -> None:
+        """Leave out what is older."""
+        while self._each and self._each[0][0] < before:
+            self.size -= self._each.popleft()[1]
+
+
 class VisitorsDisk:
     """The folders that visitors' files lie in. Safe to use from several threads.
 
@@ -59,7 +77,7 @@ class VisitorsDisk:
         # When the folders were walked through (time.monotonic), their bytes and files.
         self._walked: tuple[float | None, int, int] = (None, 0, 0)
         self._expected = 0
-        self._uploads: dict[str, deque[tuple[float, int]]] = {}
+        self._uploads: dict[str, _Uploads] = {}
 
     def watch(self, folder: Path, *, sweep: bool) -> None:
         """Count a folder's files.
@@ -149,12 +167,11 @@ class VisitorsDisk:
 
     def _may_send(self, address: str, size: int) -> bool:
         now = time.monotonic()
-        sent = self._uploads.setdefault(address, deque())
-        while sent and now - sent[0][0] > KEPT_SECONDS:
-            sent.popleft()
-        if sum(bytes_ for _, bytes_ in sent) + size > self.limits.visitor:
+        sent = self._uploads.setdefault(address, _Uploads())
+        sent.forget(now - KEPT_SECONDS)
+        if sent.size + size > self.limits.visitor:
             return False
-        sent.append((now, size))
+        sent.add(now, size)
         if len(self._uploads) > _MOST_ADDRESSES:
             del self._uploads[next(iter(self._uploads))]
         return True

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,29 @@ def take_over_gradio() -> None:
         module.traceback = _OneLine  # type: ignore[attr-defined]
 
 
-def bound_queue(demo: gr.Blocks) -> None:
-    """Keep next to nothing of events that are over: Gradio would keep 10,000, and add them up at each error."""
+def bound_memory(demo: gr.Blocks) -> None:
+    """Keep next to nothing of what is over.
+
+    Gradio would keep 10,000 events and add them up at each error, and it would keep the path of each file that ever was
+    uploaded, in order to delete it; here `VisitorsDisk.sweep` deletes files, which needs no list.
+    """
     demo._queue.ANALYTICS_MAX_EVENTS = _MOST_EVENTS
     # Of this one queue.
     demo._queue.compute_analytics_summary = lambda records: {}  # type: ignore[method-assign]
+    demo.upload_file_set = _KeepsNothing()
+    demo.temp_file_sets = []
+    for block in demo.blocks.values():
+        block.temp_files = _KeepsNothing()
+
+
+class _KeepsNothing(set[str]):
+    """Stands where Gradio collects the paths of files."""
+
+    def add(self, path: str) -> None:
+        """Do nothing."""
+
+    def update(self, *paths: Iterable[str]) -> None:
+        """Do nothing."""
 
 
 async def _refuse_url(url: str) -> Any:

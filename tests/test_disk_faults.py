@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 import pytest
 
@@ -21,7 +22,10 @@ from rakuten_models.batch import score_catalog
 from rakuten_models.batch_command import main as batch_command
 from rakuten_models.bundle import read_config, validate_bundle
 from rakuten_models.command_line import EXIT_SYSTEM_ERROR, run_command
+from tests.app_server import REPOSITORY_ROOT, app_environment
 from tests.hub_server import HubServer, client_points_at
+from tests.test_kills import check_trained
+from tests.tiny_catalog import write_tiny_catalog
 
 PLENTY = 400 * 1024 * 1024
 
@@ -77,9 +81,13 @@ def ends_with_a_sentence(capsys, main, arguments):
     if status == 0:
         return True
     assert status == EXIT_SYSTEM_ERROR
+    says_that_the_disk_is_full(error)
+    return False
+
+
+def says_that_the_disk_is_full(error):
     assert error.count("\n") == 1 and error.startswith("error: No space left on device"), error
     assert "free some space and run the command again" in error
-    return False
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +269,104 @@ def test_a_cache_that_cannot_be_written_serves_what_it_holds(published, tmp_path
             with pytest.raises(OSError, match="Read-only file system"):
                 ProductClassifier.from_pretrained("anna/model", cache_dir=empty)
         assert contents(full) == before
+
+
+TRAIN = """
+import sys
+from rakuten_models.command_line import run_command
+from tests.test_kills import quick_settings
+from training.train import train_bundle
+
+def train(arguments):
+    train_bundle(*arguments, quick_settings(), backbone_weights=None, show=False, resume=True)
+
+sys.exit(run_command(train, sys.argv[1:]))
+"""
+
+
+def trains(catalog, output):
+    """Whether a training in a process of its own did its work; if not, it must say that the disk is full."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(catalog), str(output)],
+        cwd=REPOSITORY_ROOT,
+        env=app_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return True
+    assert done.returncode == EXIT_SYSTEM_ERROR and "Traceback" not in done.stderr, done.stderr
+    says_that_the_disk_is_full(done.stderr[done.stderr.rindex("error: ") :])
+    return False
+
+
+@pytest.mark.trust
+def test_training_on_a_full_disk_goes_on_when_there_is_space(tmp_path, cases):
+    """At whatever write it was full, the next run ends with the bundle of an undisturbed one."""
+    if cases(10) < 10:
+        pytest.skip("each full disk costs two starts of TensorFlow: make trust")
+    catalog = write_tiny_catalog(tmp_path / "catalog", categories=4, layout="csv")
+    usage = []
+    whole = tmp_path / "whole"
+    with small_disk(tmp_path / "roomy", PLENTY) as disk:
+        with watching(lambda: usage.append(shutil.disk_usage(disk).used)):
+            assert trains(catalog, disk / "bundle")
+        shutil.copytree(disk / "bundle", whole)
+    generator, failures = random.Random(0), 0
+    for number in range(cases(10)):
+        with small_disk(tmp_path / f"disk-{number}", generator.randrange(max(usage))) as disk:
+            if not trains(catalog, disk / "bundle"):
+                failures += 1
+                if (disk / "bundle").exists():
+                    # Whole, if not yet measured.
+                    assert ProductClassifier(disk / "bundle").reproduce_self_check() < 1e-5
+                enlarge(disk)
+                assert trains(catalog, disk / "bundle")
+            check_trained(disk / "bundle", whole)
+            assert [path.name for path in disk.iterdir()] == ["bundle"]
+    assert failures
+    print(f"train: {failures} disks full, of {max(usage)} bytes or less")
+
+
+@contextlib.contextmanager
+def watching(look):
+    """Look again and again, in a thread."""
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.01):
+            look()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_training_and_its_commands_in_a_folder_that_cannot_be_written(starter, tmp_path, monkeypatch, capsys):
+    from training import evaluate, publish, train
+
+    catalog = write_tiny_catalog(tmp_path / "catalog", categories=4, layout="csv")
+    locked = tmp_path / "locked"
+    bundle = locked / "bundle"
+    starter.save_pretrained(bundle)
+    before = contents(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(locked))
+    judged = ["--bundle", str(bundle), "--catalog-dir", str(catalog)]
+    with read_only(locked):
+        for main, arguments in (
+            (train.main, ["--catalog-dir", str(catalog), "--output-dir", str(locked / "new"), "--fast"]),
+            (evaluate.main, [*judged, "--update-bundle"]),
+            (evaluate.main, [*judged, "--output", str(locked / "figures.json")]),
+            # Which is copied to a temporary folder before the hub hears of it.
+            (publish.main, ["--bundle", str(bundle), "--repo-id", "anna/model", "--token", "hf_none"]),
+        ):
+            status = run_command(main, arguments)
+            error = capsys.readouterr().err.rpartition("\r")[2]
+            assert status in (1, 2) and "error: " in error and "Traceback" not in error, error
+            assert "locked" in error
+    assert contents(tmp_path) == before

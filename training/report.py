@@ -78,7 +78,19 @@ def update_bundle(folder: Path, metrics: Mapping[str, Any], config: BundleConfig
     """Puts figures, card and plots into a bundle; its folder is the old or the new one at every moment."""
     folder = folder.resolve()
     with replace_folder(folder) as staging:
-        shutil.copytree(folder, staging, dirs_exist_ok=True, symlinks=True)
+        failed: list[OSError] = []
+
+        def copy(source: str, target: str) -> None:
+            # After the first failure nothing more is tried: copytree would try all, and tell of all as one text.
+            if not failed:
+                try:
+                    shutil.copy2(source, target, follow_symlinks=False)
+                except OSError as error:
+                    failed.append(error)
+
+        shutil.copytree(folder, staging, dirs_exist_ok=True, symlinks=True, copy_function=copy)
+        if failed:
+            raise failed[0]
         write_plots(metrics, config.categories, staging)
         (staging / METRICS_FILE).write_text(metrics_json(metrics), encoding="utf-8")
         (staging / CARD_FILE).write_text(render_card(config, metrics), encoding="utf-8")
