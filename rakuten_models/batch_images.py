@@ -100,7 +100,7 @@ class ZipPictures:
         """Read the list of members.
 
         Raises:
-            BatchError: The file is no ZIP, has too many members, or some that lie over one another.
+            BatchError: The file is no ZIP, or has members that no honest ZIP has (`_check_members`).
         """
         stream = path.open("rb")
         try:
@@ -290,10 +290,10 @@ def _check_list(stream: Any) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
-    """Tell a bomb, whose members share their bytes, from an archive.
+    """Tell a bomb, whose members share their bytes, and a damaged list from an archive.
 
     Raises:
-        BadZipFile: There are too many members, or some lie over one another.
+        BadZipFile: There are too many members, some lie over one another, or one has no name.
     """
     members = archive.infolist()
     if len(members) > MOST_MEMBERS:
@@ -302,6 +302,8 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     for member in sorted(members, key=lambda each: each.header_offset):
         if member.header_offset < end:
             raise zipfile.BadZipFile("its members lie over one another")
+        if not member.filename:
+            raise zipfile.BadZipFile("one of its members has no name")
         end = member.header_offset + _MEMBER_HEADER + member.compress_size
 
 

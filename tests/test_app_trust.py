@@ -922,6 +922,16 @@ def test_bombs_are_refused_each_with_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "lie.zip").write_bytes(content)
     with pytest.raises(ProductError):
         open_pictures(tmp_path / "lie.zip").named("a.jpg")
+    # A member without a name in the list.
+    content = bytearray(member.read_bytes())
+    place = content.index(b"PK\x01\x02")
+    content[place + 28 : place + 30] = bytes(2)
+    del content[place + 46 : place + 46 + len("a.jpg")]
+    end = content.index(b"PK\x05\x06")
+    content[end + 12 : end + 16] = (end - place).to_bytes(4, "little")
+    (tmp_path / "nameless.zip").write_bytes(content)
+    with pytest.raises(RakutenModelsError, match="has no name"):
+        open_pictures(tmp_path / "nameless.zip")
     inner = zip_of(tmp_path / "inner.zip", [("a.jpg", PICTURE.read_bytes())])
     nested = open_pictures(zip_of(tmp_path / "nested.zip", [("a.jpg", inner.read_bytes())]))
     assert nested.named("a.jpg")[:2] == b"PK"
