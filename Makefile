@@ -4,6 +4,8 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
+# Tests that share a file share a process, and with it what they set up; make test WORKERS= for one process.
+WORKERS ?= -n 2 --dist loadfile
 # What README.md's front matter names.
 SPACE_PYTHON ?= python3.12
 
@@ -15,7 +17,7 @@ app: $(VENV)/serving-installed
 
 ## All tests. Those that need a browser say so and are skipped where none is found; see `make browser`.
 test: $(VENV)/tests-installed
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest $(WORKERS) $(ARGS)
 
 ## Generated input, faults and kills in their full number (`make test` runs a slice of them); and ten times that.
 trust: $(VENV)/tests-installed
@@ -70,7 +72,7 @@ lint: $(VENV)/tests-installed
 ## The tests once, with the branches of rakuten_models that they take, in child processes too: at least 90 %.
 coverage: $(VENV)/tests-installed
 	rm -rf .coverage && mkdir .coverage
-	$(RUN) -m coverage run -m pytest $(ARGS)
+	$(RUN) -m coverage run -m pytest $(WORKERS) $(ARGS)
 	$(RUN) -m coverage combine -q
 	$(RUN) -m coverage report
 

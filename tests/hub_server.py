@@ -206,6 +206,8 @@ class HubServer:
             "127.0.0.1",
             self.port,
             log_level="critical",
+            # Its own would close handlers that others have, and one of TensorFlow's then closes what pytest writes to.
+            log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
