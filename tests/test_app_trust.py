@@ -810,7 +810,7 @@ def wait_until(holds, seconds=5.0):
 
 
 @pytest.fixture
-def small_app(monkeypatch, tmp_path):
+def small_demo(monkeypatch, tmp_path):
     """The app in this process, with room for next to nothing, and a folder in which no other test's files lie."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(app, "own_upload_folder", lambda: tmp_path)
@@ -820,12 +820,25 @@ def small_app(monkeypatch, tmp_path):
         lambda **settings: VisitorsDisk(DiskLimits(1_000_000, 100, 600_000, 1), **settings),
     )
     demo = app.load_demo(str(STARTER_FOLDER))
-    _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
-        with httpx.Client(base_url=address, timeout=30) as web:
-            yield web
+        yield demo
     finally:
         demo.close()
+
+
+@pytest.fixture
+def small_app(small_demo):
+    with httpx.Client(base_url=small_demo.local_url, timeout=30) as web:
+        yield web
+
+
+def test_no_path_of_an_upload_is_remembered(small_app, small_demo):
+    (path,) = upload(small_app, "photo.jpg", PICTURE.read_bytes()).json()
+    event, answer = call(small_app, "classify", "", "", {"path": path, **FILE})
+    assert event == "complete" and Path(path).is_file(), answer
+    sets = [small_demo.upload_file_set, *small_demo.temp_file_sets]
+    assert not any([*sets, *(block.temp_files for block in small_demo.blocks.values())])
 
 
 def test_no_visitor_and_no_crowd_fills_the_disk(small_app):
