@@ -1,13 +1,12 @@
 """How many of glibc's arenas the threads of a process use."""
 
-import os
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from tests.app_server import REPOSITORY_ROOT
+from tests.app_server import REPOSITORY_ROOT, app_environment
 
 PROGRAM = """
 import ctypes, sys, threading, zlib
@@ -41,10 +40,7 @@ def arenas(how, **environment):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how],
         cwd=REPOSITORY_ROOT,
-        env={
-            **{name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"},
-            **environment,
-        },
+        env=app_environment(**environment),
         capture_output=True,
         text=True,
         check=True,
@@ -53,7 +49,8 @@ def arenas(how, **environment):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas")
-def test_all_threads_share_two_arenas_unless_the_environment_says_otherwise():
+def test_all_threads_share_two_arenas_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     assert arenas("default") > 2
     assert arenas("shared") <= 2
     assert arenas("shared", MALLOC_ARENA_MAX="5") in (3, 4, 5)

@@ -269,7 +269,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     time_spent.add_argument(
         "--best",
         action="store_true",
-        help="some three times as long: more teachers for the text model, the mean of several fine-tuned image models",
+        help="takes longer: more teachers for the text model, the mean of several fine-tuned image models",
     )
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument(
