@@ -153,6 +153,7 @@ def _categories(bundle: Path, rounds: int, quick: bool) -> Growth:
 
     counts = [27] if quick else [27, 270, 2700]
     (pair,) = made_up.catalog(1, pictures=1)
+    titles = made_up.titles(100, made_up.TITLE_WORDS)
     with tempfile.TemporaryDirectory() as name:
         classifiers = {}
         for count in counts:
@@ -165,9 +166,7 @@ def _categories(bundle: Path, rounds: int, quick: bool) -> Growth:
             counts,
             {
                 "one product, text and picture": lambda count: lambda: classifiers[count].predict(pair),
-                "100 titles": lambda count: (
-                    lambda: classifiers[count].predict(made_up.titles(100, made_up.TITLE_WORDS))
-                ),
+                "100 titles": lambda count: lambda: classifiers[count].predict(titles),
             },
             rounds,
         )
