@@ -21,23 +21,17 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import joblib
 import numpy
 from scipy.special import log_softmax
 
+from benchmarks.text_folds import TextFolds, read_texts
 from rakuten_models.bundle import write_atomically
 from rakuten_models.command_line import run_command
-from rakuten_models.preprocessing import TextSettings
 from rakuten_models.product import Product
-from rakuten_models.runtime import usable_cores
 from training.calibration import fit_temperature
-from training.catalog import category_list, read_catalog
-from training.cross_fit import answer_fold, fold_numbers
-from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
-from training.judged_rows import category_index_of
+from training.catalog import read_catalog
+from training.fit_text import TextTrainingSettings
 from training.measures import weighted_f1
-from training.split import SplitSettings, split_catalog
-from training.stages import TrainingSettings
 
 FOLDS = 5
 # The first step's settings, then what each further step changes. The last is the default recipe.
@@ -92,13 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     catalog = read_catalog(options.train, check_images=False, limit=options.limit, seed=options.seed)
-    unlabelled = []
-    if options.unlabelled:
-        more = read_catalog(options.unlabelled, check_images=False, limit=options.limit)
-        unlabelled = [
-            product for product, legible in zip(more.products(), more.has_text, strict=True) if legible
-        ]
-    rows = _Rows(catalog, options.seed)
+    unlabelled = read_texts(options.unlabelled, options.limit) if options.unlabelled else []
+    rows = TextFolds(catalog, options.seed, FOLDS)
     settings, table = dataclasses.replace(TextTrainingSettings(), **STEPS[0][1]), []
     steps = [(name, changes, []) for name, changes in STEPS]
     if unlabelled:
@@ -106,69 +95,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, changes, texts in steps:
         settings = dataclasses.replace(settings, **changes)
         started = time.perf_counter()
-        f1, loss = rows.measure(settings, texts, options.folds)
+        f1, loss = _measure(rows, settings, texts, options.folds)
         seconds = time.perf_counter() - started
         table.append(
             {"text model, step by step": name, "weighted F1": round(f1, 4), "log loss": round(loss, 4)}
         )
         print(f"{f1:.4f}  {loss:.4f}  {seconds:4.0f} s  {name}", flush=True)
-    print(f"weighted F1 and log loss of {rows.answered(options.folds):,} rows that were not fitted on")
+    answered = len(rows.judged_rows(options.folds))
+    print(f"weighted F1 and log loss of {answered:,} rows that were not fitted on")
     if options.output:
         write_atomically(options.output, json.dumps(table, indent=1) + "\n")
     return 0
 
 
-class _Rows:
-    """The catalog's texts, dealt to folds."""
-
-    def __init__(self, catalog, seed: int) -> None:
-        split = split_catalog(catalog, SplitSettings("grouped", 0.1, 0.0, seed))
-        chosen = numpy.sort(numpy.concatenate([split.train, split.validation]))
-        chosen = chosen[catalog.has_text[chosen]]
-        products = catalog.products()
-        self._products: list[Product] = [products[row] for row in chosen]
-        categories = category_list(catalog)
-        self._categories, self._seed = len(categories), seed
-        self._truth = category_index_of(catalog, chosen, categories)
-        self._own = catalog.table["own_label"].to_numpy(bool)[chosen]
-        self._fold = fold_numbers(split.groups[chosen], self._own, FOLDS, seed)
-
-    def answered(self, folds: int) -> int:
-        """How many rows the first folds hold."""
-        return int((self._own & (self._fold < folds)).sum())
-
-    def measure(
-        self, settings: TextTrainingSettings, unlabelled: list[Product], folds: int
-    ) -> tuple[float, float]:
-        """Weighted F1 and log loss (nats) of the first folds' rows, each answered by a network that lacks its fold."""
-        texts = [
-            text for product in self._products for text in (product.designation, product.description) if text
-        ]
-        fitter = TextFitter(
-            self._products,
-            self._truth,
-            numpy.where(self._own, 1.0, TrainingSettings.other_label_weight),
-            train_tokenizer(texts, settings),
-            TextSettings(),
-            settings,
-            categories=self._categories,
-            unlabelled_products=unlabelled,
-            seed=self._seed,
-        )
-        answers = joblib.Parallel(n_jobs=min(usable_cores(), folds))(
-            joblib.delayed(answer_fold)(
-                fitter,
-                numpy.flatnonzero(self._fold != fold),
-                numpy.flatnonzero(self._own & (self._fold == fold)),
-            )
-            for fold in range(folds)
-        )
-        rows = numpy.concatenate([rows for rows, _ in answers])
-        logits = numpy.concatenate([logits for _, logits in answers])
-        truth = self._truth[rows]
-        likely = log_softmax(logits / fit_temperature(logits, truth), axis=1)
-        f1 = weighted_f1(truth, logits.argmax(axis=1), self._categories)
-        return float(f1), float(-likely[numpy.arange(len(rows)), truth].mean())
+def _measure(
+    rows: TextFolds, settings: TextTrainingSettings, unlabelled: Sequence[Product], folds: int
+) -> tuple[float, float]:
+    """Weighted F1 and log loss (nats) of the first folds' rows."""
+    logits = rows.text_model_logits(settings, unlabelled, folds)
+    truth = rows.category_index[rows.judged_rows(folds)]
+    likely = log_softmax(logits / fit_temperature(logits, truth), axis=1)
+    f1 = weighted_f1(truth, logits.argmax(axis=1), rows.categories)
+    return float(f1), float(-likely[numpy.arange(len(truth)), truth].mean())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+"""A catalog's texts, dealt to folds, and what a method says of each fold when it has been fitted on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import joblib
+import numpy
+
+from benchmarks.peers import ScoredPeer, TrainingRows
+from rakuten_models.preprocessing import TextSettings
+from rakuten_models.product import Product
+from rakuten_models.runtime import usable_cores
+from training.catalog import Catalog, category_list, read_catalog
+from training.cross_fit import answer_fold
+from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
+from training.judged_rows import category_index_of
+from training.split import SplitSettings, split_catalog
+from training.stages import TrainingSettings
+
+
+def read_texts(catalog_dir_or_file: str, limit: int | None) -> list[Product]:
+    """The products of a catalog that have a text, whether they have a label or not."""
+    catalog = read_catalog(catalog_dir_or_file, check_images=False, limit=limit)
+    return [product for product, legible in zip(catalog.products(), catalog.has_text, strict=True) if legible]
+
+
+class TextFolds:
+    """The n rows of a catalog that have a text, near-duplicates in one fold.
+
+    Attributes:
+        category_index: int (n,), the true output columns.
+        categories: Number of columns.
+
+    Args:
+        catalog: With labels.
+        seed: Of folds and networks.
+        folds: Into how many parts the rows with an own label are dealt.
+    """
+
+    def __init__(self, catalog: Catalog, seed: int, folds: int) -> None:
+        """Deal the rows."""
+        split = split_catalog(catalog, SplitSettings("grouped", 0.1, 0.0, seed))
+        chosen = numpy.sort(numpy.concatenate([split.train, split.validation]))
+        chosen = chosen[catalog.has_text[chosen]]
+        products = catalog.products()
+        categories = category_list(catalog)
+        self._rows = TrainingRows(
+            products=[products[row] for row in chosen],
+            category_index=category_index_of(catalog, chosen, categories),
+            own_label=catalog.table["own_label"].to_numpy(bool)[chosen],
+            groups=split.groups[chosen],
+            categories=len(categories),
+            seed=seed,
+        )
+        self.category_index, self.categories = self._rows.category_index, len(categories)
+        self._fold = self._rows.fold(folds)
+
+    def judged_rows(self, folds: int) -> numpy.ndarray:
+        """Which of the n rows, int (m,), the first `folds` folds answer, in the order in which they do."""
+        return numpy.concatenate([self._parts(fold)[1] for fold in range(folds)])
+
+    def text_model_logits(
+        self, settings: TextTrainingSettings, unlabelled: Sequence[Product], folds: int
+    ) -> numpy.ndarray:
+        """float32 (m, categories), the text model's of `judged_rows(folds)`, from networks that lack the row's fold.
+
+        Args:
+            settings: How the networks are fitted.
+            unlabelled: Texts without a label that teach, too.
+            folds: How many folds are answered.
+        """
+        rows = self._rows
+        texts = [
+            text for product in rows.products for text in (product.designation, product.description) if text
+        ]
+        fitter = TextFitter(
+            rows.products,
+            rows.category_index,
+            numpy.where(rows.own_label, 1.0, TrainingSettings.other_label_weight),
+            train_tokenizer(texts, settings),
+            TextSettings(),
+            settings,
+            categories=rows.categories,
+            unlabelled_products=unlabelled,
+            seed=rows.seed,
+        )
+        answers = joblib.Parallel(n_jobs=min(usable_cores(), folds))(
+            joblib.delayed(answer_fold)(fitter, *self._parts(fold)) for fold in range(folds)
+        )
+        return numpy.concatenate([logits for _, logits in answers])
+
+    def peer_scores(self, fit: Callable[[TrainingRows], ScoredPeer], folds: int) -> numpy.ndarray:
+        """float64 (m, categories), log probabilities of `judged_rows(folds)` from a peer fitted without their fold."""
+        found = []
+        for fold in range(folds):
+            others, judged = self._parts(fold)
+            found.append(fit(self._rows.at(others))(self._rows.at(judged).products))
+        return numpy.concatenate(found)
+
+    def _parts(self, fold: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """The rows of the other folds, and this one's that are judged."""
+        here = self._fold == fold
+        return numpy.flatnonzero(~here), numpy.flatnonzero(here & self._rows.judged)
