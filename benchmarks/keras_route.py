@@ -108,7 +108,7 @@ class KerasRoute:
         return numpy.asarray(picture)
 
     def _calibrated(self, name: str, logits: numpy.ndarray) -> numpy.ndarray:
-        return calibrate(logits, self._config.temperatures[name], self._config.confidence_powers[name])
+        return calibrate(logits, *self._config.calibration(name))
 
 
 def with_keras_files(bundle: Path, folder: Path) -> tuple[Path, bool]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -53,6 +53,7 @@ MAXIMUM_CATEGORIES = 100_000
 _MOST_COLUMNS, _MOST_PIXELS = 65_536, 4096
 _MOST_CHECKED = 100
 _TEMPERATURES = (1e-3, 1e3)
+_SPREADS, _BY_CATEGORY = "spread_powers", "category_temperatures"
 
 # The wanted precision behind `Prediction.decision`.
 DEFAULT_PRECISION = "0.95"
@@ -72,6 +73,8 @@ class BundleConfig:
         image: How pictures become pixels.
         temperatures: By model name; see `rakuten_models.runtime.calibrate`.
         confidence_powers: By model name; see there.
+        spread_powers: By model name; see there; 0 in bundles that were written before there were any.
+        category_temperatures: By model name; see there; () in bundles that were written before there were any.
         thresholds: By wanted precision ("0.90", "0.95", ...): {"probability": the least probability to accept, or
             None if no threshold reaches that precision; "share_accepted": of the validation rows, 0 to 1;
             "precision_low": the lower end of the 95 % interval around the precision there, where it was noted}.
@@ -88,11 +91,24 @@ class BundleConfig:
     temperatures: Mapping[str, float]
     confidence_powers: Mapping[str, float]
     thresholds: Mapping[str, Mapping[str, float | None]]
+    spread_powers: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(MODEL_NAMES, 0.0))
+    category_temperatures: Mapping[str, Sequence[float]] = field(
+        default_factory=lambda: dict.fromkeys(MODEL_NAMES, ())
+    )
     library_versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     self_check: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    def calibration(self, model: str) -> tuple[float, float, float, Sequence[float]]:
+        """A model's temperature, confidence power, spread power and categories' temperatures: those of `calibrate`."""
+        return (
+            self.temperatures[model],
+            self.confidence_powers[model],
+            self.spread_powers[model],
+            self.category_temperatures[model],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of config.json as plain values."""
@@ -106,6 +122,10 @@ class BundleConfig:
             "preprocessing": {"text": asdict(self.text), "image": asdict(self.image)},
             "temperatures": dict(self.temperatures),
             "confidence_powers": dict(self.confidence_powers),
+            "spread_powers": dict(self.spread_powers),
+            "category_temperatures": {
+                name: list(values) for name, values in self.category_temperatures.items()
+            },
             "thresholds": {precision: dict(values) for precision, values in self.thresholds.items()},
             "library_versions": dict(self.library_versions),
             "files": {name: dict(facts) for name, facts in self.files.items()},
@@ -146,6 +166,10 @@ class BundleConfig:
                 image=_settings(ImageSettings, _part(content, "preprocessing", "image"), _MOST_PIXELS),
                 temperatures=_by_model(content, "temperatures"),
                 confidence_powers=_by_model(content, "confidence_powers"),
+                spread_powers=_by_model({_SPREADS: dict.fromkeys(MODEL_NAMES, 0.0), **content}, _SPREADS),
+                category_temperatures=_category_temperatures(
+                    content.get(_BY_CATEGORY, dict.fromkeys(MODEL_NAMES, []))
+                ),
                 thresholds={
                     key: _threshold(values, key)
                     for key, values in mapping(content["thresholds"], "thresholds").items()
@@ -193,6 +217,15 @@ def _category(entry: Any, place: int) -> Category:
 def _by_model(content: Mapping[str, Any], name: str) -> dict[str, float]:
     values = mapping(content[name], name)
     return {model: number(values[model], f"{name}.{model}") for model in MODEL_NAMES}
+
+
+def _category_temperatures(values: Any) -> dict[str, tuple[float, ...]]:
+    found = {}
+    for model in MODEL_NAMES:
+        name = f"{_BY_CATEGORY}.{model}"
+        entries = sequence(mapping(values, _BY_CATEGORY)[model], name, MAXIMUM_CATEGORIES)
+        found[model] = tuple(number(value, f"{name}[{column}]") for column, value in enumerate(entries))
+    return found
 
 
 def _threshold(values: Any, precision: str) -> dict[str, float | None]:
@@ -267,6 +300,19 @@ def _check_values(config: BundleConfig, place: str) -> None:
         if not -2 <= power <= 2:
             raise BundleError(
                 f"{place} gives {name} the confidence power {power}, -2 to 2 is needed; {advice}"
+            )
+    for name, power in config.spread_powers.items():
+        if not -2 <= power <= 2:
+            raise BundleError(f"{place} gives {name} the spread power {power}, -2 to 2 is needed; {advice}")
+    for name, temperatures in config.category_temperatures.items():
+        if len(temperatures) not in (0, len(config.categories)):
+            raise BundleError(
+                f"{place} gives {name} {len(temperatures)} temperatures for {len(config.categories)} categories; "
+                f"{advice}"
+            )
+        if any(not least <= value <= most for value in temperatures):
+            raise BundleError(
+                f"{place} gives a category of {name} a temperature that is not {least:g} to {most:g}; {advice}"
             )
     if DEFAULT_PRECISION not in config.thresholds:
         raise BundleError(f"{place} has no threshold for precision {DEFAULT_PRECISION}; {advice}")

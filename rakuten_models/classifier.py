@@ -424,9 +424,7 @@ class ProductClassifier:
         Raises:
             BundleError: They are no numbers: a damaged model must not pass for an answer.
         """
-        probabilities = calibrate(
-            logits, self.config.temperatures[model], self.config.confidence_powers[model]
-        )
+        probabilities = calibrate(logits, *self.config.calibration(model))
         if not numpy.isfinite(probabilities).all():
             raise BundleError(
                 f"The {model} model of the bundle {str(self.folder)!r} gives answers that are no numbers (NaN or "

@@ -30,6 +30,8 @@ SERVING, EXPLAINING = "serving_default", "explain"
 _TEXTS_A_TASK, _TEXTS_A_RUN = 32, 4
 # Widths are rounded up to these, or the model would be resized for nearly every run.
 _WIDTH_STEPS = {"token_ids": 8, "character_ids": 16}
+# Standard deviation of logits below which they count as equal.
+_LEAST_SPREAD = 1e-6
 
 
 def usable_cores() -> int:
@@ -39,31 +41,55 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def calibrate(logits: numpy.ndarray, temperature: float, confidence_power: float = 0.0) -> numpy.ndarray:
-    """Softmax of logits / (temperature * p ** confidence_power), p being the row's top probability before that.
+def calibrate(
+    logits: numpy.ndarray,
+    temperature: float,
+    confidence_power: float = 0.0,
+    spread_power: float = 0.0,
+    category_temperatures: Sequence[float] = (),
+) -> numpy.ndarray:
+    """Softmax of logits / (temperature * p ** confidence_power * s ** spread_power * t).
 
-    This is the one place where calibration is applied. With the power 0 it is temperature scaling (Guo et al. 2017,
-    "On Calibration of Modern Neural Networks"); otherwise sure and doubtful answers get temperatures of their own, as
-    in Balanya et al. 2022, "Adaptive Temperature Scaling for Robust Calibration of Deep Neural Networks". No answer's
-    order of categories changes.
+    p is the row's top probability before calibration; s the standard deviation of its logits, which grows with what
+    a model knows of a product; t its top category's own temperature. This is the one place where calibration is
+    applied. With both powers 0 and without t it is temperature scaling (Guo et al. 2017, "On Calibration of Modern
+    Neural Networks"); otherwise each answer gets a temperature of its own, as in Balanya et al. 2022, "Adaptive
+    Temperature Scaling for Robust Calibration of Deep Neural Networks". No answer's order of categories changes.
 
     Args:
         logits: float32 (n, categories), as a model gives them.
-        temperature: Of a sure answer; above 1 softens, below 1 sharpens.
+        temperature: Of a sure answer whose logits have the standard deviation 1; above 1 softens, below 1 sharpens.
         confidence_power: Above 0, doubtful answers are softened less than sure ones.
+        spread_power: Above 0, answers with little behind them are softened less than others; below 0, more.
+        category_temperatures: By output column; () if all are 1.
 
     Returns:
         float32 (n, categories), rows sum to 1.
     """
     centred = logits.astype(numpy.float64)
     centred -= centred.max(axis=1, keepdims=True)
-    scaled = centred / temperature
-    if confidence_power:
-        # The top category's own exponential is 1, so its probability is 1 / sum.
-        scaled *= numpy.exp(centred).sum(axis=1, keepdims=True) ** confidence_power
-    exponentials = numpy.exp(scaled)
+    log_temperature = numpy.log(temperature) + calibration_features(centred) @ (
+        confidence_power,
+        spread_power,
+    )
+    if len(category_temperatures):
+        log_temperature += numpy.log(category_temperatures)[centred.argmax(axis=1)]
+    exponentials = numpy.exp(centred * numpy.exp(-log_temperature)[:, numpy.newaxis])
     probabilities: numpy.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities.astype(numpy.float32)
+
+
+def calibration_features(centred: numpy.ndarray) -> numpy.ndarray:
+    """What a temperature may follow: float64 (n, 2), the logarithms of top probability and of standard deviation.
+
+    Args:
+        centred: float64 (n, categories), logits less the highest of their row.
+    """
+    # The top category's own exponential is 1, so its probability is 1 / sum.
+    confidence = -numpy.log(numpy.exp(centred).sum(axis=1))
+    # Logits that are all equal have no spread, and no temperature changes what they say.
+    spread = numpy.log(numpy.maximum(centred.std(axis=1), _LEAST_SPREAD))
+    return numpy.stack([confidence, spread], axis=1)
 
 
 def centred_weights(category_index: int, categories: int) -> numpy.ndarray:

@@ -49,6 +49,8 @@ def a_config(**changes):
             image=ImageSettings(),
             temperatures={"text": 1.5, "image": 1.0, "fusion": 0.7},
             confidence_powers={"text": 0.5, "image": 0.0, "fusion": -2.0},
+            spread_powers={"text": -0.1, "image": 0.0, "fusion": 2.0},
+            category_temperatures={"text": (0.9, 1.1), "image": (), "fusion": (1.0, 1.0)},
             thresholds={
                 "0.95": {"probability": 0.9, "share_accepted": 0.5},
                 "0.99": {"probability": None, "share_accepted": 0.0},
@@ -96,8 +98,19 @@ def test_config_is_written_and_read_as_it_is(folder):
     assert json.loads(text)["model_type"] == "rakuten-product-classification"
     assert list(json.loads(text)) == [
         "format_version", "model_type", "categories", "preprocessing", "temperatures", "confidence_powers",
-        "thresholds", "library_versions", "files", "self_check", "training",
+        "spread_powers", "category_temperatures", "thresholds", "library_versions", "files", "self_check", "training",
     ]  # fmt: skip
+
+
+def test_bundles_with_a_simpler_calibration_are_read_as_they_were(folder):
+    written = read_config(folder)
+    content = written.to_json()
+    newer = {name: getattr(written, name) for name in ("spread_powers", "category_temperatures")}
+    for name in newer:
+        del content[name]
+    older = BundleConfig.from_json(content)
+    assert older.calibration("text") == (1.5, 0.5, 0.0, ())
+    assert dataclasses.replace(older, **newer) == written
 
 
 def test_writing_lists_only_the_files_that_are_there(folder):
@@ -176,6 +189,18 @@ def test_a_name_in_other_letters_is_written_as_it_is(folder):
         (lambda c: c["confidence_powers"].update(image=2.1), f"config.json gives image the confidence power 2.1, -2 to "
          f"2 is needed; {AGAIN}"),
         (lambda c: c["confidence_powers"].update(image=-2.1), "gives image the confidence power -2.1"),
+        (lambda c: c["spread_powers"].update(text=-2.1), f"config.json gives text the spread power -2.1, -2 to "
+         f"2 is needed; {AGAIN}"),
+        (lambda c: c["spread_powers"].pop("image"), "config.json lacks 'image'"),
+        (lambda c: c.update(spread_powers=None), "(spread_powers is None, expected an object)"),
+        (lambda c: c["category_temperatures"]["text"].append(1.0), "config.json gives text 3 temperatures for 2 "
+         f"categories; {AGAIN}"),
+        (lambda c: c["category_temperatures"].update(text=[0.0, 1.0]), "config.json gives a category of text a "
+         f"temperature that is not 0.001 to 1000; {AGAIN}"),
+        (lambda c: c["category_temperatures"].update(text=[1.0, None]),
+         "(category_temperatures.text[1] is None, expected a number)"),
+        (lambda c: c["category_temperatures"].update(text=2.0), "(category_temperatures.text is 2.0, expected a list)"),
+        (lambda c: c["category_temperatures"].pop("fusion"), "config.json lacks 'fusion'"),
         (lambda c: c["confidence_powers"].update(image=None), "(confidence_powers.image is None, expected a number)"),
         (lambda c: c.update(thresholds=[]), "(thresholds is [], expected an object)"),
         (lambda c: c["thresholds"].pop("0.95"), f"config.json has no threshold for precision 0.95; {AGAIN}"),

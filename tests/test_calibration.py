@@ -1,6 +1,7 @@
 """Temperatures and thresholds against cases whose answer is known."""
 
 import numpy
+import pytest
 
 from rakuten_models.runtime import calibrate
 from training.calibration import find_thresholds, fit_calibration, fit_offsets, fit_temperature
@@ -20,13 +21,26 @@ def _drawn(probabilities, random):
     return (probabilities.cumsum(axis=1) < random.random((len(probabilities), 1))).sum(axis=1).clip(0, 4)
 
 
-def test_calibration_recovers_temperature_and_power():
+@pytest.mark.parametrize(("confidence_power", "spread_power"), [(0.5, 0.0), (-0.2, 0.6), (0.3, -0.4)])
+def test_calibration_recovers_all_it_was_made_with(confidence_power, spread_power):
     random = numpy.random.default_rng(0)
-    logits = random.normal(size=(40_000, 5)).astype(numpy.float32) * 3
-    truth = _drawn(calibrate(logits, 1.6, 0.5), random)
-    temperature, power = fit_calibration(logits, truth)
-    assert abs(temperature - 1.6) < 0.08 and abs(power - 0.5) < 0.08
-    assert fit_calibration(logits[:0], truth[:0]) == (1.0, 0.0)
+    logits = random.normal(size=(100_000, 5)).astype(numpy.float32) * random.uniform(0.5, 5, (100_000, 1))
+    made_with = (1.6, confidence_power, spread_power, (0.7, 0.9, 1.0, 1.1, 1.6))
+    found = fit_calibration(logits, _drawn(calibrate(logits, *made_with), random))
+    numpy.testing.assert_allclose(found[1:3], made_with[1:3], atol=0.05)
+    # Only the products of the temperature and the categories' own count.
+    numpy.testing.assert_allclose(
+        found[0] * numpy.array(found[3]), 1.6 * numpy.array(made_with[3]), rtol=0.05
+    )
+
+
+def test_calibration_without_rows_changes_nothing_and_few_rows_change_little():
+    random = numpy.random.default_rng(0)
+    logits = random.normal(size=(30, 5)).astype(numpy.float32) * 3
+    truth = _drawn(calibrate(logits, 1.0), random)
+    assert fit_calibration(logits[:0], truth[:0]) == (1.0, 0.0, 0.0, ())
+    _, *powers, temperatures = fit_calibration(logits, truth)
+    assert numpy.abs(powers).max() < 0.4 and 0.6 < min(temperatures) <= max(temperatures) < 1.7
 
 
 def test_power_keeps_the_order_and_the_plain_temperature_is_the_power_0():
@@ -38,6 +52,33 @@ def test_power_keeps_the_order_and_the_plain_temperature_is_the_power_0():
     powered = calibrate(logits, 2.0, 0.7)
     numpy.testing.assert_allclose(powered, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-4)
     assert (powered.argsort(axis=1) == logits.argsort(axis=1)).all()
+
+
+def test_spread_power_counts_with_the_standard_deviation_and_keeps_the_order():
+    logits = numpy.random.default_rng(1).normal(size=(50, 5)).astype(numpy.float32) * 4
+    surest = calibrate(logits, 1.0).max(axis=1, keepdims=True)
+    scaled = numpy.exp(logits / (2.0 * surest**0.7 * logits.std(axis=1, keepdims=True) ** 0.4))
+    spread = calibrate(logits, 2.0, 0.7, 0.4)
+    numpy.testing.assert_allclose(spread, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert (spread.argsort(axis=1) == logits.argsort(axis=1)).all()
+
+
+def test_a_categorys_temperature_is_that_of_the_answers_in_it():
+    logits = numpy.random.default_rng(1).normal(size=(50, 3)).astype(numpy.float32) * 4
+    own = calibrate(logits, 2.0, 0.7, 0.4, (0.5, 1.0, 2.0))
+    for category, temperature in enumerate((0.5, 1.0, 2.0)):
+        here = logits.argmax(axis=1) == category
+        assert here.any()
+        numpy.testing.assert_allclose(
+            own[here], calibrate(logits[here], 2.0 * temperature, 0.7, 0.4), rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("spread_power", [-2.0, 2.0])
+def test_logits_that_are_all_equal_say_nothing_whatever_the_power(spread_power):
+    numpy.testing.assert_allclose(
+        calibrate(numpy.full((2, 5), 3.0, numpy.float32), 0.1, 1.0, spread_power), 0.2
+    )
 
 
 def test_offsets_make_up_for_a_category_that_is_named_too_often():

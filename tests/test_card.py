@@ -36,6 +36,7 @@ def example_config(**training):
         image=ImageSettings(),
         temperatures={"text": 1.234, "image": 0.987, "fusion": 1.111},
         confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0},
+        spread_powers={"text": -0.5, "image": 0.0, "fusion": 0.0},
         thresholds=THRESHOLDS,
         library_versions={"keras": "3.15.1"},
         files={"text_model.tflite": {"sha256": "0" * 64, "size": 1_500_000}},
@@ -127,7 +128,7 @@ def test_table_of_categories_and_thresholds():
     ]]  # fmt: skip
     assert table_rows(text, "99 %")[0][1:] == ["–", "0.0 %", "–", "0.0 %", "–"]
     assert (
-        "text 1.234 and 0.250, image 0.987 and 0.000, fusion 1.111 and 0.000" in text
+        "text 1.234, 0.250 and -0.500; image 0.987, 0.000 and 0.000; fusion 1.111, 0.000 and 0.000." in text
         and "1.5 MB" in text
         and "keras 3.15.1" in text
     )

@@ -111,8 +111,7 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             outputs["text"] = models[0](encode_texts([product], tokenizer, config.text), training=False)
             found = calibrate(
                 numpy.asarray(outputs["text"]["logits"]),
-                config.temperatures["text"],
-                config.confidence_powers["text"],
+                *config.calibration("text"),
             )[0]
             numpy.testing.assert_allclose(found, served.text_probabilities, atol=1e-4)
         if product.image:
@@ -121,8 +120,7 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             )
             found = calibrate(
                 numpy.asarray(outputs["image"]["logits"]),
-                config.temperatures["image"],
-                config.confidence_powers["image"],
+                *config.calibration("image"),
             )[0]
             numpy.testing.assert_allclose(found, served.image_probabilities, atol=1e-4)
         if len(outputs) == 2:
@@ -135,8 +133,7 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             fused = models[2]({**sides, "text_present": one, "image_present": one}, training=False)
             found = calibrate(
                 numpy.asarray(fused["logits"]),
-                config.temperatures["fusion"],
-                config.confidence_powers["fusion"],
+                *config.calibration("fusion"),
             )[0]
             numpy.testing.assert_allclose(found, served.probabilities, atol=1e-4)
             assert float(fused["image_weight"][0, 0]) == pytest.approx(served.image_weight, abs=1e-4)

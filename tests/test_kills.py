@@ -376,6 +376,8 @@ def check_trained(bundle, whole):
         "image",
         "temperatures",
         "confidence_powers",
+        "spread_powers",
+        "category_temperatures",
         "thresholds",
         "self_check",
     ):

@@ -7,7 +7,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from rakuten_models.runtime import calibrate
+from rakuten_models.runtime import calibration_features
 
 # The wanted precisions that a bundle carries a threshold for.
 PRECISIONS = (0.90, 0.95, 0.98, 0.99)
@@ -15,37 +15,53 @@ PRECISIONS = (0.90, 0.95, 0.98, 0.99)
 LEAST_ACCEPTED_ROWS = 20
 
 
-# How far a confidence power may go, and the spread of the Gaussian prior that holds it near 0 where rows are few.
-_POWER_LIMITS = (-1.5, 1.5)
-_POWER_SPREAD = 0.3
+# How far temperature, powers and the categories' temperatures may go; the first and the last in logarithms.
+_TEMPERATURE_LIMITS, _POWER_LIMITS, _CATEGORY_LIMITS = (-3.0, 3.0), (-1.5, 1.5), (-1.0, 1.0)
+# Widths of the Gaussian priors that hold powers and categories' log temperatures near 0 where rows are few.
+_POWER_WIDTH, _CATEGORY_WIDTH = 0.3, 0.2
 # Precision of the Gaussian prior on the categories' offsets, for each row.
 _OFFSET_PENALTY = 1e-4
 
 
-def fit_calibration(logits: numpy.ndarray, category_index: numpy.ndarray) -> tuple[float, float]:
-    """The temperature and confidence power (see `rakuten_models.runtime.calibrate`) that make the truth most likely.
+def fit_calibration(
+    logits: numpy.ndarray, category_index: numpy.ndarray
+) -> tuple[float, float, float, tuple[float, ...]]:
+    """What `rakuten_models.runtime.calibrate` needs to make the truth most likely.
 
     Args:
         logits: float32 (n, categories), of rows the model was not trained on.
         category_index: int (n,), the true output columns.
 
     Returns:
-        The temperature, 0.05 to 20, and the power; (1.0, 0.0) if there are no rows.
+        The temperature, 0.05 to 20, the confidence power, the spread power, -1.5 to 1.5, and the temperature of each
+        category, 0.37 to 2.7; (1.0, 0.0, 0.0, ()) if there are no rows.
     """
-    if len(logits) == 0:
-        return 1.0, 0.0
-    rows = numpy.arange(len(logits))
+    count, categories = logits.shape
+    if count == 0:
+        return 1.0, 0.0, 0.0, ()
+    rows, top = numpy.arange(count), logits.argmax(axis=1)
+    centred = logits.astype(numpy.float64)
+    centred -= centred.max(axis=1, keepdims=True)
+    features = calibration_features(centred)
+    precision = numpy.repeat([0.0, _POWER_WIDTH**-2, _CATEGORY_WIDTH**-2], [1, 2, categories])
 
-    def loss(numbers: numpy.ndarray) -> float:
-        probabilities = calibrate(logits, float(numpy.exp(numbers[0])), float(numbers[1]))
-        likely = numpy.maximum(probabilities[rows, category_index].astype(numpy.float64), 1e-12)
-        return float(-numpy.log(likely).sum() + 0.5 * (numbers[1] / _POWER_SPREAD) ** 2)
+    def loss(numbers: numpy.ndarray) -> tuple[float, numpy.ndarray]:
+        log_temperature = numbers[0] + features @ numbers[1:3] + numbers[3:][top]
+        scaled = centred * numpy.exp(-log_temperature)[:, numpy.newaxis]
+        logarithms = log_softmax(scaled, axis=1)
+        error = numpy.exp(logarithms)
+        error[rows, category_index] -= 1
+        by_row = -(error * scaled).sum(axis=1)
+        gradient = numpy.concatenate(
+            [[by_row.sum()], by_row @ features, numpy.bincount(top, by_row, categories)]
+        )
+        value = 0.5 * (precision * numbers**2).sum() - logarithms[rows, category_index].sum()
+        return float(value), gradient + precision * numbers
 
-    start = numpy.array([numpy.log(fit_temperature(logits, category_index)), 0.0])
-    limits = [(numpy.log(0.05), numpy.log(20.0)), _POWER_LIMITS]
-    # Nelder and Mead need no derivatives, and float32 probabilities give none that are good enough.
-    found = minimize(loss, start, bounds=limits, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-4})
-    return float(numpy.exp(found.x[0])), float(found.x[1])
+    limits = [_TEMPERATURE_LIMITS, _POWER_LIMITS, _POWER_LIMITS, *[_CATEGORY_LIMITS] * categories]
+    found = minimize(loss, numpy.zeros(len(limits)), jac=True, bounds=limits, method="L-BFGS-B").x
+    temperatures = tuple(float(value) for value in numpy.exp(found[3:]))
+    return float(numpy.exp(found[0])), float(found[1]), float(found[2]), temperatures
 
 
 def fit_offsets(logits: numpy.ndarray, category_index: numpy.ndarray) -> numpy.ndarray:

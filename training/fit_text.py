@@ -91,7 +91,7 @@ class TextTrainingSettings:
     teacher_share: float = 0.8
     teacher_feature_dropout: float = 0.5
     linear_share: float = 1.5
-    folds: int = 5
+    folds: int = 10
 
     def fast(self) -> TextTrainingSettings:
         """The same without teachers and without cross-fitting."""

@@ -203,6 +203,8 @@ class TrainingRun:
             image=self.settings.image_input,
             temperatures=answers.temperatures,
             confidence_powers=answers.confidence_powers,
+            spread_powers=answers.spread_powers,
+            category_temperatures=answers.category_temperatures,
             thresholds=answers.thresholds,
             training=training,
         )

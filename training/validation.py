@@ -33,6 +33,8 @@ class Answers:
     Attributes:
         temperatures: By model.
         confidence_powers: By model.
+        spread_powers: By model.
+        category_temperatures: By model.
         thresholds: By wanted precision; see `find_thresholds`.
         weighted_f1: On the validation rows, by model and for "served"; where fusion takes part, from folds in which
             it was not fitted on the row it answers.
@@ -41,6 +43,8 @@ class Answers:
 
     temperatures: Mapping[str, float]
     confidence_powers: Mapping[str, float]
+    spread_powers: Mapping[str, float]
+    category_temperatures: Mapping[str, Sequence[float]]
     thresholds: Mapping[str, Mapping[str, float | None]]
     weighted_f1: Mapping[str, float | None]
     fusion: FusionReport
@@ -207,9 +211,15 @@ class Validation:
             "image_on_fusion_rows": self.f1(both, image_of_both["logits"].argmax(axis=1)),
             "served": self.f1(served_rows, probabilities.argmax(axis=1)),
         }
-        temperatures = {name: values[0] for name, values in fitted.items()}
-        powers = {name: values[1] for name, values in fitted.items()}
-        return Answers(temperatures, powers, thresholds, validation, report)
+        return Answers(
+            temperatures={name: values[0] for name, values in fitted.items()},
+            confidence_powers={name: values[1] for name, values in fitted.items()},
+            spread_powers={name: values[2] for name, values in fitted.items()},
+            category_temperatures={name: values[3] for name, values in fitted.items()},
+            thresholds=thresholds,
+            weighted_f1=validation,
+            fusion=report,
+        )
 
 
 def _no_rows(model: CompiledModel) -> dict[str, numpy.ndarray]:
