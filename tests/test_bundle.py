@@ -36,8 +36,8 @@ def change_config(folder, change):
 def one_category_less(content):
     """Everywhere in config.json, so that only the models know better."""
     content["categories"].pop()
-    for row in content["self_check"]["probabilities"]:
-        row.pop()
+    for row in [*content["self_check"]["probabilities"], *content["category_temperatures"].values()]:
+        del row[-1:]
 
 
 def refusal(folder):
@@ -125,7 +125,8 @@ def test_a_file_that_config_does_not_list_is_refused(bundle):
         (lambda c: c["categories"].reverse(), "categories out of order"),
         (lambda c: c["categories"][1].update(prdtypecode=10), "lists a prdtypecode twice"),
         (lambda c: c.update(categories=c["categories"][:1]), "lists 1 categories, at least 2"),
-        (lambda c: c.update(categories=c["categories"][:-1]), "has 27 entries for 26 categories"),
+        (lambda c: c.update(categories=c["categories"][:-1]), "gives text 27 temperatures for 26 categories"),
+        (lambda c: c["self_check"]["probabilities"][0].pop(), "has 26 entries for 27 categories"),
         (one_category_less, "27 outputs for 26 categories"),
         (lambda c: c["thresholds"].pop("0.95"), "has no threshold for precision 0.95"),
         (lambda c: c["thresholds"]["0.95"].update(probability=7), "has the threshold 7"),

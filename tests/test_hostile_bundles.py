@@ -87,7 +87,8 @@ def change_config(folder, change):
         (lambda c: c["categories"][0].update(names={"en": ["x"]}), "names.en is ['x'], expected a text"),
         (lambda c: c.update(categories={}), "categories is {}, expected a list"),
         (lambda c: c.update(categories=c["categories"] * 2), "lists its categories out of order"),
-        (lambda c: c.update(categories=c["categories"][:-1]), "has 27 entries for 26 categories"),
+        (lambda c: c.update(categories=c["categories"][:-1]), "gives text 27 temperatures for 26 categories"),
+        (lambda c: c["self_check"]["probabilities"][0].pop(), "has 26 entries for 27 categories"),
         (lambda c: c["temperatures"].update(text=True), "temperatures.text is True, expected a number"),
         (lambda c: c["temperatures"].update(text=10**400), "temperatures.text is 1000"),
         (lambda c: c["temperatures"].update(text=1e-300), "the temperature 1e-300"),
@@ -137,8 +138,8 @@ def test_json_is_read_strictly(bundle, text, words):
 def test_category_lists_of_another_length_than_the_models_are_refused(bundle):
     def one_less(content):
         content["categories"].pop()
-        for row in content["self_check"]["probabilities"]:
-            row.pop()
+        for row in [*content["self_check"]["probabilities"], *content["category_temperatures"].values()]:
+            del row[-1:]
 
     change_config(bundle, one_less)
     assert "text_model.tflite has 27 outputs for 26 categories" in refusal(bundle)
