@@ -10,7 +10,6 @@ minutes on two cores for 25,000 texts.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -24,16 +23,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy
 from scipy.special import log_softmax
 
-from benchmarks.text_folds import TextFolds, read_texts
+from benchmarks.text_folds import TextFolds, catalog_parser, read
 from rakuten_models.bundle import write_atomically
 from rakuten_models.command_line import run_command
 from rakuten_models.product import Product
 from training.calibration import fit_temperature
-from training.catalog import read_catalog
 from training.fit_text import TextTrainingSettings
 from training.measures import weighted_f1
 
-FOLDS = 5
 # The first step's settings, then what each further step changes. The last is the default recipe.
 STEPS: tuple[tuple[str, dict], ...] = (
     (
@@ -73,21 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when the table was printed.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ablation", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--train", required=True, help="a catalog with labels")
-    parser.add_argument(
-        "--unlabelled", help="a catalog whose texts teach, too; without it that step is left out"
-    )
+    parser = catalog_parser("benchmarks.ablation", __doc__.splitlines()[0])
     parser.add_argument("--folds", type=int, default=2, help="how many of the five folds are answered")
-    parser.add_argument("--limit", type=int, help="only so many rows, for a quick try")
     parser.add_argument("--output", type=Path, help="a JSON file for training.evaluate --ablation")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    catalog = read_catalog(options.train, check_images=False, limit=options.limit, seed=options.seed)
-    unlabelled = read_texts(options.unlabelled, options.limit) if options.unlabelled else []
-    rows = TextFolds(catalog, options.seed, FOLDS)
+    rows, unlabelled = read(options)
     settings, table = dataclasses.replace(TextTrainingSettings(), **STEPS[0][1]), []
     steps = [(name, changes, []) for name, changes in STEPS]
     if unlabelled:

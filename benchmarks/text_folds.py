@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 
 import joblib
@@ -11,18 +12,30 @@ from benchmarks.peers import ScoredPeer, TrainingRows
 from rakuten_models.preprocessing import TextSettings
 from rakuten_models.product import Product
 from rakuten_models.runtime import usable_cores
-from training.catalog import Catalog, category_list, read_catalog
+from training.catalog import Catalog, category_list, read_catalog, read_texts
 from training.cross_fit import answer_fold
 from training.fit_text import TextFitter, TextTrainingSettings, train_tokenizer
 from training.judged_rows import category_index_of
 from training.split import SplitSettings, split_catalog
-from training.stages import TrainingSettings
+
+FOLDS = 5
 
 
-def read_texts(catalog_dir_or_file: str, limit: int | None) -> list[Product]:
-    """The products of a catalog that have a text, whether they have a label or not."""
-    catalog = read_catalog(catalog_dir_or_file, check_images=False, limit=limit)
-    return [product for product, legible in zip(catalog.products(), catalog.has_text, strict=True) if legible]
+def catalog_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options that `read` needs."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--train", required=True, metavar="CATALOG", help="with labels")
+    parser.add_argument("--unlabelled", metavar="CATALOG", help="whose texts teach the text model, too")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    return parser
+
+
+def read(options: argparse.Namespace) -> tuple[TextFolds, list[Product]]:
+    """The rows in five folds, and the texts without a label, if any."""
+    catalog = read_catalog(options.train, check_images=False, limit=options.limit, seed=options.seed)
+    unlabelled = read_texts(options.unlabelled, limit=options.limit) if options.unlabelled else []
+    return TextFolds(catalog, options.seed, FOLDS), unlabelled
 
 
 class TextFolds:
@@ -77,7 +90,7 @@ class TextFolds:
         fitter = TextFitter(
             rows.products,
             rows.category_index,
-            numpy.where(rows.own_label, 1.0, TrainingSettings.other_label_weight),
+            rows.weights,
             train_tokenizer(texts, settings),
             TextSettings(),
             settings,

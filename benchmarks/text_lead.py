@@ -9,7 +9,6 @@ in one fold. Prints Markdown. About ten minutes on two cores for 25,000 texts.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -17,14 +16,11 @@ from collections.abc import Sequence
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from benchmarks.quality_table import DRAWS
-from benchmarks.text_folds import TextFolds, read_texts
+from benchmarks.text_folds import FOLDS, catalog_parser, read
 from benchmarks.text_peers import LINEAR_SVC, LOG_LOSS, linear_svc, log_loss_linear
 from rakuten_models.command_line import run_command
-from training.catalog import read_catalog
 from training.fit_text import TextTrainingSettings
 from training.measures import paired_difference, weighted_f1
-
-FOLDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,17 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when the table was printed.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.text_lead", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--train", required=True, metavar="CATALOG", help="with labels")
-    parser.add_argument("--unlabelled", metavar="CATALOG", help="whose texts teach the text model, too")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    options = parser.parse_args(arguments)
-    catalog = read_catalog(options.train, check_images=False, limit=options.limit, seed=options.seed)
-    unlabelled = read_texts(options.unlabelled, options.limit) if options.unlabelled else []
-    rows = TextFolds(catalog, options.seed, FOLDS)
+    options = catalog_parser("benchmarks.text_lead", __doc__.splitlines()[0]).parse_args(arguments)
+    rows, unlabelled = read(options)
     truth = rows.category_index[rows.judged_rows(FOLDS)]
     ours = rows.text_model_logits(TextTrainingSettings(), unlabelled, FOLDS).argmax(axis=1)
     print(f"{len(truth):,} rows, {FOLDS} folds\n")

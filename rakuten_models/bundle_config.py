@@ -53,7 +53,11 @@ MAXIMUM_CATEGORIES = 100_000
 _MOST_COLUMNS, _MOST_PIXELS = 65_536, 4096
 _MOST_CHECKED = 100
 _TEMPERATURES = (1e-3, 1e3)
-_SPREADS, _BY_CATEGORY = "spread_powers", "category_temperatures"
+# How answers were calibrated before config.json said this.
+_NOT_IN_OLDER_BUNDLES = {
+    "spread_powers": dict.fromkeys(MODEL_NAMES, 0.0),
+    "category_temperatures": dict.fromkeys(MODEL_NAMES, []),
+}
 
 # The wanted precision behind `Prediction.decision`.
 DEFAULT_PRECISION = "0.95"
@@ -154,6 +158,7 @@ class BundleConfig:
                 f"{place} says format version {shown(version)}, but this package reads version {FORMAT_VERSION}; "
                 f"{advice}."
             )
+        content = {**_NOT_IN_OLDER_BUNDLES, **content}
         try:
             config = cls(
                 categories=tuple(
@@ -166,10 +171,8 @@ class BundleConfig:
                 image=_settings(ImageSettings, _part(content, "preprocessing", "image"), _MOST_PIXELS),
                 temperatures=_by_model(content, "temperatures"),
                 confidence_powers=_by_model(content, "confidence_powers"),
-                spread_powers=_by_model({_SPREADS: dict.fromkeys(MODEL_NAMES, 0.0), **content}, _SPREADS),
-                category_temperatures=_category_temperatures(
-                    content.get(_BY_CATEGORY, dict.fromkeys(MODEL_NAMES, []))
-                ),
+                spread_powers=_by_model(content, "spread_powers"),
+                category_temperatures=_by_model_and_category(content, "category_temperatures"),
                 thresholds={
                     key: _threshold(values, key)
                     for key, values in mapping(content["thresholds"], "thresholds").items()
@@ -219,13 +222,15 @@ def _by_model(content: Mapping[str, Any], name: str) -> dict[str, float]:
     return {model: number(values[model], f"{name}.{model}") for model in MODEL_NAMES}
 
 
-def _category_temperatures(values: Any) -> dict[str, tuple[float, ...]]:
-    found = {}
-    for model in MODEL_NAMES:
-        name = f"{_BY_CATEGORY}.{model}"
-        entries = sequence(mapping(values, _BY_CATEGORY)[model], name, MAXIMUM_CATEGORIES)
-        found[model] = tuple(number(value, f"{name}[{column}]") for column, value in enumerate(entries))
-    return found
+def _by_model_and_category(content: Mapping[str, Any], name: str) -> dict[str, tuple[float, ...]]:
+    values = mapping(content[name], name)
+    return {
+        model: tuple(
+            number(value, f"{name}.{model}[{column}]")
+            for column, value in enumerate(sequence(values[model], f"{name}.{model}", MAXIMUM_CATEGORIES))
+        )
+        for model in MODEL_NAMES
+    }
 
 
 def _threshold(values: Any, precision: str) -> dict[str, float | None]:
@@ -296,14 +301,13 @@ def _check_values(config: BundleConfig, place: str) -> None:
             raise BundleError(
                 f"{place} gives {name} the temperature {temperature}, {least:g} to {most:g} is needed; {advice}"
             )
-    for name, power in config.confidence_powers.items():
-        if not -2 <= power <= 2:
-            raise BundleError(
-                f"{place} gives {name} the confidence power {power}, -2 to 2 is needed; {advice}"
-            )
-    for name, power in config.spread_powers.items():
-        if not -2 <= power <= 2:
-            raise BundleError(f"{place} gives {name} the spread power {power}, -2 to 2 is needed; {advice}")
+    for kind, powers in (
+        ("confidence power", config.confidence_powers),
+        ("spread power", config.spread_powers),
+    ):
+        for name, power in powers.items():
+            if not -2 <= power <= 2:
+                raise BundleError(f"{place} gives {name} the {kind} {power}, -2 to 2 is needed; {advice}")
     for name, temperatures in config.category_temperatures.items():
         if len(temperatures) not in (0, len(config.categories)):
             raise BundleError(

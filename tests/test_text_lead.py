@@ -6,9 +6,9 @@ import numpy
 import pytest
 
 from benchmarks import text_lead
-from benchmarks.text_folds import TextFolds, read_texts
+from benchmarks.text_folds import TextFolds
 from rakuten_models.command_line import run_command
-from training.catalog import read_catalog
+from training.catalog import read_catalog, read_texts
 from training.fit_text import TextTrainingSettings
 
 
@@ -60,7 +60,7 @@ def test_networks_answer_the_same_rows_in_the_same_order(catalog):
 
 
 def test_texts_without_a_label_are_those_that_hold_something(catalog, tiny_catalog):
-    texts = read_texts(tiny_catalog, None)
+    texts = read_texts(tiny_catalog)
     assert len(texts) == catalog.has_text.sum() < len(catalog)
     assert all(product.designation or product.description for product in texts)
 

@@ -177,6 +177,20 @@ def read_catalog(
     return Catalog(table, str(path), unreadable, rows_in_file)
 
 
+def read_texts(catalog_dir_or_file: str | Path, *, limit: int | None = None) -> list[Product]:
+    """The products of a catalog that have a text, with or without a label; pictures are not looked at.
+
+    Args:
+        catalog_dir_or_file: As for `read_catalog`.
+        limit: As for `read_catalog`.
+
+    Raises:
+        CatalogError: As `read_catalog`.
+    """
+    catalog = read_catalog(catalog_dir_or_file, limit=limit, check_images=False)
+    return [product for product, legible in zip(catalog.products(), catalog.has_text, strict=True) if legible]
+
+
 def category_list(catalog: Catalog) -> tuple[Category, ...]:
     """The catalog's categories by ascending code, with their English and French names.
 

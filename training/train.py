@@ -26,10 +26,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from rakuten_models.bundle import MODEL_NAMES, BundleConfig, check_target
 from rakuten_models.command_line import run_command
-from rakuten_models.product import Category, Product
+from rakuten_models.product import Category
 from training import evaluate
 from training.assemble import assemble_bundle
-from training.catalog import Catalog, category_list, read_catalog
+from training.catalog import Catalog, category_list, read_catalog, read_texts
 from training.devices import Devices, read_devices
 from training.judged_rows import rows_of_test_part
 from training.progress import Progress
@@ -161,7 +161,7 @@ def train_bundle(
             settings,
             folder,
             backbone_weights=backbone_weights,
-            unlabelled=_texts_of(unlabelled),
+            unlabelled=read_texts(unlabelled) if unlabelled else [],
             progress=progress,
             resume=resume,
             start=start,
@@ -193,14 +193,6 @@ def train_bundle(
     # Only now: a run that is killed while it measures goes on from here.
     shutil.rmtree(folder, ignore_errors=True)
     return output
-
-
-def _texts_of(unlabelled: str | Path | None) -> list[Product]:
-    """The products with a text of another catalog, if there is one."""
-    if not unlabelled:
-        return []
-    more = read_catalog(unlabelled, check_images=False)
-    return [product for product, legible in zip(more.products(), more.has_text, strict=True) if legible]
 
 
 def _start_summary(
