@@ -26,22 +26,22 @@ trust: $(VENV)/tests-installed
 nightly: $(VENV)/tests-installed
 	$(RUN) -m pytest -m trust --thorough 10 $(ARGS)
 
-## Do the tests of a module notice a change in it? make mutants MODULE=rakuten_models/bundle.py TESTS=tests/test_bundle_checks.py
+## Do the tests of a module notice a change in it? make mutants MODULE=rakuten_models/bundle/folder.py TESTS=tests/core/test_bundle_checks.py
 mutants: $(VENV)/tests-installed
-	@test -n "$(MODULE)" -a -n "$(TESTS)" || { echo 'error: say which module and which fast tests: make mutants MODULE=rakuten_models/bundle.py TESTS=tests/test_bundle_checks.py' >&2; exit 2; }
-	$(RUN) -m tests.mutants $(MODULE) $(TESTS) $(ARGS)
+	@test -n "$(MODULE)" -a -n "$(TESTS)" || { echo 'error: say which module and which fast tests: make mutants MODULE=rakuten_models/bundle/folder.py TESTS=tests/core/test_bundle_checks.py' >&2; exit 2; }
+	$(RUN) -m tools.mutants $(MODULE) $(TESTS) $(ARGS)
 
 ## The app built from requirements.txt alone, as a Space builds it, on every Python it may meet there; slow.
 space: $(VENV)/tests-installed
-	$(RUN) -m pytest -m space -s tests/test_space.py $(ARGS)
+	$(RUN) -m pytest -m space -s tests/app/test_space.py $(ARGS)
 
 ## The package as wheel and sdist, each in an environment of its own and used there; slow.
 package: $(VENV)/tests-installed
-	$(RUN) -m pytest -m space -s tests/test_supply_chain.py $(ARGS)
+	$(RUN) -m pytest -m space -s tools/test_supply_chain.py $(ARGS)
 
 ## Known vulnerabilities in what a Space installs; says so and ends well where their source cannot be reached.
 audit: $(VENV)/tests-installed
-	$(RUN) -m tests.supply_chain audit $(ARGS)
+	$(RUN) -m tools.supply_chain audit $(ARGS)
 
 ## requirements.lock anew from requirements.txt: every package behind it, for Python 3.10 to 3.14, with hashes.
 lock: $(VENV)/tests-installed
@@ -51,7 +51,7 @@ lock: $(VENV)/tests-installed
 sbom: $(VENV)/tests-installed
 	rm -rf $(VENV)-space && $(SPACE_PYTHON) -m venv $(VENV)-space
 	$(VENV)-space/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock
-	$(RUN) -m tests.supply_chain sbom $(VENV)-space/bin/python
+	$(RUN) -m tools.supply_chain sbom $(VENV)-space/bin/python
 
 ## make train CATALOG=folder BUNDLE=folder
 train: $(VENV)/training-installed
@@ -60,7 +60,7 @@ train: $(VENV)/training-installed
 
 ## All benchmarks into benchmarks/results.md; quality among them with make bench CATALOG=folder TEST=folder [BUNDLE=folder]
 bench: $(VENV)/benchmarks-installed
-	$(RUN) -m benchmarks.everything $(if $(CATALOG),--train "$(CATALOG)") $(if $(TEST),--test "$(TEST)") $(if $(BUNDLE),--bundle "$(BUNDLE)") $(ARGS)
+	$(RUN) -m benchmarks $(if $(CATALOG),--train "$(CATALOG)") $(if $(TEST),--test "$(TEST)") $(if $(BUNDLE),--bundle "$(BUNDLE)") $(ARGS)
 
 ## Style, docstrings, types and code that nothing uses.
 lint: $(VENV)/tests-installed

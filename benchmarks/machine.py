@@ -9,14 +9,16 @@ import platform
 import time
 from pathlib import Path
 
-import numpy
+import numpy as np
 
-from rakuten_models.runtime import usable_cores
+from rakuten_models.inference.runtime import usable_cores
 
 # Multiplications and additions of MobileNetV2 (width 1, 224 pixels, no top) for one picture: 0.3 billion of each
 # (Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", table 4).
 MOBILENET_OPERATIONS = 0.6e9
+
 _MATRIX_SIDE = 1536
+
 _LIBRARIES = (
     "numpy", "pillow", "tokenizers", "ai-edge-litert", "tensorflow-cpu", "keras", "gradio", "numba", "ray",
     "fasttext-community",
@@ -33,8 +35,8 @@ def sgemm_rate(rounds: int = 7) -> tuple[float, float]:
         Floating-point operations a second with all cores, and those a second of processor time. The best and not the
         median: a limit of the machine is asked for, and other work can only hide it.
     """
-    random = numpy.random.default_rng(0)
-    first, second = random.random((2, _MATRIX_SIDE, _MATRIX_SIDE), numpy.float32)
+    random = np.random.default_rng(0)
+    first, second = random.random((2, _MATRIX_SIDE, _MATRIX_SIDE), np.float32)
     first @ second
     operations = 2.0 * _MATRIX_SIDE**3
     wall_rate = processor_rate = 0.0

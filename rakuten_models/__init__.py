@@ -8,7 +8,9 @@ print(prediction.category.prdtypecode, prediction.category.name("en"), predictio
 """
 
 from rakuten_models.classifier import ProductClassifier
-from rakuten_models.product import Category, Prediction, Product, ProductError, RakutenModelsError
+from rakuten_models.errors import ProductError, RakutenModelsError
+from rakuten_models.product import Category, Prediction, Product
 
 __all__ = ["Category", "Prediction", "Product", "ProductClassifier", "ProductError", "RakutenModelsError"]
+
 __version__ = "0.1.0"

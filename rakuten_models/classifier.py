@@ -9,14 +9,12 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-import numpy
+import numpy as np
 
-from rakuten_models import hub
-from rakuten_models.bundle import (
+from rakuten_models.bundle.config import (
     ALL_FILES,
     DEFAULT_PRECISION,
     KERAS_FILES,
@@ -24,32 +22,36 @@ from rakuten_models.bundle import (
     SERVING_MODEL_FILES,
     TOKENIZER_FILE,
     BundleConfig,
-    BundleError,
-    bundle_files,
-    check_publishable,
-    replace_folder,
-    validate_bundle,
 )
-from rakuten_models.bundle_json import reason
-from rakuten_models.explain import Explanation, explain, find_category
-from rakuten_models.preprocessing import clean_product, holds_text, load_tokenizer
-from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product, ProductError
-from rakuten_models.runtime import (
-    FUSION_INPUTS,
-    CompiledModel,
-    ImageSide,
-    TextSide,
-    calibrate,
-)
+from rakuten_models.bundle.folder import bundle_files, check_publishable, replace_folder, validate_bundle
+from rakuten_models.errors import BundleError, ProductError, reason
+from rakuten_models.hub import download, upload
+from rakuten_models.inference.calibration import calibrate
+from rakuten_models.inference.ensemble import ModelOutputs, _wrong_type
+from rakuten_models.inference.explanation import Explanation, explain, find_category
+from rakuten_models.inference.runtime import FUSION_INPUTS, CompiledModel, ImageModelRunner, TextModelRunner
+from rakuten_models.preprocessing.text import clean_product, holds_text, load_tokenizer
+from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
+
 # Products that are in memory as arrays at a time; large enough to keep all cores busy, small enough for any laptop.
 CHUNK = 256
+
 # Other processors round differently; a model that was swapped or damaged is off by far more.
 SELF_CHECK_TOLERANCE = 1e-3
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
 _logger = logging.getLogger(__name__)
+
+REPOSITORY_VARIABLE = "RAKUTEN_MODEL_REPO"
+
+REVISION_VARIABLE = "RAKUTEN_MODEL_REVISION"
+
+FOLDER_VARIABLE = "RAKUTEN_BUNDLE"
+
+TRUSTED_VARIABLE = "RAKUTEN_TRUSTED"
 
 
 class ProductClassifier:
@@ -91,8 +93,8 @@ class ProductClassifier:
                 f"{self.folder / TOKENIZER_FILE} cannot be read ({reason(error)}); download or train the bundle again."
             ) from error
         text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
-        self._text = TextSide(text_file, tokenizer, self.config.text)
-        self._image = ImageSide(image_file, self.config.image)
+        self._text = TextModelRunner(text_file, tokenizer, self.config.text)
+        self._image = ImageModelRunner(image_file, self.config.image)
         self._fusion = CompiledModel(fusion_file)
         self._fusion.check_signature(FUSION_INPUTS, {"logits", "image_weight"})
         self._check_arrays()
@@ -112,7 +114,7 @@ class ProductClassifier:
         """Load a bundle.
 
         One that is neither the starter bundle nor a hub commit named by its 40 hex digits is loaded by another process
-        first, which takes half a second, once for a bundle on a machine; see rakuten_models/trust.py.
+        first, which takes half a second, once for a bundle on a machine; see rakuten_models/bundle/sandbox.py.
 
         Args:
             source: A hub id ("user/name"), a folder, or None for the starter bundle that ships with the package.
@@ -139,13 +141,13 @@ class ProductClassifier:
                 )
             # What ships with the package is as good as the package.
             trusted = trusted or Path(source).resolve() == STARTER_FOLDER.resolve()
-            return cls(source, config_sha256=None if trusted else _tried(source))
+            return cls(source, config_sha256=None if trusted else _verified(source))
         if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
             raise BundleError(
                 f"{os.fspath(source)!r} is neither a folder nor a hub id; give a bundle's folder, or an id such as "
                 "'user/name'."
             )
-        folder, sha = hub.download_folder(
+        folder, sha = download.download_folder(
             source,
             revision=revision,
             files=SERVING_FILES,
@@ -155,7 +157,7 @@ class ProductClassifier:
         )
         # A commit's digits name its content; what a branch or a tag stands for, its owner can change.
         trusted = trusted or revision == sha
-        return cls(folder, sha, config_sha256=None if trusted else _tried(folder))
+        return cls(folder, sha, config_sha256=None if trusted else _verified(folder))
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -198,7 +200,7 @@ class ProductClassifier:
     def explain(self, product: Product, prdtypecode: int | None = None) -> Explanation:
         """Say which words and which regions of the picture spoke for a category and which against it.
 
-        Costs about a second prediction of the text; see rakuten_models/explain.py for what the figures mean.
+        Costs about a second prediction of the text; see rakuten_models/inference/explanation.py for what the figures mean.
 
         Args:
             product: One product with a text, a picture, or both.
@@ -280,7 +282,7 @@ class ProductClassifier:
         """
         check_publishable(self.folder)
         self._say_what_is_written()
-        return hub.upload_folder(
+        return upload.upload_folder(
             self.folder,
             repo_id,
             files=bundle_files(self.folder),
@@ -303,7 +305,7 @@ class ProductClassifier:
             BundleError: A difference over 1e-3: the files are not those that were trained together.
         """
         products = [self_check_product(entry) for entry in self.config.self_check.get("products", ())]
-        expected = numpy.asarray(self.config.self_check.get("probabilities", ()), numpy.float32)
+        expected = np.asarray(self.config.self_check.get("probabilities", ()), np.float32)
         found = [prediction.probabilities for prediction in self.predict(products)]
         answered = [probabilities for probabilities in found if probabilities is not None]
         shape = (len(products), len(self.categories))
@@ -311,7 +313,7 @@ class ProductClassifier:
             raise BundleError(
                 f"The self-check in {self.folder} cannot be run; download or train the bundle again."
             )
-        difference = float(numpy.abs(numpy.stack(answered) - expected).max())
+        difference = float(np.abs(np.stack(answered) - expected).max())
         if not difference <= SELF_CHECK_TOLERANCE:
             raise BundleError(
                 f"The bundle {str(self.folder)!r} answers its own self-check otherwise than when it was trained "
@@ -336,7 +338,7 @@ class ProductClassifier:
         """Refuse models that do not fit each other, the categories or the settings."""
         self._check_categories()
         categories, size = len(self.categories), self.config.image.size
-        single, ids = numpy.float32, (numpy.int32, (None,))
+        single, ids = np.float32, (np.int32, (None,))
         logits = (single, (categories,))
         text_features, image_features = (
             (single, (int(side.model.outputs["features"]["shape"][-1]),))
@@ -347,7 +349,7 @@ class ProductClassifier:
         )
         self._image.model.check_arrays(
             {
-                "pixels": (numpy.uint8, (size, size, 3)),
+                "pixels": (np.uint8, (size, size, 3)),
                 "logits": logits,
                 "features": image_features,
                 "category_maps": (single, (None, None, categories)),
@@ -370,10 +372,10 @@ class ProductClassifier:
         return self._combine(self._run_models(products))
 
     def _run_models(
-        self, products: Sequence[Product], encoded: Mapping[str, numpy.ndarray] | None = None
-    ) -> _Answers:
+        self, products: Sequence[Product], encoded: Mapping[str, np.ndarray] | None = None
+    ) -> ModelOutputs:
         """Ask all three models; `encoded` is what the text side made of the products, if it is at hand."""
-        answers = _Answers([_wrong_type(product) for product in products])
+        answers = ModelOutputs([_wrong_type(product) for product in products])
         cleaned = {
             row: clean_product(product) for row, product in enumerate(products) if answers.errors[row] is None
         }
@@ -399,15 +401,15 @@ class ProductClassifier:
                     readable.append(answer)
             if readable:
                 answers.image = {
-                    name: numpy.concatenate([answer[name] for answer in readable]) for name in readable[0]
+                    name: np.concatenate([answer[name] for answer in readable]) for name in readable[0]
                 }
         if beside is not None:
             answers.text = beside.result()
         answers.with_both = sorted(set(answers.with_text) & set(answers.with_image))
         if answers.with_both and answers.text is not None and answers.image is not None:
-            text_rows = numpy.searchsorted(answers.with_text, answers.with_both)
-            image_rows = numpy.searchsorted(answers.with_image, answers.with_both)
-            present = numpy.ones((len(answers.with_both), 1), numpy.float32)
+            text_rows = np.searchsorted(answers.with_text, answers.with_both)
+            image_rows = np.searchsorted(answers.with_image, answers.with_both)
+            present = np.ones((len(answers.with_both), 1), np.float32)
             answers.fusion = self._fusion(
                 text_features=answers.text["features"][text_rows],
                 text_logits=answers.text["logits"][text_rows],
@@ -418,21 +420,21 @@ class ProductClassifier:
             )
         return answers
 
-    def _calibrated(self, model: str, logits: numpy.ndarray) -> numpy.ndarray:
+    def _calibrated(self, model: str, logits: np.ndarray) -> np.ndarray:
         """float32 (n, categories), the probabilities behind a model's logits.
 
         Raises:
             BundleError: They are no numbers: a damaged model must not pass for an answer.
         """
         probabilities = calibrate(logits, *self.config.calibration(model))
-        if not numpy.isfinite(probabilities).all():
+        if not np.isfinite(probabilities).all():
             raise BundleError(
                 f"The {model} model of the bundle {str(self.folder)!r} gives answers that are no numbers (NaN or "
                 "infinity); download or train the bundle again."
             )
         return probabilities
 
-    def _combine(self, models: _Answers) -> list[Prediction]:
+    def _combine(self, models: ModelOutputs) -> list[Prediction]:
         """Each product's answer: fusion where both sides are there, else the side that is."""
         text_probabilities, image_probabilities, fused_probabilities = (
             dict(zip(rows, self._calibrated(name, outputs["logits"]), strict=True)) if outputs else {}
@@ -480,49 +482,60 @@ class ProductClassifier:
         return predictions
 
 
-@dataclass
-class _Answers:
-    """What the models say of some products.
-
-    Attributes:
-        errors: For each product why it, or its picture, was left out; None if it was not.
-        with_text: Products with a text, growing.
-        with_image: Products with a picture that can be read, growing.
-        with_both: Those in both lists, growing.
-        text: The text model's outputs for `with_text`, None if there are none.
-        image: The image model's for `with_image`.
-        fusion: The fusion model's for `with_both`.
-    """
-
-    errors: list[str | None]
-    with_text: list[int] = field(default_factory=list)
-    with_image: list[int] = field(default_factory=list)
-    with_both: list[int] = field(default_factory=list)
-    text: dict[str, numpy.ndarray] | None = None
-    image: dict[str, numpy.ndarray] | None = None
-    fusion: dict[str, numpy.ndarray] | None = None
-
-
-def _tried(folder: str | os.PathLike[str]) -> str:
+def _verified(folder: str | os.PathLike[str]) -> str:
     """The sha256 of the config.json of a bundle that another process has loaded."""
     # Whoever loads what needs no trial does not pay for its imports.
-    from rakuten_models import trust
+    from rakuten_models.bundle import sandbox
 
-    return trust.try_first(folder)
-
-
-def _wrong_type(product: Any) -> str | None:
-    """Why this is not a product that can be read at all, or None."""
-    if not isinstance(product, Product):
-        return f"A {type(product).__name__} was given where a Product is expected; wrap it: Product(designation=...)."
-    for name in ("designation", "description"):
-        if not isinstance(getattr(product, name), str):
-            kind = type(getattr(product, name)).__name__
-            return f"The {name} is a {kind}; give a string, '' if there is none."
-    return None
+    return sandbox.load_in_sandbox(folder)
 
 
 def self_check_product(entry: dict[str, Any]) -> Product:
     """A product from its form in config.json, where the picture is base64 of a file or None."""
     image = entry["image"]
     return Product(entry["designation"], entry["description"], base64.b64decode(image) if image else None)
+
+
+def load_classifier(source: str | None = None, revision: str | None = None) -> tuple[ProductClassifier, str]:
+    """Load the bundle that the caller or the environment names.
+
+    The first of these that is given: `source`; the hub repository in RAKUTEN_MODEL_REPO (at
+    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle. RAKUTEN_TRUSTED=1 loads it without trying
+    it in another process first.
+
+    Args:
+        source: A bundle's folder or a hub id "user/name".
+        revision: For a hub id: a branch, a tag, or a commit's 40 hex digits.
+
+    Returns:
+        The classifier, and a name for it to show: the hub id, the folder's name or "starter bundle".
+
+    Raises:
+        BundleError: The bundle is missing, incomplete or altered.
+        HubError: The repository or revision cannot be had.
+    """
+    repository = os.environ.get(REPOSITORY_VARIABLE, "")
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if not source and repository:
+        source = repository
+        revision = revision or os.environ.get(REVISION_VARIABLE) or None
+    elif not source and folder:
+        # "bundles/mine" looks like a hub id; a folder that is not there must not become a download.
+        if not os.path.isdir(folder):
+            raise BundleError(
+                f"{FOLDER_VARIABLE} names the folder {folder!r}, which does not exist; correct the variable, or unset "
+                "it to use the starter bundle."
+            )
+        source = folder
+    trusted = os.environ.get(TRUSTED_VARIABLE, "") == "1"
+    classifier = ProductClassifier.from_pretrained(source or None, revision=revision, trusted=trusted)
+    if classifier.revision is not None and source:
+        return classifier, source
+    if classifier.folder.resolve() == STARTER_FOLDER.resolve():
+        return classifier, "starter bundle"
+    return classifier, classifier.folder.resolve().name
+
+
+def accept_threshold(config: BundleConfig) -> float | None:
+    """The least probability that is accepted, 0 to 1; None if every answer is to be reviewed."""
+    return config.thresholds[DEFAULT_PRECISION]["probability"]

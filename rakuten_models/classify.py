@@ -12,145 +12,19 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-import numpy
-
-from rakuten_models.bundle import DEFAULT_PRECISION, BundleConfig, BundleError
-from rakuten_models.classifier import STARTER_FOLDER, ProductClassifier
-from rakuten_models.command_line import run_command
-from rakuten_models.explain import Explanation
-from rakuten_models.product import ACCEPT, Category, Prediction, Product, ProductError
-
-REPOSITORY_VARIABLE = "RAKUTEN_MODEL_REPO"
-REVISION_VARIABLE = "RAKUTEN_MODEL_REVISION"
-FOLDER_VARIABLE = "RAKUTEN_BUNDLE"
-TRUSTED_VARIABLE = "RAKUTEN_TRUSTED"
+from rakuten_models.classifier import FOLDER_VARIABLE, REPOSITORY_VARIABLE, accept_threshold, load_classifier
+from rakuten_models.cli import run_command
+from rakuten_models.errors import ProductError
+from rakuten_models.formatting import best_category, decision_sentence, percent, prediction_to_json
+from rakuten_models.inference.explanation import Explanation
+from rakuten_models.product import Prediction, Product
 
 _BAR_WIDTH = 24
+
 _STRONGEST_WORDS = 5
-
-
-def load_classifier(source: str | None = None, revision: str | None = None) -> tuple[ProductClassifier, str]:
-    """Load the bundle that the caller or the environment names.
-
-    The first of these that is given: `source`; the hub repository in RAKUTEN_MODEL_REPO (at
-    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle. RAKUTEN_TRUSTED=1 loads it without trying
-    it in another process first.
-
-    Args:
-        source: A bundle's folder or a hub id "user/name".
-        revision: For a hub id: a branch, a tag, or a commit's 40 hex digits.
-
-    Returns:
-        The classifier, and a name for it to show: the hub id, the folder's name or "starter bundle".
-
-    Raises:
-        BundleError: The bundle is missing, incomplete or altered.
-        HubError: The repository or revision cannot be had.
-    """
-    repository = os.environ.get(REPOSITORY_VARIABLE, "")
-    folder = os.environ.get(FOLDER_VARIABLE, "")
-    if not source and repository:
-        source = repository
-        revision = revision or os.environ.get(REVISION_VARIABLE) or None
-    elif not source and folder:
-        # "bundles/mine" looks like a hub id; a folder that is not there must not become a download.
-        if not os.path.isdir(folder):
-            raise BundleError(
-                f"{FOLDER_VARIABLE} names the folder {folder!r}, which does not exist; correct the variable, or unset "
-                "it to use the starter bundle."
-            )
-        source = folder
-    trusted = os.environ.get(TRUSTED_VARIABLE, "") == "1"
-    classifier = ProductClassifier.from_pretrained(source or None, revision=revision, trusted=trusted)
-    if classifier.revision is not None and source:
-        return classifier, source
-    if classifier.folder.resolve() == STARTER_FOLDER.resolve():
-        return classifier, "starter bundle"
-    return classifier, classifier.folder.resolve().name
-
-
-def accept_threshold(config: BundleConfig) -> float | None:
-    """The least probability that is accepted, 0 to 1; None if every answer is to be reviewed."""
-    return config.thresholds[DEFAULT_PRECISION]["probability"]
-
-
-def decision_sentence(prediction: Prediction, threshold: float | None) -> str:
-    """Why the decision is what it is, in words."""
-    precision = f"{float(DEFAULT_PRECISION):.0%}"
-    if threshold is None:
-        return f"This bundle has no level from which {precision} of answers are right; a person should look."
-    level = f"{percent(threshold)}, the level from which {precision} of answers were right"
-    if prediction.decision == ACCEPT:
-        return f"Its probability reaches {level} on validation products."
-    return f"Its probability is below {level} on validation products; a person should look."
-
-
-def percent(probability: float) -> str:
-    """A probability for people: "94.2%"; never "100.0%" for what is not certain, nor "0.0%" for what is possible."""
-    if 0 < probability < 0.0005:
-        return "<0.1%"
-    if 0.9995 <= probability < 1:
-        return ">99.9%"
-    return f"{probability:.1%}"
-
-
-def best_category(categories: Sequence[Category], probabilities: numpy.ndarray) -> tuple[Category, float]:
-    """The most probable category of one side, with its probability.
-
-    Args:
-        categories: In the order of the probabilities.
-        probabilities: float32 (categories,), sums to 1.
-    """
-    index = int(probabilities.argmax())
-    return categories[index], float(probabilities[index])
-
-
-def prediction_to_json(
-    prediction: Prediction, threshold: float | None, language: str = "en"
-) -> dict[str, Any]:
-    """One prediction as plain values, the same for the app's `/classify` and for `--json`.
-
-    Args:
-        prediction: What `ProductClassifier.predict` gave.
-        threshold: From `accept_threshold`.
-        language: Of the names in the lists, "en" or "fr".
-
-    Returns:
-        {"prdtypecode": int or None, "category": {"en": name, "fr": name} or None, "probability": float or
-        None, "decision": "accept" or "review", "threshold": float or None, "image_weight": float or None,
-        "probabilities": [{"prdtypecode", "name", "probability"}, ...] highest first, "text" and "image":
-        that side's best entry of the same form, or None where the side is absent, "error": sentence or
-        None}.
-    """
-
-    def entry(category: Category, probability: float) -> dict[str, Any]:
-        return {
-            "prdtypecode": category.prdtypecode,
-            "name": category.name(language),
-            "probability": probability,
-        }
-
-    def best_entry(probabilities: numpy.ndarray | None) -> dict[str, Any] | None:
-        return None if probabilities is None else entry(*best_category(prediction.categories, probabilities))
-
-    category = prediction.category
-    return {
-        "prdtypecode": None if category is None else category.prdtypecode,
-        "category": None if category is None else {code: category.name(code) for code in ("en", "fr")},
-        "probability": prediction.probability,
-        "decision": prediction.decision,
-        "threshold": threshold,
-        "image_weight": prediction.image_weight,
-        "probabilities": [entry(*item) for item in prediction.top(len(prediction.categories))],
-        "text": best_entry(prediction.text_probabilities),
-        "image": best_entry(prediction.image_probabilities),
-        "error": prediction.error,
-    }
 
 
 def prediction_to_table(

@@ -5,23 +5,17 @@ Standard library only, so that every other module, and user code, can import it 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy
+    import numpy as np
 
 ACCEPT = "accept"
+
 REVIEW = "review"
-
-
-class RakutenModelsError(Exception):
-    """Base of every error that bad input can cause; `str(error)` is a sentence fit to be shown to a person."""
-
-
-class ProductError(RakutenModelsError):
-    """A product that cannot be classified: its picture cannot be read, or it holds nothing to classify."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +75,9 @@ class Prediction:
     categories: Sequence[Category]
     category: Category | None = None
     probability: float | None = None
-    probabilities: numpy.ndarray | None = None
-    text_probabilities: numpy.ndarray | None = None
-    image_probabilities: numpy.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    text_probabilities: np.ndarray | None = None
+    image_probabilities: np.ndarray | None = None
     image_weight: float | None = None
     decision: str = REVIEW
     error: str | None = None
@@ -98,3 +92,11 @@ class Prediction:
         values = self.probabilities.tolist()
         order = sorted(range(len(values)), key=lambda index: (-values[index], index))
         return [(self.categories[index], values[index]) for index in order[:count]]
+
+
+def decide(prediction: Prediction, threshold: float | None) -> Prediction:
+    """The same prediction with the decision that another threshold makes."""
+    if prediction.probability is None:
+        return prediction
+    accepted = threshold is not None and prediction.probability >= threshold
+    return dataclasses.replace(prediction, decision=ACCEPT if accepted else REVIEW)

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A test that reaches for the real hub by mistake should fail at once, not after half a minute.
-os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
-
 import pytest
 
-from tests.tiny_catalog import write_tiny_catalog
+from tests.support.tiny_catalog import write_tiny_catalog
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# A test that reaches for the real hub by mistake should fail at once, not after half a minute.
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
 
 A_SLICE = 50
 
@@ -39,11 +40,14 @@ def own_cache(tmp_path_factory):
 
 def tiny_settings(**changes):
     """Choices that train in seconds: small tables, small pictures, a narrow backbone, few passes."""
-    from training.fit_image import ImageTrainingSettings
-    from training.fit_text import TextTrainingSettings
-    from training.split import SplitSettings
-    from training.stages import ImageSettings, TrainingSettings
-    from training.text_rows import TextModelSettings
+    from rakuten_models.preprocessing.image import ImageSettings
+    from training.settings import (
+        ImageTrainingSettings,
+        SplitSettings,
+        TextModelSettings,
+        TextTrainingSettings,
+        TrainingSettings,
+    )
 
     settings = TrainingSettings(
         text=TextTrainingSettings(
@@ -56,7 +60,7 @@ def tiny_settings(**changes):
             teachers=1,
             folds=2,
         ),
-        image=ImageTrainingSettings(alpha=0.35, epochs=1, views=("plain", "mirrored")),
+        image=ImageTrainingSettings(alpha=0.35, epochs=1, augmentations=("plain", "mirrored")),
         image_input=ImageSettings(size=96),
         split=SplitSettings(validation_fraction=0.2, test_fraction=0.2, minimum_pairs=30),
     )

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import numpy
+import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from rakuten_models.runtime import calibration_features
+from rakuten_models.inference.calibration import calibration_features
 
 # The wanted precisions that a bundle carries a threshold for.
 PRECISIONS = (0.90, 0.95, 0.98, 0.99)
-# Below this many accepted rows a measured precision says next to nothing.
-LEAST_ACCEPTED_ROWS = 20
 
+# Below this many accepted rows a measured precision says next to nothing.
+MIN_ACCEPTED_ROWS = 20
 
 # How far temperature, powers and the categories' temperatures may go; the first and the last in logarithms.
 _TEMPERATURE_LIMITS, _POWER_LIMITS, _CATEGORY_LIMITS = (-3.0, 3.0), (-1.5, 1.5), (-1.0, 1.0)
+
 # Widths of the Gaussian priors that hold powers and categories' log temperatures near 0 where rows are few.
 _POWER_WIDTH, _CATEGORY_WIDTH = 0.3, 0.2
+
 # Precision of the Gaussian prior on the categories' offsets, for each row.
 _OFFSET_PENALTY = 1e-4
 
 
 def fit_calibration(
-    logits: numpy.ndarray, category_index: numpy.ndarray
+    logits: np.ndarray, category_index: np.ndarray
 ) -> tuple[float, float, float, tuple[float, ...]]:
-    """What `rakuten_models.runtime.calibrate` needs to make the truth most likely.
+    """What `rakuten_models.inference.calibration.calibrate` needs to make the truth most likely.
 
     Args:
         logits: float32 (n, categories), of rows the model was not trained on.
@@ -39,32 +41,30 @@ def fit_calibration(
     count, categories = logits.shape
     if count == 0:
         return 1.0, 0.0, 0.0, ()
-    rows, top = numpy.arange(count), logits.argmax(axis=1)
-    centred = logits.astype(numpy.float64)
+    rows, top = np.arange(count), logits.argmax(axis=1)
+    centred = logits.astype(np.float64)
     centred -= centred.max(axis=1, keepdims=True)
     features = calibration_features(centred)
-    precision = numpy.repeat([0.0, _POWER_WIDTH**-2, _CATEGORY_WIDTH**-2], [1, 2, categories])
+    precision = np.repeat([0.0, _POWER_WIDTH**-2, _CATEGORY_WIDTH**-2], [1, 2, categories])
 
-    def loss(numbers: numpy.ndarray) -> tuple[float, numpy.ndarray]:
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
         log_temperature = numbers[0] + features @ numbers[1:3] + numbers[3:][top]
-        scaled = centred * numpy.exp(-log_temperature)[:, numpy.newaxis]
+        scaled = centred * np.exp(-log_temperature)[:, np.newaxis]
         logarithms = log_softmax(scaled, axis=1)
-        error = numpy.exp(logarithms)
+        error = np.exp(logarithms)
         error[rows, category_index] -= 1
         by_row = -(error * scaled).sum(axis=1)
-        gradient = numpy.concatenate(
-            [[by_row.sum()], by_row @ features, numpy.bincount(top, by_row, categories)]
-        )
+        gradient = np.concatenate([[by_row.sum()], by_row @ features, np.bincount(top, by_row, categories)])
         value = 0.5 * (precision * numbers**2).sum() - logarithms[rows, category_index].sum()
         return float(value), gradient + precision * numbers
 
     limits = [_TEMPERATURE_LIMITS, _POWER_LIMITS, _POWER_LIMITS, *[_CATEGORY_LIMITS] * categories]
-    found = minimize(loss, numpy.zeros(len(limits)), jac=True, bounds=limits, method="L-BFGS-B").x
-    temperatures = tuple(float(value) for value in numpy.exp(found[3:]))
-    return float(numpy.exp(found[0])), float(found[1]), float(found[2]), temperatures
+    found = minimize(loss, np.zeros(len(limits)), jac=True, bounds=limits, method="L-BFGS-B").x
+    temperatures = tuple(float(value) for value in np.exp(found[3:]))
+    return float(np.exp(found[0])), float(found[1]), float(found[2]), temperatures
 
 
-def fit_offsets(logits: numpy.ndarray, category_index: numpy.ndarray) -> numpy.ndarray:
+def fit_offsets(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:
     """What to add to each category's logit so that no category is named too often or too rarely.
 
     A model learns from rows whose labels are of several origins; those that are judged may have other shares of the
@@ -79,27 +79,27 @@ def fit_offsets(logits: numpy.ndarray, category_index: numpy.ndarray) -> numpy.n
     """
     count, categories = logits.shape
     if count == 0:
-        return numpy.zeros(categories, numpy.float32)
-    logits = logits.astype(numpy.float64)
-    true = numpy.eye(categories)[category_index]
+        return np.zeros(categories, np.float32)
+    logits = logits.astype(np.float64)
+    true = np.eye(categories)[category_index]
 
-    def loss(numbers: numpy.ndarray) -> tuple[float, numpy.ndarray]:
-        scale, offsets = numpy.exp(numbers[0]), numbers[1:]
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        scale, offsets = np.exp(numbers[0]), numbers[1:]
         logarithms = log_softmax(scale * logits + offsets, axis=1)
-        error = (numpy.exp(logarithms) - true) / count
+        error = (np.exp(logarithms) - true) / count
         penalty = _OFFSET_PENALTY * (offsets**2).sum()
-        gradient = numpy.append(
+        gradient = np.append(
             (error * logits).sum() * scale, error.sum(axis=0) + 2 * _OFFSET_PENALTY * offsets
         )
         return float(-(true * logarithms).sum() / count + penalty), gradient
 
-    found = minimize(loss, numpy.zeros(categories + 1), jac=True, method="L-BFGS-B").x
-    offsets = found[1:] / numpy.exp(found[0])
-    centred: numpy.ndarray = offsets - offsets.mean()
-    return centred.astype(numpy.float32)
+    found = minimize(loss, np.zeros(categories + 1), jac=True, method="L-BFGS-B").x
+    offsets = found[1:] / np.exp(found[0])
+    centred: np.ndarray = offsets - offsets.mean()
+    return centred.astype(np.float32)
 
 
-def fit_temperature(logits: numpy.ndarray, category_index: numpy.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, category_index: np.ndarray) -> float:
     """The temperature that makes the true categories most likely.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
@@ -113,21 +113,21 @@ def fit_temperature(logits: numpy.ndarray, category_index: numpy.ndarray) -> flo
     """
     if len(logits) == 0:
         return 1.0
-    logits = logits.astype(numpy.float64)
-    true = logits[numpy.arange(len(logits)), category_index]
+    logits = logits.astype(np.float64)
+    true = logits[np.arange(len(logits)), category_index]
 
     def negative_log_likelihood(log_temperature: float) -> float:
-        scaled = logits / numpy.exp(log_temperature)
+        scaled = logits / np.exp(log_temperature)
         highest = scaled.max(axis=1)
-        log_sum = highest + numpy.log(numpy.exp(scaled - highest[:, None]).sum(axis=1))
-        return float((log_sum - true / numpy.exp(log_temperature)).mean())
+        log_sum = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
+        return float((log_sum - true / np.exp(log_temperature)).mean())
 
-    limits = (numpy.log(0.05), numpy.log(20.0))
-    return float(numpy.exp(minimize_scalar(negative_log_likelihood, bounds=limits, method="bounded").x))
+    limits = (np.log(0.05), np.log(20.0))
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=limits, method="bounded").x))
 
 
 def find_thresholds(
-    probabilities: numpy.ndarray, category_index: numpy.ndarray
+    probabilities: np.ndarray, category_index: np.ndarray
 ) -> dict[str, dict[str, float | None]]:
     """For each wanted precision, the lowest probability from which on answers reach it.
 
@@ -140,16 +140,16 @@ def find_thresholds(
         rows reaches the precision; "share_accepted": of the n rows, 0 to 1; "precision_low": the lower end of the
         95 % interval (Wilson 1927) around the precision of the accepted rows, None without a threshold}.
     """
-    confidence = probabilities.max(axis=1) if len(probabilities) else numpy.zeros(0)
-    correct = probabilities.argmax(axis=1) == category_index if len(probabilities) else numpy.zeros(0, bool)
-    order = numpy.argsort(-confidence, kind="stable")
-    precision = numpy.cumsum(correct[order]) / numpy.arange(1, len(order) + 1)
+    confidence = probabilities.max(axis=1) if len(probabilities) else np.zeros(0)
+    correct = probabilities.argmax(axis=1) == category_index if len(probabilities) else np.zeros(0, bool)
+    order = np.argsort(-confidence, kind="stable")
+    precision = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
     # Rows with equal confidence are accepted together, so only the last of them is a possible cut.
-    cut = numpy.append(numpy.diff(confidence[order]) != 0, True)[: len(order)]
-    cut[: LEAST_ACCEPTED_ROWS - 1] = False
+    cut = np.append(np.diff(confidence[order]) != 0, True)[: len(order)]
+    cut[: MIN_ACCEPTED_ROWS - 1] = False
     thresholds: dict[str, dict[str, float | None]] = {}
     for wanted in PRECISIONS:
-        reached = numpy.flatnonzero(cut & (precision >= wanted))
+        reached = np.flatnonzero(cut & (precision >= wanted))
         if len(reached):
             last = int(reached[-1])
             thresholds[f"{wanted:.2f}"] = {

@@ -9,7 +9,7 @@ go through `ProductClassifier`, as in the app: what is measured is what is serve
 
 What other runs found can be put beside it, in metrics.json and the card: `--ablation` (what each step brought),
 `--split-metrics` (the same recipe under other splits) and `--before` (a plain method's known confusions); see
-training/other_runs.py for the files.
+training/evaluation/external_results.py for the files.
 
 Text is judged on the rows with a text, image on those with a readable picture, fusion on those with both, and
 "served" on every row, also on those that nothing can be said about: they count as wrong. Rows whose label
@@ -28,31 +28,42 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from rakuten_models import ProductClassifier
-from rakuten_models.batch_report import REFERENCE, ScoredFigures
-from rakuten_models.bundle import SERVING_MODEL_FILES, TOKENIZER_FILE, BundleConfig, write_atomically
-from rakuten_models.classifier import CHUNK
-from rakuten_models.command_line import run_command
-from rakuten_models.preprocessing import load_tokenizer
+from rakuten_models.batch.drift import REFERENCE, ScoredFigures
+from rakuten_models.bundle.config import SERVING_MODEL_FILES, TOKENIZER_FILE, BundleConfig
+from rakuten_models.classifier import CHUNK, ProductClassifier
+from rakuten_models.cli import run_command
+from rakuten_models.files import write_atomically
+from rakuten_models.preprocessing.text import load_tokenizer
 from rakuten_models.product import ACCEPT, Category, Prediction, Product
-from training.comparison import compare_predictions, comparison_text, joined_categories
-from training.confusions import confusion_groups, known_confusions
-from training.judged_rows import (
+from training.errors import EvaluationError
+from training.evaluation.comparison import compare_predictions, comparison_text, joined_categories
+from training.evaluation.evaluation_split import (
     SEPARATE_CATALOG,
-    EvaluationError,
-    Judged,
+    EvaluationRows,
     category_index_of,
     select_rows,
     select_rows_of_both,
 )
-from training.kept_predictions import predict_in_blocks
-from training.measures import Measures, measure, paired_difference, predicted_category_index, weighted_f1
-from training.other_runs import check_same_rows, read_ablation, read_before, read_split_metrics
-from training.report import format_table, metrics_json, update_bundle, write_evaluation
+from training.evaluation.external_results import (
+    check_same_rows,
+    read_ablation,
+    read_before,
+    read_split_metrics,
+)
+from training.evaluation.known_confusions import confusion_groups, known_confusions
+from training.evaluation.prediction_cache import predict_in_blocks
+from training.evaluation.report import format_table, metrics_json, update_bundle, write_evaluation
+from training.metrics import (
+    Metrics,
+    compute_metrics,
+    paired_difference,
+    predicted_category_index,
+    weighted_f1,
+)
 
 
 def main(
-    arguments: Sequence[str] | None = None, judged: Judged | None = None, keep: Path | None = None
+    arguments: Sequence[str] | None = None, judged: EvaluationRows | None = None, keep: Path | None = None
 ) -> int:
     """Runs the command; see the module's text.
 
@@ -91,7 +102,7 @@ def main(
     started = time.perf_counter()
     predictions = score_catalog(classifier, products, progress=show, keep=keep)
     seconds = time.perf_counter() - started
-    metrics: Measures = {}
+    metrics: Metrics = {}
     metrics |= evaluate_predictions(predictions, category_index, categories, config.thresholds)
     metrics |= {
         "split": split,
@@ -153,8 +164,8 @@ def score_catalog(
 
 def reference_figures(
     classifier: ProductClassifier, products: Sequence[Product], predictions: Sequence[Prediction]
-) -> Measures:
-    """What `rakuten_models.batch --report` compares later catalogs with; see `ScoredFigures.to_json`."""
+) -> Metrics:
+    """What `rakuten_models.batch.pipeline --report` compares later catalogs with; see `ScoredFigures.to_json`."""
     figures = ScoredFigures(load_tokenizer(classifier.folder / TOKENIZER_FILE), classifier.config.text)
     for each in predictions:
         code = None if each.category is None else each.category.prdtypecode
@@ -169,7 +180,7 @@ def evaluate_predictions(
     category_index: np.ndarray,
     categories: Sequence[Category],
     thresholds: Mapping[str, Mapping[str, float | None]],
-) -> dict[str, Measures]:
+) -> dict[str, Metrics]:
     """Measures predictions against the truth, for each model on the rows that have what it needs.
 
     Args:
@@ -207,7 +218,7 @@ def evaluate_predictions(
     found = {}
     for name, (attribute, rows) in of_section.items():
         probabilities, answered = stacked(attribute, rows), (has_text | has_image)[rows]
-        found[name] = measure(
+        found[name] = compute_metrics(
             probabilities, category_index[rows], codes, thresholds=thresholds, answered=answered
         )
         predicted = predicted_category_index(probabilities, answered)
@@ -283,7 +294,7 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
         category_index,
         categories,
     )
-    compared: Measures = {
+    compared: Metrics = {
         "bundle": str(options.bundle),
         "compared_with": str(options.compare),
         "split": split,
@@ -333,7 +344,7 @@ def _catalog_name(catalog_dir: str | Path, config: BundleConfig, split: str) -> 
     return named or "/".join(Path(catalog_dir).resolve().parts[-2:])
 
 
-def _compared(truth: np.ndarray, fusion: np.ndarray, alone: np.ndarray, categories: int) -> Measures | None:
+def _compared(truth: np.ndarray, fusion: np.ndarray, alone: np.ndarray, categories: int) -> Metrics | None:
     if not len(truth):
         return None
     return {
@@ -343,7 +354,7 @@ def _compared(truth: np.ndarray, fusion: np.ndarray, alone: np.ndarray, categori
     }
 
 
-def _decided(predictions: Sequence[Prediction], category_index: np.ndarray) -> Measures:
+def _decided(predictions: Sequence[Prediction], category_index: np.ndarray) -> Metrics:
     accepted = [
         prediction.category is not None and prediction.category.index == truth
         for prediction, truth in zip(predictions, category_index, strict=True)

@@ -20,8 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rakuten_models import ProductClassifier
-from rakuten_models.bundle import (
+from rakuten_models.bundle.config import (
     ALL_FILES,
     CARD_FILE,
     KERAS_FILES,
@@ -29,23 +28,27 @@ from rakuten_models.bundle import (
     SERVING_FILES,
     SERVING_MODEL_FILES,
     BundleConfig,
-    BundleError,
-    bundle_files,
-    check_publishable,
-    validate_bundle,
 )
-from rakuten_models.classify import REPOSITORY_VARIABLE, REVISION_VARIABLE
-from rakuten_models.command_line import run_command
-from rakuten_models.hub import create_repository, is_private, set_space_variables, upload_folder
-from rakuten_models.hub_faults import HubError
-from training.card import render_card
+from rakuten_models.bundle.folder import bundle_files, check_publishable, validate_bundle
+from rakuten_models.classifier import REPOSITORY_VARIABLE, REVISION_VARIABLE, ProductClassifier
+from rakuten_models.cli import run_command
+from rakuten_models.errors import BundleError, HubError
+from rakuten_models.hub.client import is_private
+from rakuten_models.hub.spaces import set_space_variables
+from rakuten_models.hub.upload import create_repository, upload_folder
+from training.evaluation.model_card import render_card
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
+
 APP_FILES = ("README.md", "app.py", "requirements.txt", "LICENSE")
+
 # What a file of the Space is made of where that is another one: a Space installs exact versions with their hashes.
 SOURCES = {"requirements.txt": "requirements.lock"}
+
 PACKAGE = "rakuten_models"
+
 STARTER = f"{PACKAGE}/starter/"
+
 # A picture in Markdown or HTML that lies in the project: the page is shown in the Space too.
 _PICTURE = re.compile(r"""(?:!\[[^\]]*\]\(|<img[^>]*\ssrc=["'])([\w./-]+\.(?:png|jpe?g|webp|gif|svg))\b""")
 

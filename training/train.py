@@ -21,21 +21,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# Before TensorFlow is imported: its notices about processor features help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from rakuten_models.bundle import MODEL_NAMES, BundleConfig, check_target
-from rakuten_models.command_line import run_command
+from rakuten_models.bundle.config import MODEL_NAMES, BundleConfig
+from rakuten_models.bundle.folder import check_target
+from rakuten_models.cli import run_command
 from rakuten_models.product import Category
 from training import evaluate
-from training.assemble import assemble_bundle
-from training.catalog import Catalog, category_list, read_catalog, read_texts
-from training.devices import Devices, read_devices
-from training.judged_rows import rows_of_test_part
+from training.data.catalog import Catalog, category_list, read_catalog, read_texts
+from training.data.split import split_catalog
+from training.evaluation.evaluation_split import rows_of_test_part
+from training.image.devices import Devices, read_devices
+from training.pipeline.bundle_writer import assemble_bundle
+from training.pipeline.run import EVALUATION_FOLDER, TrainingRun
+from training.pipeline.warm_start import InitialBundle, load_initial_bundle
 from training.progress import Progress
-from training.split import KINDS, SplitSettings, split_catalog
-from training.stages import EVALUATION_FOLDER, TrainingRun, TrainingSettings
-from training.start_bundle import StartBundle, open_start
+from training.settings import KINDS, SplitSettings, TrainingSettings
+
+# Before TensorFlow is imported: its notices about processor features help nobody here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,7 +117,7 @@ def train_bundle(
         backbone_weights: "imagenet", a weights file, or None for random weights (tests).
         unlabelled: Another catalog, with or without labels, whose texts teach the text model.
         limit: Only so many rows.
-        data: What the card says of the catalog; see `training.card`.
+        data: What the card says of the catalog; see `training.evaluation.model_card`.
         log_dir: For TensorBoard.
         resume: Go on with an unfinished run.
         show: Lines and bars on the screen.
@@ -130,7 +132,7 @@ def train_bundle(
     """
     output = Path(output_dir).resolve()
     check_target(output)
-    start = open_start(init, settings) if init else None
+    start = load_initial_bundle(init, settings) if init else None
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.training")
     progress = Progress(log_dir, show)
@@ -196,7 +198,7 @@ def train_bundle(
 
 
 def _start_summary(
-    start: StartBundle, catalog: Catalog, categories: Sequence[Category], name: str | Path
+    start: InitialBundle, catalog: Catalog, categories: Sequence[Category], name: str | Path
 ) -> str:
     """What is taken over, and what to keep in mind when figures are read."""
     known = len(start.config.categories)
@@ -230,7 +232,7 @@ def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
     # Each fold's networks see the other folds' rows; two folds are fitted at a time.
     passes = settings.text.epochs * (settings.text.teachers + 1) * (1 + max(settings.text.folds - 1, 0) / 2)
     text = texts * (_SECONDS_A_TEXT + passes * _SECONDS_A_TEXT_AND_EPOCH)
-    features = pictures * len(settings.image.views) * _SECONDS_A_VIEW
+    features = pictures * len(settings.image.augmentations) * _SECONDS_A_VIEW
     epochs = settings.image.epochs * settings.image.averaged_runs
     tuning = pictures * epochs * _SECONDS_A_PICTURE_AND_EPOCH
     minutes = [seconds / 60 for seconds in (text, features, tuning)]
@@ -241,8 +243,11 @@ def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
 
 
 _SECONDS_A_TEXT = 0.0008
+
 _SECONDS_A_TEXT_AND_EPOCH = 0.00013
+
 _SECONDS_A_VIEW = 0.0045
+
 _SECONDS_A_PICTURE_AND_EPOCH = 0.005
 
 

@@ -1,0 +1,1 @@
+"""Catalogs of full size and clusters."""

@@ -1,0 +1,95 @@
+"""Scores a made-up catalog in one way, in a process of its own, and says how long that took.
+
+    python -m benchmarks.scale.worker local|ray-1|ray-2|predict|keras BUNDLE CATALOG OUTPUT [IMAGES]
+
+`predict` and `keras` are what people write first: the catalog read with pandas, `predict` in batches (of this
+package's classifier, or of the bundle's Keras models), and one file written at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from rakuten_models import Product, ProductClassifier
+from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch.progress import BatchProgress
+from rakuten_models.bundle.folder import read_config
+from rakuten_models.cli import run_command
+
+WAYS = ("local", "ray-1", "ray-2", "predict", "keras")
+
+_BATCH = 256
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Score; prints {"rows", "seconds" in all, "first": (seconds, rows) when the first rows were done}."""
+    way, bundle, source, output, *rest = sys.argv[1:] if arguments is None else arguments
+    images = rest[0] if rest else None
+    started = time.perf_counter()
+    first: list[float] = []
+
+    def note(rows: int) -> None:
+        if rows and not first:
+            first.extend((time.perf_counter() - started, rows))
+
+    if way in ("predict", "keras"):
+        rows = _plain_loop(way, Path(bundle), source, output, images, note)
+    else:
+        options: dict[str, Any] = {}
+        if way.startswith("ray"):
+            options = {"engine": "ray", "workers": int(way.partition("-")[2])}
+
+        def progress(each: BatchProgress) -> None:
+            note(each.done)
+
+        classifier = ProductClassifier.from_pretrained(bundle)
+        done = score_catalog(
+            source, output, classifier=classifier, images=images, progress=progress, **options
+        )
+        if done.scored != done.rows:
+            raise SystemExit(f"{done.rows - done.scored} rows were not scored.")
+        rows = done.rows
+    print(json.dumps({"rows": rows, "seconds": time.perf_counter() - started, "first": first}))
+    return 0
+
+
+def _plain_loop(way: str, bundle: Path, source: str, output: str, images: str | None, note: Any) -> int:
+    catalog = pandas.read_csv(source, keep_default_na=False)
+    if way == "keras":
+        from benchmarks.speed.keras_baseline import KerasBaseline
+
+        route = KerasBaseline(bundle)
+        categories = [category.prdtypecode for category in read_config(bundle).categories]
+
+        def answer(products: list[Product]) -> list[int]:
+            answers = (route if images else route.texts)(products, _BATCH)
+            return [categories[each] for each in answers.argmax(axis=1)]
+
+    else:
+        classifier = ProductClassifier.from_pretrained(bundle)
+
+        def answer(products: list[Product]) -> list[int]:
+            return [each.category.prdtypecode for each in classifier.predict(products)]
+
+    codes: list[int] = []
+    for start in range(0, len(catalog), _BATCH):
+        part = catalog.iloc[start : start + _BATCH]
+        pictures = (
+            [Path(images, name).read_bytes() for name in part["image"]] if images else [None] * len(part)
+        )
+        rows = zip(part["designation"], part["description"], pictures, strict=True)
+        codes += answer([Product(*row) for row in rows])
+        note(len(codes))
+    catalog.assign(predicted_prdtypecode=codes).to_parquet(f"{output}.parquet")
+    return len(catalog)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,1 @@
+"""How long training, serving and starting take."""

@@ -1,0 +1,289 @@
+"""What the Catalog tab asks of rakuten_models.batch.pipeline: a catalog scored at a visitor's threshold, ready to be shown."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow.parquet
+
+from rakuten_models.app.catalog_summary import CatalogSummary, ScoredRow
+from rakuten_models.app.limits import NO_ROOM
+from rakuten_models.app.security.disk_quota import DiskQuota
+from rakuten_models.batch.evaluation import BatchMetrics, evaluate_scored, write_corrections
+from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch.progress import BatchProgress
+from rakuten_models.batch.scorer import last_prefix, text_of
+from rakuten_models.catalog.columns import Columns
+from rakuten_models.catalog.csv_writer import spreadsheet_safe_cell
+from rakuten_models.catalog.source import CatalogSource, read_header
+from rakuten_models.classifier import ProductClassifier
+from rakuten_models.errors import BatchCancelled, RakutenModelsError
+from rakuten_models.product import Category, Prediction, Product, decide
+
+logger = logging.getLogger(__name__)
+
+TOP = 3
+
+_ROWS_AT_ONCE = 2000
+
+# A scored file and the copy for its download, in sizes of the catalog, and in bytes besides.
+_SCORED_SIZES = 4
+
+_MIN_SIZE = 1_000_000
+
+
+@dataclass(frozen=True)
+class ScoredCatalog:
+    """A catalog that was scored.
+
+    Attributes:
+        output: The scored file.
+        summary: What is in it.
+        seconds: How long it took.
+        rate: Rows a second.
+        measures: Against the file's labels; None where it has none.
+        unmeasured: Why its labels say nothing, as a sentence; "" if they do, or there are none.
+    """
+
+    output: Path
+    summary: CatalogSummary
+    seconds: float
+    rate: float
+    measures: BatchMetrics | None = None
+    unmeasured: str = ""
+
+    def measured_categories(self, categories: Sequence[Category]) -> list[Category]:
+        """The categories of the confusion matrix's rows and columns, in their order."""
+        known = {category.prdtypecode: category for category in categories}
+        codes = self.measures.prdtypecodes if self.measures is not None else ()
+        return [known.get(code) or Category(-1, code) for code in codes]
+
+    def counts(self) -> dict[str, Any]:
+        """What `/classify_batch` says beside the file."""
+        return {
+            "rows": self.summary.rows,
+            "scored": self.summary.rows - self.summary.failed,
+            "failed": self.summary.failed,
+            "to_review": self.summary.to_review,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class ClassifierAtThreshold:
+    """A classifier whose decisions are made at another threshold; everything else is the classifier's.
+
+    Args:
+        classifier: Answers.
+        threshold: The least probability that is accepted, 0 to 1; None if none is.
+    """
+
+    def __init__(self, classifier: ProductClassifier, threshold: float | None) -> None:
+        """Keep both."""
+        self._classifier = classifier
+        self._threshold = threshold
+
+    def predict(self, products: Sequence[Product]) -> list[Prediction]:
+        """As `ProductClassifier.predict` for a sequence."""
+        return [decide(prediction, self._threshold) for prediction in self._classifier.predict(products)]
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a classifier has."""
+        return getattr(self._classifier, name)
+
+
+def recognise(source: Path) -> tuple[list[str], Columns]:
+    """The column names of a catalog, and which is what.
+
+    Raises:
+        RakutenModelsError: The file cannot be read as a catalog.
+    """
+    with _named_as_uploaded(source):
+        header = read_header(source)
+    return list(header.names), header.columns
+
+
+def score(
+    classifier: ProductClassifier,
+    source: Path,
+    folder: Path,
+    *,
+    disk: DiskQuota,
+    pictures: Path | None,
+    columns: Columns,
+    threshold: float | None,
+    progress: Callable[[BatchProgress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> ScoredCatalog:
+    """Score a catalog into a folder.
+
+    Args:
+        classifier: Answers.
+        source: The catalog, CSV or Parquet.
+        folder: Where the scored file goes; a new, empty one, for what a cancelled run leaves would be taken up.
+        disk: Says whether there is room for the scored file and its copy.
+        pictures: A ZIP of the pictures; without one no picture is read, whatever paths the catalog names.
+        columns: Which column is what.
+        threshold: The least probability that is accepted, 0 to 1; None if none is.
+        progress: Called as rows are done.
+        cancelled: Asked now and then; True ends the work.
+
+    Raises:
+        RakutenModelsError: The catalog or the ZIP cannot be read, or there is no room.
+        BatchCancelled: `cancelled` said so.
+    """
+    with disk.place(_SCORED_SIZES * source.stat().st_size + _MIN_SIZE) as granted:
+        if not granted:
+            raise RakutenModelsError(NO_ROOM)
+        return _score(classifier, source, folder, pictures, columns, threshold, progress, cancelled)
+
+
+def _score(
+    classifier: ProductClassifier,
+    source: Path,
+    folder: Path,
+    pictures: Path | None,
+    columns: Columns,
+    threshold: float | None,
+    progress: Callable[[BatchProgress], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> ScoredCatalog:
+    parquet = source.suffix.lower() == ".parquet"
+    output = folder / (f"{source.stem}_scored" if parquet else f"{source.stem}_scored.csv")
+    measures, unmeasured = None, ""
+    with _named_as_uploaded(source, pictures):
+        done = score_catalog(
+            source,
+            output,
+            # The rest of a classifier it has by __getattr__, which no type checker sees.
+            classifier=cast(ProductClassifier, ClassifierAtThreshold(classifier, threshold)),
+            images=pictures,
+            columns=columns,
+            top=TOP,
+            spreadsheet_safe=not parquet,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        if not parquet:
+            columns = _as_written(columns)
+        summary = CatalogSummary.of(_scored_rows(output, columns))
+        lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
+    summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
+    if columns.label:
+        try:
+            with _named_as_uploaded(output):
+                measures = evaluate_scored(output, columns.label)
+        except RakutenModelsError as error:
+            # The rows are scored all the same.
+            unmeasured = str(error)
+    file = _one_file(output) if parquet else output
+    return ScoredCatalog(file, summary, done.seconds, done.rows_per_second, measures, unmeasured)
+
+
+def _as_written(columns: Columns) -> Columns:
+    """The same columns by their names in a file that no spreadsheet takes for formulas."""
+    names = dataclasses.asdict(columns)
+    return Columns(**{key: name and spreadsheet_safe_cell(name) for key, name in names.items()})
+
+
+def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[int, int]) -> Path | None:
+    """Write what a person picked as a labels file that training reads.
+
+    Args:
+        folder: Where to.
+        rows: The rows that could be reviewed.
+        corrections: By row number, the prdtypecode that was picked.
+
+    Returns:
+        Its path; None without corrections.
+    """
+    picked = [row for row in rows if row.number in corrections]
+    if not picked:
+        return None
+    # Training takes an index only where each row has its own, and no address of a picture elsewhere.
+    has_index = all(row.index for row in picked) and len({row.index for row in picked}) == len(picked)
+    labels = [
+        {
+            **({"index": row.index} if has_index else {}),
+            "designation": row.designation,
+            "description": row.description,
+            "image": "" if "://" in row.image else row.image,
+            "prdtypecode": corrections[row.number],
+        }
+        for row in picked
+    ]
+    return write_corrections(folder / "corrections.csv", labels)
+
+
+def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:
+    scored = CatalogSource(output)
+    prefix = last_prefix(scored.names)
+    number = 0
+    for table in scored.chunks(_ROWS_AT_ONCE):
+        count = len(table)
+
+        def values(name: str | None, table: pyarrow.Table = table, count: int = count) -> list[Any]:
+            return [None] * count if name is None else list(table.column(name).to_pylist())
+
+        indices, designations, descriptions, images = (
+            [_text(value) for value in values(name)]
+            for name in (columns.index, columns.designation, columns.description, columns.image)
+        )
+        top = [
+            (values(f"{prefix}top_{place}_prdtypecode"), values(f"{prefix}top_{place}_probability"))
+            for place in range(1, TOP + 1)
+        ]
+        decisions, errors = values(f"{prefix}decision"), values(f"{prefix}error")
+        for row in range(count):
+            number += 1
+            yield ScoredRow(
+                number,
+                indices[row],
+                designations[row],
+                descriptions[row],
+                images[row],
+                tuple(
+                    (int(codes[row]), float(probabilities[row]))
+                    for codes, probabilities in top
+                    if codes[row] not in (None, "")
+                ),
+                decisions[row],
+                errors[row] or "",
+            )
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, (bytes, dict)) else text_of(value)
+
+
+def _one_file(folder: Path) -> Path:
+    """The Parquet parts of a folder as one file beside it."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    path = folder.with_suffix(".parquet")
+    with pyarrow.parquet.ParquetWriter(
+        path, pyarrow.parquet.read_schema(parts[0]), compression="zstd"
+    ) as file:
+        for part in parts:
+            file.write_table(pyarrow.parquet.read_table(part))
+    return path
+
+
+@contextlib.contextmanager
+def _named_as_uploaded(*files: Path | None) -> Iterator[None]:
+    """Errors name a file as the visitor did, not by its place on this machine."""
+    try:
+        yield
+    except BatchCancelled:
+        raise
+    except RakutenModelsError as error:
+        sentence = str(error)
+        for file in filter(None, files):
+            sentence = sentence.replace(str(file), file.name)
+        if sentence == str(error):
+            raise
+        raise RakutenModelsError(sentence) from error

@@ -1,0 +1,61 @@
+"""What the app's tabs share: their parts, words that Gradio translates, thresholds, and guarded handlers.
+
+A handler must never end in "Error" or a traceback in the page: `guarded` turns what goes wrong into a
+sentence, and `guard_upload` refuses paths that were not uploaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gradio as gr
+
+from rakuten_models.app.security.disk_quota import DiskQuota
+from rakuten_models.classifier import ProductClassifier, accept_threshold
+
+# Moves of the slider; a position within half a step of the bundle's own threshold means that threshold.
+THRESHOLD_STEP = 0.001
+
+
+@dataclasses.dataclass(frozen=True)
+class AppParts:
+    """What every tab is built around.
+
+    Attributes:
+        classifier: Answers.
+        bundle_name: A hub id or a folder's name, to show.
+        language: The switch between "en" and "fr"; an input of every handler that writes HTML.
+        threshold: The slider that moves the threshold for this visit, placed on the Model tab.
+        disk: Knows how much room is left for visitors' files.
+    """
+
+    classifier: ProductClassifier
+    bundle_name: str
+    language: gr.Radio
+    threshold: gr.Slider
+    disk: DiskQuota
+
+    @property
+    def own_threshold(self) -> float | None:
+        """The bundle's, 0 to 1; None if it accepts nothing."""
+        return accept_threshold(self.classifier.config)
+
+
+def slider_start(own_threshold: float | None) -> float:
+    """Where the slider stands at first: the bundle's threshold in whole steps; 1 if it accepts nothing."""
+    return 1.0 if own_threshold is None else round(own_threshold, 3)
+
+
+def chosen_threshold(slider: float | None, own_threshold: float | None) -> tuple[float | None, bool]:
+    """The threshold that holds for a visitor.
+
+    Args:
+        slider: Where the visitor's slider stands, 0 to 1.
+        own_threshold: The bundle's.
+
+    Returns:
+        The threshold, and whether it is another than the bundle's own.
+    """
+    if slider is None or abs(slider - slider_start(own_threshold)) < THRESHOLD_STEP / 2:
+        return own_threshold, False
+    return float(slider), True

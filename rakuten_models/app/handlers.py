@@ -1,0 +1,73 @@
+"""Wraps the functions behind the page's events: errors become sentences, nothing of a visitor is logged."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from rakuten_models.app.i18n.errors import UNEXPECTED, translate_error
+from rakuten_models.app.i18n.messages import Translator
+from rakuten_models.app.limits import NO_SESSION
+from rakuten_models.app.views.elements import problem_html
+from rakuten_models.errors import RakutenModelsError
+
+_logger = logging.getLogger(__name__)
+
+
+def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose errors become the sentence of a gr.Error without a title, never a bare "Error".
+
+    Raises:
+        gr.Error: With one sentence.
+    """
+
+    @functools.wraps(handler)
+    def guard(*inputs: Any, **named: Any) -> Any:
+        try:
+            return handler(*inputs, **named)
+        except gr.Error:
+            raise
+        except RakutenModelsError as error:
+            raise sentence_error(str(error)) from error
+        except Exception as error:
+            _logger.exception("%s failed", handler.__name__)
+            raise sentence_error(UNEXPECTED) from error
+
+    return guard
+
+
+def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
+    """A handler that takes a `language` and gives HTML; what goes wrong becomes a sentence in that HTML's place."""
+    signature = inspect.signature(handler)
+
+    @functools.wraps(handler)
+    def guard(*inputs: Any, **named: Any) -> str:
+        try:
+            html: str = guarded(handler)(*inputs, **named)
+            return html
+        except gr.Error as error:
+            language = signature.bind(*inputs, **named).arguments["language"]
+            return problem_html(translate_error(str(error.message), Translator(language)))
+
+    return guard
+
+
+def sentence_error(sentence: str) -> gr.Error:
+    """An error that the page and a program show as this sentence."""
+    return gr.Error(sentence, print_exception=False, title="")
+
+
+def visitor_of(request: gr.Request) -> str:
+    """What tells one open page from another; hard to guess.
+
+    Raises:
+        gr.Error: The request belongs to no page; all such requests together must not be one visitor.
+    """
+    if not request.session_hash:
+        raise sentence_error(NO_SESSION)
+    return str(request.session_hash)

@@ -1,0 +1,1 @@
+"""The page's languages: labels and error sentences."""

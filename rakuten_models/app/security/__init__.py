@@ -1,0 +1,1 @@
+"""What keeps visitors apart and the server safe: limits, headers, login, patches of Gradio."""

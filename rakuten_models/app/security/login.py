@@ -1,0 +1,168 @@
+"""Who may use the app: a file of users and passwords for `python app.py --auth-file FILE`.
+
+One line a user, `name:password`, or better `name:scrypt:32768:8:1$salt$key` with the key in hexadecimal digits, the
+form that Werkzeug writes. A line for the file, from a password that is asked for:
+
+    python -m rakuten_models.app.security.login NAME >> users.txt
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import hmac
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rakuten_models.cli import run_command
+from rakuten_models.errors import RakutenModelsError
+
+_HASHED = re.compile(r"scrypt:(\d{1,7}):(\d{1,3}):(\d{1,3})\$([^$]+)\$([0-9a-f]{32,256})")
+
+# What a login may cost in memory; our own lines need 32 MB.
+_MAX_MEMORY = 128 * 1024 * 1024
+
+_COST = (32768, 8, 1)
+
+_MAX_USERS = 1000
+
+_MAX_FILE = 1_000_000
+
+_MAX_PASSWORD = 1024
+
+
+class LoginError(RakutenModelsError):
+    """The file of users cannot be used."""
+
+
+class _Key(NamedTuple):
+    """A password as it is kept: what `_derived` makes of it."""
+
+    cost: tuple[int, int, int]
+    salt: str
+    key: bytes
+
+
+def read_users(path: Path) -> Callable[[str, str], bool]:
+    """What tells whether a name and a password belong together, from a file of users.
+
+    Every answer takes the time of one scrypt, whether the name is known or not.
+
+    Raises:
+        LoginError: The file is not there, others may read it, or a line of it is wrong.
+    """
+    try:
+        mode, size = path.stat().st_mode, path.stat().st_size
+        if not stat.S_ISREG(mode):
+            raise LoginError(f"{path} is no file; give a file with a line user:password for each user.")
+        if sys.platform != "win32" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise LoginError(
+                f"{path} may be read or changed by others (mode {stat.S_IMODE(mode):o}); run `chmod 600 {path}`."
+            )
+        if size > _MAX_FILE:
+            raise LoginError(f"{path} has {size} bytes, more than {_MAX_FILE}; give a file of users.")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise LoginError(f"{path} does not exist; check the path.") from error
+    except UnicodeDecodeError as error:
+        raise LoginError(f"{path} is no UTF-8 text; save it as UTF-8.") from error
+    except OSError as error:
+        raise LoginError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    users = _users_of(path, text)
+    nobody = _hashed(secrets.token_urlsafe(16))
+
+    def belongs(name: str, password: str) -> bool:
+        known = users.get(name, nobody)
+        derived = _derived(password[:_MAX_PASSWORD], known.cost, known.salt, len(known.key))
+        return hmac.compare_digest(derived, known.key) and known is not nobody
+
+    return belongs
+
+
+def line_of(name: str, password: str) -> str:
+    """A user's line with a hashed password.
+
+    Raises:
+        LoginError: The name or the password cannot stand in a file of users.
+    """
+    if not name or ":" in name or name != name.strip() or name.startswith("#"):
+        raise LoginError(f"{name!r} is no user name; give one without colons and outer spaces.")
+    if not password or "\n" in password:
+        raise LoginError("The password is empty; give at least one character.")
+    key = _hashed(password)
+    return f"{name}:scrypt:{':'.join(map(str, key.cost))}${key.salt}${key.key.hex()}"
+
+
+def _users_of(path: Path, text: str) -> dict[str, _Key]:
+    users: dict[str, _Key] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        # The line itself is a secret and is not said.
+        name, colon, password = line.partition(":")
+        name = name.strip()
+        if not colon or not name or not password:
+            raise LoginError(f"Line {number} of {path} is not user:password; correct it.")
+        if name in users:
+            raise LoginError(f"Line {number} of {path} names a user again; keep one line a user.")
+        users[name] = _key_of(password, f"Line {number} of {path}")
+        if len(users) > _MAX_USERS:
+            raise LoginError(f"{path} has more than {_MAX_USERS} users; give fewer.")
+    if not users:
+        raise LoginError(f"{path} names no user; write a line user:password for each.")
+    return users
+
+
+def _key_of(password: str, place: str) -> _Key:
+    if not password.startswith("scrypt:"):
+        return _hashed(password)
+    found = _HASHED.fullmatch(password.strip())
+    wrong = LoginError(f"{place} has no hash of the form scrypt:32768:8:1$salt$key; make the line anew.")
+    if found is None:
+        raise wrong
+    cost = (int(found[1]), int(found[2]), int(found[3]))
+    key = _Key(cost, found[4], bytes.fromhex(found[5] if len(found[5]) % 2 == 0 else ""))
+    try:
+        _derived("", key.cost, key.salt, len(key.key))
+    except ValueError as error:
+        raise wrong from error
+    return key
+
+
+def _hashed(password: str) -> _Key:
+    salt = secrets.token_urlsafe(16)
+    return _Key(_COST, salt, _derived(password, _COST, salt, 64))
+
+
+def _derived(password: str, cost: tuple[int, int, int], salt: str, length: int) -> bytes:
+    n, r, p = cost
+    return hashlib.scrypt(
+        password.encode("utf-8", "surrogatepass"),
+        salt=salt.encode(),
+        n=n,
+        r=r,
+        p=p,
+        maxmem=_MAX_MEMORY,
+        dklen=length,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask for a password and print a user's line."""
+    names = sys.argv[1:] if arguments is None else list(arguments)
+    if len(names) != 1 or names[0].startswith("-"):
+        raise LoginError("Give one user name: python -m rakuten_models.app.security.login NAME >> users.txt")
+    password = getpass.getpass(f"Password of {names[0]}: ")
+    if password != getpass.getpass("Once more: "):
+        raise LoginError("The two passwords differ; run the command again.")
+    print(line_of(names[0], password))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

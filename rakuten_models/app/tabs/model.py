@@ -1,0 +1,142 @@
+"""The Model tab: what is loaded, its figures as plots, and the threshold that a visitor may move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from rakuten_models.app.components import AppParts, chosen_threshold, slider_start
+from rakuten_models.app.handlers import guarded, guarded_html
+from rakuten_models.app.i18n.messages import Translator, mark
+from rakuten_models.app.views.metrics import (
+    SECTIONS,
+    category_f1_html,
+    confusion_detail_html,
+    confusion_html,
+    loaded_html,
+    precision_html,
+    read_figures,
+    reliability_html,
+    section_of,
+)
+
+# A cell is chosen with a click or Enter; the arrow keys walk, so that Tab need not pass every cell.
+CONFUSION_SCRIPT = """
+element.addEventListener("click", (event) => {
+    const cell = event.target.closest(".cell");
+    if (!cell) return;
+    element.querySelectorAll(".cell[aria-pressed]").forEach((other) => other.removeAttribute("aria-pressed"));
+    cell.setAttribute("aria-pressed", "true");
+    trigger("select", {truth: Number(cell.dataset.truth), answer: Number(cell.dataset.answer)});
+});
+element.addEventListener("keydown", (event) => {
+    const cell = event.target.closest(".cell");
+    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
+    if (!cell || !step) return;
+    event.preventDefault();
+    const [truth, answer] = [Number(cell.dataset.truth) + step[0], Number(cell.dataset.answer) + step[1]];
+    const next = element.querySelector(`.cell[data-truth="${truth}"][data-answer="${answer}"]`);
+    if (!next) return;
+    cell.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+});
+"""
+
+
+class ModelTab:
+    """The tab's components, and the functions behind them."""
+
+    def __init__(self, parts: AppParts) -> None:
+        """Place the components inside the tab that is open, and connect them."""
+        self._parts = parts
+        classifier = parts.classifier
+        self._figures = read_figures(classifier.folder)
+        present = [name for name in SECTIONS if section_of(self._figures, name).get("rows")]
+        start = present[0] if present else SECTIONS[0]
+        words = Translator()
+        threshold = slider_start(parts.own_threshold)
+
+        loaded = gr.HTML(self._loaded(words.language))
+        section = gr.Radio(
+            [(mark(name), name) for name in present or [start]],
+            value=start,
+            label=mark("figures_of"),
+            visible=len(present) > 1,
+            elem_classes="section-choice",
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=320):
+                precision = gr.HTML(self._precision(start, threshold, words.language))
+                parts.threshold.render()  # type: ignore[no-untyped-call]  # Gradio's own lacks its types
+            with gr.Column(min_width=320):
+                reliability = gr.HTML(reliability_html(self._section(start), words))
+        matrix = gr.HTML(
+            self._matrix(start, words.language), js_on_load=CONFUSION_SCRIPT, elem_id="confusion"
+        )
+        detail = gr.HTML(self._detail(start, words.language), elem_id="confusion-detail")
+        f1 = gr.HTML(category_f1_html(self._section(start), classifier.categories, words))
+
+        own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        chosen = [section, parts.language]
+        parts.language.change(self._loaded, parts.language, loaded, **own)
+        gr.on(
+            [section.change, parts.language.change],
+            guarded(self._plots),
+            chosen,
+            [reliability, matrix, detail, f1],
+            **own,
+        )
+        gr.on(
+            [section.change, parts.language.change, parts.threshold.change],
+            guarded_html(self._precision),
+            [section, parts.threshold, parts.language],
+            precision,
+            trigger_mode="always_last",
+            **own,
+        )
+        matrix.select(guarded(self._choose_cell), chosen, detail, **own)
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        return section_of(self._figures, name)
+
+    def _loaded(self, language: str) -> str:
+        parts = self._parts
+        return loaded_html(
+            parts.classifier.config,
+            parts.bundle_name,
+            parts.classifier.revision,
+            self._figures,
+            Translator(language),
+        )
+
+    def _precision(self, name: str, slider: float, language: str) -> str:
+        threshold, own = chosen_threshold(slider, self._parts.own_threshold)
+        return precision_html(
+            self._section(name), 1.0 if threshold is None else threshold, own, Translator(language)
+        )
+
+    def _matrix(self, name: str, language: str) -> str:
+        matrix = self._section(name).get("confusion_matrix")
+        return confusion_html(matrix, self._parts.classifier.categories, Translator(language))
+
+    def _detail(self, name: str, language: str, truth: int | None = None, answer: int | None = None) -> str:
+        matrix = self._section(name).get("confusion_matrix")
+        return confusion_detail_html(
+            matrix, self._parts.classifier.categories, truth, answer, Translator(language)
+        )
+
+    def _plots(self, name: str, language: str) -> tuple[str, str, str, str]:
+        words, section = Translator(language), self._section(name)
+        return (
+            reliability_html(section, words),
+            self._matrix(name, language),
+            self._detail(name, language),
+            category_f1_html(section, self._parts.classifier.categories, words),
+        )
+
+    def _choose_cell(self, name: str, language: str, event: gr.EventData) -> str:
+        data = event._data if isinstance(event._data, dict) else {}
+        return self._detail(name, language, data.get("truth"), data.get("answer"))

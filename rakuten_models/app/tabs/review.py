@@ -1,0 +1,194 @@
+"""The review of a scored catalog's doubtful rows: a page of them, a category picked for each, and the labels file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from rakuten_models.app.catalog_job import ScoredCatalog, write_labels
+from rakuten_models.app.catalog_summary import CatalogSummary
+from rakuten_models.app.components import AppParts
+from rakuten_models.app.handlers import guarded, visitor_of
+from rakuten_models.app.i18n.errors import translate_error
+from rakuten_models.app.i18n.messages import Translator, mark
+from rakuten_models.app.sessions import Session, SessionStore
+from rakuten_models.app.views.catalog import message_html
+from rakuten_models.app.views.elements import as_html, card_html
+from rakuten_models.product import Category
+
+REVIEW_PAGE = 10
+
+# A picked category is sent at once; the keyboard's place stays where it is, for nothing is drawn anew.
+_REVIEW_SCRIPT = """
+element.addEventListener("change", (event) => {
+    const list = event.target.closest("select[data-row]");
+    if (!list) return;
+    list.closest("li").classList.toggle("done", list.value !== "");
+    trigger("select", {row: Number(list.dataset.row), code: list.value === "" ? null : Number(list.value)});
+});
+"""
+
+
+class ReviewPart:
+    """The review's components, and the functions behind them.
+
+    Attributes:
+        components: What `of` gives values for.
+    """
+
+    def __init__(self, parts: AppParts, sessions: SessionStore) -> None:
+        """Place the components where others are being placed, and connect them.
+
+        Args:
+            parts: The app's.
+            sessions: Hold what was scored, and the corrections.
+        """
+        self._categories = parts.classifier.categories
+        self._sessions = sessions
+        self._rows = gr.HTML("", js_on_load=_REVIEW_SCRIPT, elem_id="review")
+        self._count = gr.HTML("", elem_id="review-count")
+        with gr.Row(visible=False) as self._buttons:
+            previous = gr.Button(mark("previous"), size="md", min_width=100)
+            following = gr.Button(mark("next"), size="md", min_width=100)
+            self._labels = gr.DownloadButton(
+                mark("download_corrections"),  # type: ignore[arg-type]  # translated here, too
+                size="md",
+                elem_id="corrections",
+                min_width=220,
+                interactive=False,
+            )
+        self._page = gr.Number(0, precision=0, visible=False)
+        self.components = [self._rows, self._count, self._buttons, self._labels, self._page]
+
+        language = parts.language
+        quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        inputs, turned = [self._page, language], [self._page, self._rows]
+        previous.click(guarded(self._previous_page), inputs, turned, **quick)
+        following.click(guarded(self._next_page), inputs, turned, **quick)
+        self._rows.select(guarded(self._correct), language, [self._labels, self._count], **quick)
+        language.change(
+            guarded(self._again), [self._page, language], [self._page, self._rows, self._count], **quick
+        )
+
+    def of(self, session: Session, scored: ScoredCatalog, words: Translator) -> tuple[Any, ...]:
+        """The components' values for a catalog that has just been scored."""
+        summary = scored.summary
+        return (
+            review_html(summary, 0, session.corrections, self._categories, words),
+            "",
+            gr.update(visible=len(summary.doubtful) > 0),
+            gr.update(value=None, interactive=False),
+            0,
+        )
+
+    def _again(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str, str]:
+        """The same in the other language."""
+        session = self._sessions.of(visitor_of(request))
+        return *self._turned(int(page or 0), language, session), review_count_html(
+            session.corrections, Translator(language)
+        )
+
+    def _previous_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
+        return self._turned(int(page or 0) - 1, language, self._sessions.of(visitor_of(request)))
+
+    def _next_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
+        return self._turned(int(page or 0) + 1, language, self._sessions.of(visitor_of(request)))
+
+    def _turned(self, page: int, language: str, session: Session) -> tuple[int, str]:
+        """A page of the review, the nearest one if there is no such page."""
+        if session.scored is None:
+            return 0, ""
+        summary = session.scored.summary
+        page = min(max(page, 0), max(0, (len(summary.doubtful) - 1) // REVIEW_PAGE))
+        return page, review_html(summary, page, session.corrections, self._categories, Translator(language))
+
+    def _correct(self, language: str, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
+        """Note a picked category and renew the file of corrections."""
+        data = event._data if isinstance(event._data, dict) else {}
+        session = self._sessions.of(visitor_of(request))
+        number, code = data.get("row"), data.get("code")
+        codes = [category.prdtypecode for category in self._categories]
+        rows = session.scored.summary.doubtful if session.scored is not None else []
+        if not isinstance(number, int) or not any(row.number == number for row in rows):
+            return gr.skip(), gr.skip()
+        if not (code is None or code in codes):
+            return gr.skip(), gr.skip()
+        if code is None:
+            session.corrections.pop(number, None)
+        else:
+            session.corrections[number] = code
+        # Swept away where nothing was picked for long.
+        session.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        labels = write_labels(session.folder, rows, session.corrections)
+        button = gr.update(value=None if labels is None else str(labels), interactive=labels is not None)
+        return button, review_count_html(session.corrections, Translator(language))
+
+
+def review_html(
+    summary: CatalogSummary,
+    page: int,
+    corrections: Mapping[int, int],
+    categories: Sequence[Category],
+    words: Translator,
+) -> str:
+    """One page of the doubtful rows, each with a list to pick the right category from.
+
+    Args:
+        summary: Holds them, in their order.
+        page: Which REVIEW_PAGE of them, from 0.
+        corrections: By row number, the prdtypecode that was picked.
+        categories: The bundle's.
+        words: In the visitor's language.
+    """
+    rows = summary.doubtful
+    if not rows:
+        return card_html(words("review_title"), f"<p>{as_html(words('review_none'))}</p>")
+    first = page * REVIEW_PAGE
+    shown = rows[first : first + REVIEW_PAGE]
+    names = {category.prdtypecode: category.name(words.language) for category in categories}
+    others = sorted(names, key=lambda code: names[code].casefold())
+    items = []
+    for row in shown:
+        picked = corrections.get(row.number)
+        options = [f'<option value="">{as_html(words("review_choose"))}</option>']
+        top = [code for code, _ in row.top]
+        for code in [*top, *(code for code in others if code not in top)]:
+            selected = " selected" if code == picked else ""
+            options.append(
+                f'<option value="{code}"{selected}>{as_html(names.get(code, code))} ({code})</option>'
+            )
+        guesses = "".join(
+            f"<li>{as_html(names.get(code, code))} <b>{as_html(words.percent(probability))}</b></li>"
+            for code, probability in row.top
+        )
+        problem = f'<p class="hint">{as_html(translate_error(row.problem, words))}</p>' if row.problem else ""
+        label = as_html(words("review_pick", row=words.number(row.number)))
+        items.append(
+            f'<li class="review-row{" done" if picked is not None else ""}"><div><p class="hint">'
+            f"{as_html(words('row'))} {words.number(row.number)}</p>"
+            f'<p class="review-text">{as_html(row.text)}</p>{problem}</div>'
+            f'<ol class="guesses">{guesses}</ol>'
+            f'<select aria-label="{label}" data-row="{row.number}">{"".join(options)}</select></li>'
+        )
+    place = words(
+        "review_page",
+        first=words.number(first + 1),
+        last=words.number(first + len(shown)),
+        count=words.number(len(rows)),
+    )
+    if summary.to_review > len(rows):
+        place += ". " + words("review_rest", count=words.number(summary.to_review - len(rows)))
+    return card_html(
+        words("review_title"),
+        f'<p>{as_html(words("review_intro"))}</p><p class="hint">{as_html(place)}</p>'
+        f'<ol class="review-rows">{"".join(items)}</ol>',
+    )
+
+
+def review_count_html(corrections: Mapping[int, int], words: Translator) -> str:
+    """How many rows have been reviewed; "" for none."""
+    if not corrections:
+        return ""
+    return message_html(words("review_count", count=words.number(len(corrections))))

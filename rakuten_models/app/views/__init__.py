@@ -1,0 +1,1 @@
+"""HTML and figures from predictions and metrics; no Gradio events."""

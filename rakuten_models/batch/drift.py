@@ -1,0 +1,328 @@
+"""How a scored catalog differs from the rows that the bundle was measured on: figures as JSON, and a plot.
+
+The same figures are taken of both: the share of each category, the mean probability, how the probabilities are spread,
+the share to review, and the share of words that the tokenizer does not know. `training.evaluate --update-bundle` (which
+training calls) puts those of its rows into the bundle's metrics.json under "reference"; `write_report` compares them
+with those of a scored catalog. Drawn with Pillow, which the app has anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from tokenizers import Tokenizer
+
+from rakuten_models.batch.output import read_state
+from rakuten_models.batch.scorer import last_prefix, text_of
+from rakuten_models.bundle.config import METRICS_FILE, TOKENIZER_FILE
+from rakuten_models.catalog.columns import Columns
+from rakuten_models.catalog.source import CatalogSource
+from rakuten_models.classifier import ProductClassifier
+from rakuten_models.errors import BatchError
+from rakuten_models.files import replaced_file
+from rakuten_models.preprocessing.text import TextSettings, encode_texts, load_tokenizer
+from rakuten_models.product import REVIEW, Category, Product
+
+REFERENCE = "reference"
+
+PROBABILITY_BINS = 10
+
+# The usual reading of a population stability index: below the first stable, from the second on another population.
+PSI_STEPS = (0.1, 0.25)
+
+_UNKNOWN_TOKEN = 1
+
+# Of a long catalog so many texts, evenly spread, say what share of their words is unknown.
+_MAX_TEXTS = 100_000
+
+_ROWS_AT_ONCE = 2048
+
+_MAX_BARS = 30
+
+
+class ScoredFigures:
+    """Figures of scored rows, row by row and in constant memory.
+
+    Args:
+        tokenizer: The bundle's.
+        settings: How the bundle reads texts.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, settings: TextSettings) -> None:
+        """No row yet."""
+        self._tokenizer, self._settings = tokenizer, settings
+        self._rows = self._review = self._tokens = self._unknown = 0
+        self._probability = 0.0
+        self._categories: Counter[int] = Counter()
+        self._bins = [0] * PROBABILITY_BINS
+
+    def add(self, prdtypecode: int | None, probability: float | None, decision: str) -> None:
+        """One row; None where it could not be scored."""
+        self._rows += 1
+        if prdtypecode is None or probability is None:
+            return
+        self._categories[prdtypecode] += 1
+        self._probability += probability
+        self._bins[min(int(probability * PROBABILITY_BINS), PROBABILITY_BINS - 1)] += 1
+        self._review += decision == REVIEW
+
+    def add_texts(self, products: Sequence[Product]) -> None:
+        """Texts whose words are looked up, as far as the model reads them; pictures are not looked at."""
+        if products:
+            ids = encode_texts(products, self._tokenizer, self._settings)["token_ids"]
+            self._tokens += int((ids > 0).sum())
+            self._unknown += int((ids == _UNKNOWN_TOKEN).sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures.
+
+        Returns:
+            rows; scored; share_by_category (by prdtypecode as text, of the scored rows); mean_probability;
+            probability_bins (shares of the scored rows, ten equal steps from 0 to 1); share_to_review (of the scored
+            rows); unknown_token_rate (of the words that were read). None for a figure of no rows.
+        """
+        scored = sum(self._categories.values())
+
+        def share(part: float, whole: int) -> float | None:
+            return part / whole if whole else None
+
+        return {
+            "rows": self._rows,
+            "scored": scored,
+            "share_by_category": {
+                str(code): count / scored for code, count in sorted(self._categories.items())
+            },
+            "mean_probability": share(self._probability, scored),
+            "probability_bins": [count / scored if scored else 0.0 for count in self._bins],
+            "share_to_review": share(self._review, scored),
+            "unknown_token_rate": share(self._unknown, self._tokens),
+        }
+
+
+def read_reference(classifier: ProductClassifier) -> dict[str, Any]:
+    """The figures that a bundle holds of the rows it was measured on.
+
+    Raises:
+        BatchError: It holds none.
+    """
+    path = classifier.folder / METRICS_FILE
+    try:
+        reference = json.loads(path.read_text(encoding="utf-8")).get(REFERENCE)
+    except (OSError, ValueError, AttributeError):
+        reference = None
+    if not isinstance(reference, dict) or not reference.get("scored"):
+        raise BatchError(
+            f"The bundle in {classifier.folder} holds no figures to compare with; add them with `python -m "
+            "training.evaluate --bundle FOLDER --catalog-dir CATALOG --update-bundle`, or leave out --report."
+        )
+    return reference
+
+
+def report_files(target: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """The JSON file and the plot: drift.json and drift.png in a folder, or NAME.json and NAME.png."""
+    path = Path(target)
+    if path.suffix.lower() in (".json", ".png"):
+        return path.with_suffix(".json"), path.with_suffix(".png")
+    return path / "drift.json", path / "drift.png"
+
+
+def write_report(
+    output: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    classifier: ProductClassifier,
+    reference: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Compare a scored catalog with a bundle's own figures, and write both files.
+
+    Args:
+        output: What `score_catalog` wrote.
+        target: A folder, or a name that ends in .json.
+        classifier: The bundle that scored it.
+        reference: From `read_reference`.
+
+    Returns:
+        What is in the JSON file; see `drift`.
+
+    Raises:
+        BatchError: There is no scored catalog, or the report cannot be written.
+    """
+    found = drift(reference, scored_figures(output, classifier))
+    json_file, plot_file = report_files(target)
+    try:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(json_file) as stream:
+            stream.write((json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+        with replaced_file(plot_file) as stream:
+            draw(found, classifier.categories).save(stream, "PNG", optimize=True)
+    except OSError as error:
+        raise BatchError(
+            f"The report cannot be written to {json_file.parent} ({error.strerror}); give another place."
+        ) from error
+    return found
+
+
+def scored_figures(output: str | os.PathLike[str], classifier: ProductClassifier) -> dict[str, Any]:
+    """The figures of a scored catalog, read in constant memory."""
+    source = CatalogSource(output)
+    prefix = last_prefix(source.names)
+    if prefix is None:
+        raise BatchError(f"{output} is no scored catalog; score it first.")
+    columns = Columns(**(read_state(output) or {"identity": {"columns": {}}})["identity"]["columns"])
+    figures = ScoredFigures(load_tokenizer(classifier.folder / TOKENIZER_FILE), classifier.config.text)
+    step = max(1, -(-source.rows // _MAX_TEXTS))
+    start = 0
+    for table in source.chunks(_ROWS_AT_ONCE):
+        answers = (
+            table.column(f"{prefix}{name}").to_pylist() for name in ("prdtypecode", "probability", "decision")
+        )
+        for code, probability, decision in zip(*answers, strict=True):
+            if code in (None, "") or probability in (None, ""):
+                figures.add(None, None, decision)
+            else:
+                figures.add(int(code), float(probability), decision)
+        sampled = table.take(list(range(-start % step, len(table), step)))
+        texts = [
+            [text_of(value) for value in sampled.column(name).to_pylist()] if name else [""] * len(sampled)
+            for name in (columns.designation, columns.description)
+        ]
+        figures.add_texts([Product(*pair) for pair in zip(*texts, strict=True)])
+        start += len(table)
+    return figures.to_json()
+
+
+def drift(reference: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """How far two sets of figures lie apart.
+
+    Args:
+        reference: Figures of `ScoredFigures.to_json`.
+        now: The same of other rows.
+
+    Returns:
+        {"reference", "now", "psi_categories", "psi_probabilities"}; each of the last two {"psi": the population
+        stability index, "by_chance": what it is on average between two draws of these sizes from one population,
+        "reading": "stable" (below 0.1 or what chance explains), "moved" or "changed" (0.25 and above)}.
+    """
+    codes = sorted({*reference["share_by_category"], *now["share_by_category"]}, key=int)
+    shares = [[each["share_by_category"].get(code, 0.0) for code in codes] for each in (reference, now)]
+    shares_before, shares_now = shares
+    sizes = (reference["scored"], now["scored"])
+    return {
+        "reference": dict(reference),
+        "now": dict(now),
+        "psi_categories": _stability(shares_before, shares_now, *sizes),
+        "psi_probabilities": _stability(reference["probability_bins"], now["probability_bins"], *sizes),
+    }
+
+
+def _stability(
+    expected: Sequence[float], found: Sequence[float], expected_rows: int, found_rows: int
+) -> dict[str, Any]:
+    """Sum of (found - expected) ln(found / expected); half a row is added to each share, so that none is 0."""
+    if not (expected_rows and found_rows):
+        return {"psi": None, "by_chance": None, "reading": "no rows"}
+    bins = len(expected)
+    index = 0.0
+    for one, other in zip(expected, found, strict=True):
+        one = (one * expected_rows + 0.5) / (expected_rows + bins / 2)
+        other = (other * found_rows + 0.5) / (found_rows + bins / 2)
+        index += (other - one) * math.log(other / one)
+    chance = (bins - 1) * (1 / expected_rows + 1 / found_rows)
+    low, high = PSI_STEPS
+    reading = "stable" if index < max(low, 2 * chance) else "moved" if index < high else "changed"
+    return {"psi": index, "by_chance": chance, "reading": reading}
+
+
+def report_text(found: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    """The report in a few lines for a terminal."""
+    then, now = found["reference"], found["now"]
+    lines = [f"Drift against the {then['rows']:,} rows that the bundle was measured on:"]
+    for name, title in (
+        ("mean_probability", "mean probability"),
+        ("share_to_review", "share to review"),
+        ("unknown_token_rate", "unknown words"),
+    ):
+        lines.append(f"  {title:18} {_figure(then.get(name))} -> {_figure(now.get(name))}")
+    for name, title in (("psi_categories", "categories"), ("psi_probabilities", "probabilities")):
+        values = found[name]
+        lines.append(
+            f"  PSI {title:14} {_figure(values['psi'])} ({values['reading']}; by chance "
+            f"{_figure(values['by_chance'])})"
+        )
+    for code, before, after in _moved(found)[:5]:
+        lines.append(f"  {code:>6}  {before:7.2%} -> {after:7.2%}  {names.get(int(code), '')}")
+    return "\n".join(lines)
+
+
+def _moved(found: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """Categories with both shares, those that moved most first."""
+    then, now = (found[each]["share_by_category"] for each in ("reference", "now"))
+    pairs = [(code, then.get(code, 0.0), now.get(code, 0.0)) for code in {*then, *now}]
+    return sorted(pairs, key=lambda each: (-abs(each[2] - each[1]), int(each[0])))
+
+
+_WIDTH, _LEFT, _LINE = 1000, 330, 24
+
+_THEN, _NOW, _INK, _FAINT = "#9aa5b1", "#bf0000", "#1f2933", "#e4e7eb"
+
+
+def draw(found: Mapping[str, Any], categories: Sequence[Category]) -> Image.Image:
+    """The plot: shares by category, the spread of the probabilities, and the other figures as text."""
+    names = {str(category.prdtypecode): category.name("en") for category in categories}
+    shown = sorted(_moved(found)[:_MAX_BARS], key=lambda each: -each[1])
+    rows = [(f"{code} {names.get(code, '')}"[:40], before, after) for code, before, after in shown]
+    steps = zip(found["reference"]["probability_bins"], found["now"]["probability_bins"], strict=True)
+    spread = [
+        (f"{place / PROBABILITY_BINS:.1f} to {(place + 1) / PROBABILITY_BINS:.1f}", before, after)
+        for place, (before, after) in enumerate(steps)
+    ]
+    text = report_text(found, {}).splitlines()[:6]
+    height = 60 + 22 * len(text) + (len(rows) + len(spread) + 2) * _LINE + 90
+    picture = Image.new("RGB", (_WIDTH, height), "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    y = 16
+    for line in text:
+        pen.text((20, y), line.strip(), _INK, font)
+        y += 22
+    pen.rectangle((_WIDTH - 250, 20, _WIDTH - 236, 34), _THEN)
+    pen.text((_WIDTH - 228, 18), "measured", _INK, font)
+    pen.rectangle((_WIDTH - 130, 20, _WIDTH - 116, 34), _NOW)
+    pen.text((_WIDTH - 108, 18), "this catalog", _INK, font)
+    for title, bars in (
+        ("Share by category, those that moved most", rows),
+        ("Rows by the probability of their answer", spread),
+    ):
+        y = _draw_bars(pen, font, y + 20, title, bars)
+    return picture
+
+
+def _draw_bars(
+    pen: ImageDraw.ImageDraw,
+    font: Any,
+    y: int,
+    title: str,
+    bars: Iterable[tuple[str, float, float]],
+) -> int:
+    """Two bars a line with their shares; returns where the next thing goes."""
+    bars = list(bars)
+    pen.text((20, y), title, _INK, font)
+    y += _LINE
+    scale = (_WIDTH - _LEFT - 170) / max([share for _, *pair in bars for share in pair] + [1e-9])
+    for label, before, after in bars:
+        pen.text((20, y + 2), label, _INK, font)
+        pen.rectangle((_LEFT, y + 3, _LEFT + before * scale, y + 10), _THEN)
+        pen.rectangle((_LEFT, y + 12, _LEFT + after * scale, y + 19), _NOW)
+        pen.text((_WIDTH - 150, y + 2), f"{before:.1%} > {after:.1%}", _INK, font)
+        pen.line((20, y + _LINE - 1, _WIDTH - 20, y + _LINE - 1), _FAINT)
+        y += _LINE
+    return y
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

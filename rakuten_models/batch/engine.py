@@ -1,0 +1,88 @@
+"""What every engine does with a chunk, and the engine of this machine: one process, all cores, one chunk at a time.
+
+An engine is a function that hands out the pieces of an output in order, from the first chunk that is not done. Which
+chunk goes to whom changes no byte of them, so that a run begun by one engine may be ended by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyarrow
+
+from rakuten_models.batch.output import OutputFormat, encoded
+from rakuten_models.batch.progress import Counts
+from rakuten_models.batch.scorer import ScoreSettings, TableScorer
+from rakuten_models.catalog.source import CatalogSource
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What is to be scored, and into what; can be sent to another process.
+
+    Attributes:
+        catalog: The rows.
+        settings: How they are scored.
+        form: What the output is made of.
+        chunk_rows: Rows of a chunk at most.
+    """
+
+    catalog: CatalogSource
+    settings: ScoreSettings
+    form: OutputFormat
+    chunk_rows: int
+
+
+class ScoredChunk(NamedTuple):
+    """One scored chunk.
+
+    Attributes:
+        content: Its bytes in the output.
+        rows: Rows in it.
+        counts: `Counts.to_json` of them.
+    """
+
+    content: bytes
+    rows: int
+    counts: dict[str, Any]
+
+
+def score_chunk(
+    scorer: TableScorer,
+    table: pyarrow.Table,
+    work: JobSpec,
+    *,
+    first: bool,
+    done: Callable[[int], None] | None = None,
+) -> ScoredChunk:
+    """Score a chunk.
+
+    Args:
+        scorer: Scores.
+        table: The chunk, from the catalog.
+        work: What it is a chunk of.
+        first: Whether it is the first of the output.
+        done: See `TableScorer`.
+    """
+    scored = scorer(table, done)
+    counts = Counts({})
+    counts.add(scored, work.settings.prefix)
+    return ScoredChunk(encoded(scored, work.form, first=first), len(scored), counts.to_json())
+
+
+def local_chunks(
+    work: JobSpec, scorer: TableScorer, *, chunks: int, rows: int, done: Callable[[int], None]
+) -> Generator[ScoredChunk]:
+    """The pieces, scored in this process.
+
+    Args:
+        work: What to do.
+        scorer: Scores.
+        chunks: How many are done.
+        rows: How many rows they hold.
+        done: Called with numbers of rows as they are scored; may raise to stop.
+    """
+    for number, table in enumerate(work.catalog.chunks(work.chunk_rows, skip=rows), start=chunks):
+        yield score_chunk(scorer, table, work, first=number == 0, done=done)

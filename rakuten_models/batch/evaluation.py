@@ -1,0 +1,226 @@
+"""What a person does with a scored catalog: compare it with the labels it has, and write down corrections."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from rakuten_models.batch.output import is_csv, read_state
+from rakuten_models.batch.scorer import last_prefix, text_of
+from rakuten_models.catalog.columns import recognise_columns
+from rakuten_models.catalog.csv_writer import cell_text, csv_cell, spreadsheet_safe_cell
+from rakuten_models.catalog.lines import MAX_LINE
+from rakuten_models.errors import BatchError
+from rakuten_models.files import replaced_file
+
+LABEL_COLUMN = "prdtypecode"
+
+# A table that once had a gap writes 10 as 10.0; an apostrophe may keep a spreadsheet from calculating.
+_CODE = re.compile(r"'?([+-]?\d{1,15})(?:\.0*)?")
+
+_INDEX_NAMES = ("", "index", "id", "Unnamed: 0")
+
+_MAX_NAMED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class BatchMetrics:
+    """How a scored catalog agrees with its labels.
+
+    Attributes:
+        accuracy: Share of the labelled rows whose category is right, 0 to 1. A row that could not be scored,
+            or whose code the bundle does not know, is wrong.
+        weighted_f1: F1 of every category, weighted with its rows, 0 to 1.
+        confusion_matrix: int64 (codes, codes), counts of scored rows; row the label, column the prediction.
+        prdtypecodes: What rows and columns stand for, ascending: all codes of the bundle and of the labels.
+        rows: Rows with a label.
+        unscored: Of these, rows that could not be scored; they are in no column of the matrix.
+        unlabelled: Rows without a label.
+        unknown: By code, labelled rows whose code the bundle does not know.
+        unreadable: By text, labels that are no whole number, the first 100; they count as no label.
+    """
+
+    accuracy: float
+    weighted_f1: float
+    confusion_matrix: np.ndarray
+    prdtypecodes: tuple[int, ...]
+    rows: int
+    unscored: int = 0
+    unlabelled: int = 0
+    unknown: Mapping[int, int] = field(default_factory=dict)
+    unreadable: Mapping[str, int] = field(default_factory=dict)
+
+
+def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = None) -> BatchMetrics:
+    """Compare the predictions of a scored catalog with the labels it has.
+
+    Args:
+        output: What `score_catalog` wrote: a CSV file or a folder of parts.
+        label_column: The column with the true codes; None: the one that was named when it was scored, else
+            prdtypecode.
+
+    Raises:
+        BatchError: There is no such output, it has no such column, or no label in it is a whole number.
+    """
+    path = Path(output)
+    identity = (read_state(path) or {}).get("identity", {})
+    names = _names(path)
+    prefix = last_prefix(names)
+    if prefix is None:
+        raise BatchError(f"{path} is no scored catalog; score it first.")
+    label = label_column or identity.get("label_column") or recognise_columns(names).label
+    if label is None or label not in names:
+        wanted = f"no column {label!r}" if label else "no column prdtypecode"
+        raise BatchError(f"{path} has {wanted} to compare with; name the one that holds the labels.")
+    pairs: Counter[tuple[int, int | None]] = Counter()
+    unlabelled = 0
+    unreadable: Counter[str] = Counter()
+    for truth, predicted in _values(path, label, f"{prefix}prdtypecode"):
+        text = text_of(truth).strip()
+        found = _CODE.fullmatch(text)
+        if found:
+            pairs[int(found.group(1)), int(predicted) if predicted not in (None, "") else None] += 1
+        elif not text:
+            unlabelled += 1
+        elif text in unreadable or len(unreadable) < _MAX_NAMED:
+            unreadable[text] += 1
+    if not pairs:
+        what = f"{next(iter(unreadable))!r} is no whole number" if unreadable else "it is empty"
+        raise BatchError(
+            f"The column {label!r} of {path} holds no prdtypecode ({what}); name another column."
+        )
+    return _measures(pairs, set(identity.get("prdtypecodes", ())), unlabelled, unreadable)
+
+
+def _measures(
+    pairs: Mapping[tuple[int, int | None], int],
+    known: set[int],
+    unlabelled: int,
+    unreadable: Mapping[str, int],
+) -> BatchMetrics:
+    # Without the state file the bundle's codes are those that it has predicted.
+    known = known or {predicted for _, predicted in pairs if predicted is not None}
+    labels = {truth for truth, _ in pairs}
+    codes = tuple(sorted(known | labels | {predicted for _, predicted in pairs if predicted is not None}))
+    place = {code: index for index, code in enumerate(codes)}
+    matrix = np.zeros((len(codes), len(codes)), np.int64)
+    support = np.zeros(len(codes), np.int64)
+    for (truth, predicted), count in pairs.items():
+        support[place[truth]] += count
+        if predicted is not None:
+            matrix[place[truth], place[predicted]] += count
+    rows = int(support.sum())
+    hits = np.diag(matrix)
+    # 2 hits / (rows of the category + rows that were given it) is the harmonic mean of recall and precision.
+    f1 = 2 * hits / np.maximum(1, support + matrix.sum(axis=0))
+    return BatchMetrics(
+        accuracy=float(hits.sum() / rows),
+        weighted_f1=float((f1 * support).sum() / rows),
+        confusion_matrix=matrix,
+        prdtypecodes=codes,
+        rows=rows,
+        unscored=rows - int(matrix.sum()),
+        unlabelled=unlabelled,
+        unknown={code: int(support[place[code]]) for code in sorted(labels - known)},
+        unreadable=dict(unreadable),
+    )
+
+
+def write_corrections(
+    path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], *, spreadsheet_safe: bool = True
+) -> Path:
+    """Write labels for rows of a catalog as a CSV file that `python -m training.train` reads.
+
+    With an index and prdtypecode alone it has the form of the challenge's Y file (which needs a line for every row
+    of its X file; an empty code is no label). With designation, description and image it is a catalog of its own.
+
+    Args:
+        path: The file; replaced as a whole.
+        rows: One mapping a row, all with the keys of the first: prdtypecode (a whole number; None or "" for a
+            row without a label), and what identifies or describes the product: index, productid, designation ...
+        spreadsheet_safe: Put an apostrophe before texts that a spreadsheet would take for formulas. Codes and
+            other numbers never change.
+
+    Returns:
+        The path.
+
+    Raises:
+        BatchError: There are no rows, they differ in their keys, or a code is no whole number. Nothing is written.
+    """
+    rows = list(rows)
+    if not rows:
+        raise BatchError("There are no corrections to write; give at least one row.")
+    names = list(rows[0])
+    if LABEL_COLUMN not in names:
+        raise BatchError(
+            f"The corrections have no {LABEL_COLUMN}; they have: {', '.join(names) or 'nothing'}."
+        )
+    # The index goes first: that is where training looks for it.
+    index = next((name for name in _INDEX_NAMES if name in names), None)
+    ordered = [*([] if index is None else [index]), *(name for name in names if name != index)]
+    header = ["index" if name == index else name for name in ordered]
+    lines = [",".join(csv_cell(_safe(name, spreadsheet_safe)) for name in header)]
+    for number, row in enumerate(rows, start=1):
+        if row.keys() != rows[0].keys():
+            raise BatchError(
+                f"Correction {number} has other columns than the first; give every row the same."
+            )
+        cells = {name: cell_text(value) for name, value in row.items()}
+        cells[LABEL_COLUMN] = _code(row[LABEL_COLUMN], number)
+        lines.append(",".join(csv_cell(_safe(cells[name], spreadsheet_safe)) for name in ordered))
+    with replaced_file(Path(path)) as stream:
+        stream.write(("\n".join(lines) + "\n").encode("utf-8"))
+    return Path(path)
+
+
+def _safe(text: str, spreadsheet_safe: bool) -> str:
+    return spreadsheet_safe_cell(text) if spreadsheet_safe else text
+
+
+def _code(value: Any, number: int) -> str:
+    text = text_of(value).strip()
+    found = _CODE.fullmatch(text)
+    if text and not found:
+        raise BatchError(f"Correction {number}: the {LABEL_COLUMN} {text!r} is no whole number.")
+    return str(int(found.group(1))) if found else ""
+
+
+def _names(path: Path) -> list[str]:
+    if is_csv(path) and path.is_file():
+        with path.open(encoding="utf-8", newline="") as stream:
+            return next(csv.reader(stream), [])
+    parts = _parts(path)
+    if not parts:
+        raise BatchError(f"{path} is no scored catalog; score it first.")
+    return list(pyarrow.parquet.read_schema(parts[0]).names)
+
+
+def _parts(path: Path) -> Sequence[Path]:
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else []
+
+
+def _values(path: Path, *names: str) -> Iterator[tuple[Any, ...]]:
+    """The values of some columns, row by row."""
+    if is_csv(path):
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE * 2))
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.reader(stream)
+            header = next(reader)
+            places = [header.index(name) for name in names]
+            for row in reader:
+                yield tuple(row[place] for place in places)
+        return
+    for part in _parts(path):
+        with pyarrow.parquet.ParquetFile(part) as content:
+            for batch in content.iter_batches(columns=list(names)):
+                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)

@@ -1,0 +1,1 @@
+"""Batch scoring through Ray Data, on one machine or a cluster."""

@@ -1,0 +1,338 @@
+"""What config.json of a bundle may hold: the names of the bundle's files, its settings, and the check of every value.
+
+`rakuten_models.bundle.folder` reads and checks the folder. What is refused here is refused with a sentence, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from rakuten_models.bundle.strict_json import MAX_CODE, mapping, number, sequence, text, whole_number
+from rakuten_models.errors import BundleError, shown
+from rakuten_models.preprocessing.image import ImageSettings
+from rakuten_models.preprocessing.text import TextSettings
+from rakuten_models.product import Category
+
+# Raised by one whenever an older reader would misread a newer bundle; a reader takes exactly its own version.
+FORMAT_VERSION = 1
+
+CONFIG_FILE = "config.json"
+
+TOKENIZER_FILE = "tokenizer.json"
+
+CARD_FILE = "README.md"
+
+METRICS_FILE = "metrics.json"
+
+MODEL_NAMES = ("text", "image", "fusion")
+
+KERAS_FILES = tuple(f"{name}_model.keras" for name in MODEL_NAMES)
+
+SERVING_MODEL_FILES = tuple(f"{name}_model.tflite" for name in MODEL_NAMES)
+
+PLOT_FILES = ("confusion_matrix.png", "reliability.png", "category_f1.png")
+
+# Without one of these a bundle cannot answer; the card, the figures and the plots may still be missing while
+# training is under way.
+REQUIRED_FILES = (CONFIG_FILE, TOKENIZER_FILE, *SERVING_MODEL_FILES)
+
+SERVING_FILES = (CARD_FILE, *REQUIRED_FILES, METRICS_FILE, *PLOT_FILES)
+
+ALL_FILES = (*SERVING_FILES, *KERAS_FILES)
+
+HASHED_FILES = (TOKENIZER_FILE, *SERVING_MODEL_FILES, *KERAS_FILES)
+
+# Bytes, far above what training writes: a file beyond them is refused before it is read.
+MAX_SIZES = {
+    CONFIG_FILE: 16 << 20,
+    TOKENIZER_FILE: 128 << 20,
+    CARD_FILE: 16 << 20,
+    METRICS_FILE: 64 << 20,
+    **dict.fromkeys(PLOT_FILES, 64 << 20),
+    **dict.fromkeys(SERVING_MODEL_FILES, 2 << 30),
+    **dict.fromkeys(KERAS_FILES, 4 << 30),
+}
+
+MAX_CATEGORIES = 100_000
+
+# Of a setting: 64 times what a text or a picture usually has, and still an array that fits into memory.
+_MAX_COLUMNS, _MAX_PIXELS = 65_536, 4096
+
+_MAX_CHECKED = 100
+
+_TEMPERATURES = (1e-3, 1e3)
+
+# How answers were calibrated before config.json said this.
+_NOT_IN_OLDER_BUNDLES = {
+    "spread_powers": dict.fromkeys(MODEL_NAMES, 0.0),
+    "category_temperatures": dict.fromkeys(MODEL_NAMES, []),
+}
+
+# The wanted precision behind `Prediction.decision`.
+DEFAULT_PRECISION = "0.95"
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What config.json holds.
+
+    Attributes:
+        categories: In the order of the models' output columns.
+        text: How texts become ids.
+        image: How pictures become pixels.
+        temperatures: By model name; see `rakuten_models.inference.calibration.calibrate`.
+        confidence_powers: By model name; see there.
+        spread_powers: By model name; see there; 0 in bundles that were written before there were any.
+        category_temperatures: By model name; see there; () in bundles that were written before there were any.
+        thresholds: By wanted precision ("0.90", "0.95", ...): {"probability": the least probability to accept, or
+            None if no threshold reaches that precision; "share_accepted": of the validation rows, 0 to 1;
+            "precision_low": the lower end of the 95 % interval around the precision there, where it was noted}.
+        library_versions: Of the libraries that wrote the bundle.
+        files: By file name, {"sha256": 64 hex digits, "size": bytes}.
+        self_check: {"products": [{"designation", "description", "image": base64 or None}], "probabilities": [[...]]}.
+        training: Facts about the training run, for the card and for finding the test part again.
+        format_version: See FORMAT_VERSION.
+    """
+
+    categories: tuple[Category, ...]
+    text: TextSettings
+    image: ImageSettings
+    temperatures: Mapping[str, float]
+    confidence_powers: Mapping[str, float]
+    thresholds: Mapping[str, Mapping[str, float | None]]
+    spread_powers: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(MODEL_NAMES, 0.0))
+    category_temperatures: Mapping[str, Sequence[float]] = field(
+        default_factory=lambda: dict.fromkeys(MODEL_NAMES, ())
+    )
+    library_versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    self_check: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def calibration(self, model: str) -> tuple[float, float, float, Sequence[float]]:
+        """A model's temperature, confidence power, spread power and categories' temperatures: those of `calibrate`."""
+        return (
+            self.temperatures[model],
+            self.confidence_powers[model],
+            self.spread_powers[model],
+            self.category_temperatures[model],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of config.json as plain values."""
+        return {
+            "format_version": self.format_version,
+            "model_type": "rakuten-product-classification",
+            "categories": [
+                {"index": category.index, "prdtypecode": category.prdtypecode, "names": dict(category.names)}
+                for category in self.categories
+            ],
+            "preprocessing": {"text": asdict(self.text), "image": asdict(self.image)},
+            "temperatures": dict(self.temperatures),
+            "confidence_powers": dict(self.confidence_powers),
+            "spread_powers": dict(self.spread_powers),
+            "category_temperatures": {
+                name: list(values) for name, values in self.category_temperatures.items()
+            },
+            "thresholds": {precision: dict(values) for precision, values in self.thresholds.items()},
+            "library_versions": dict(self.library_versions),
+            "files": {name: dict(facts) for name, facts in self.files.items()},
+            "self_check": dict(self.self_check),
+            "training": dict(self.training),
+        }
+
+    @classmethod
+    def from_json(cls, content: Any, place: str = CONFIG_FILE) -> BundleConfig:
+        """Check and take over the content of a config.json.
+
+        Raises:
+            BundleError: Another format version, or a value that is missing or makes no sense.
+        """
+        if not isinstance(content, dict):
+            raise BundleError(f"{place} holds no JSON object; download or train the bundle again.")
+        version = content.get("format_version")
+        # True and 1.0 equal 1.
+        if type(version) is not int or version != FORMAT_VERSION:
+            advice = (
+                "update the rakuten_models package"
+                if type(version) is int and version > FORMAT_VERSION
+                else "train or download a bundle of the present format"
+            )
+            raise BundleError(
+                f"{place} says format version {shown(version)}, but this package reads version {FORMAT_VERSION}; "
+                f"{advice}."
+            )
+        content = {**_NOT_IN_OLDER_BUNDLES, **content}
+        try:
+            config = cls(
+                categories=tuple(
+                    _category(entry, place_in_list)
+                    for place_in_list, entry in enumerate(
+                        sequence(content["categories"], "categories", MAX_CATEGORIES)
+                    )
+                ),
+                text=_settings(TextSettings, _part(content, "preprocessing", "text"), _MAX_COLUMNS),
+                image=_settings(ImageSettings, _part(content, "preprocessing", "image"), _MAX_PIXELS),
+                temperatures=_by_model(content, "temperatures"),
+                confidence_powers=_by_model(content, "confidence_powers"),
+                spread_powers=_by_model(content, "spread_powers"),
+                category_temperatures=_by_model_and_category(content, "category_temperatures"),
+                thresholds={
+                    key: _threshold(values, key)
+                    for key, values in mapping(content["thresholds"], "thresholds").items()
+                },
+                library_versions={
+                    text(name, "a library"): text(version, f"library_versions.{shown(name)}")
+                    for name, version in mapping(content["library_versions"], "library_versions").items()
+                },
+                files={
+                    name: _facts(facts, name) for name, facts in mapping(content["files"], "files").items()
+                },
+                self_check=dict(mapping(content["self_check"], "self_check")),
+                training=dict(mapping(content["training"], "training")),
+            )
+            _check_values(config, place)
+            _check_self_check(config)
+        except KeyError as error:
+            raise BundleError(
+                f"{place} lacks {error.args[0]!r}; download or train the bundle again."
+            ) from error
+        except ValueError as error:
+            raise BundleError(
+                f"{place} holds a value of the wrong kind ({error}); download or train the bundle again."
+            ) from error
+        return config
+
+
+def _part(content: Mapping[str, Any], name: str, inner: str) -> Mapping[str, Any]:
+    return mapping(mapping(content[name], name)[inner], f"{name}.{inner}")
+
+
+def _category(entry: Any, place: int) -> Category:
+    name = f"categories[{place}]"
+    entry = mapping(entry, name)
+    return Category(
+        whole_number(entry["index"], f"{name}.index", 0, MAX_CATEGORIES),
+        whole_number(entry["prdtypecode"], f"{name}.prdtypecode", -MAX_CODE, MAX_CODE),
+        {
+            text(language, f"a language in {name}", 35): text(words, f"{name}.names.{language}")
+            for language, words in mapping(entry["names"], f"{name}.names").items()
+        },
+    )
+
+
+def _by_model(content: Mapping[str, Any], name: str) -> dict[str, float]:
+    values = mapping(content[name], name)
+    return {model: number(values[model], f"{name}.{model}") for model in MODEL_NAMES}
+
+
+def _by_model_and_category(content: Mapping[str, Any], name: str) -> dict[str, tuple[float, ...]]:
+    values = mapping(content[name], name)
+    return {
+        model: tuple(
+            number(value, f"{name}.{model}[{column}]")
+            for column, value in enumerate(sequence(values[model], f"{name}.{model}", MAX_CATEGORIES))
+        )
+        for model in MODEL_NAMES
+    }
+
+
+def _threshold(values: Any, precision: str) -> dict[str, float | None]:
+    name = f"thresholds.{shown(precision)}"
+    return {
+        text(key, f"a key in {name}"): None if value is None else number(value, f"{name}.{key}")
+        for key, value in mapping(values, name).items()
+    }
+
+
+def _facts(facts: Any, name: str) -> dict[str, Any]:
+    """A file's size and sha256, if the file is one that a bundle has: no path, and no file of somebody else."""
+    if name not in HASHED_FILES:
+        raise ValueError(f"files lists {shown(name)}, expected only {', '.join(HASHED_FILES)}")
+    facts = mapping(facts, f"files.{name}")
+    digest = text(facts["sha256"], f"files.{name}.sha256", 64)
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise ValueError(f"files.{name}.sha256 is {shown(digest)}, expected 64 hex digits")
+    return {
+        "sha256": digest,
+        "size": whole_number(facts["size"], f"files.{name}.size", 0, MAX_SIZES[name]),
+    }
+
+
+def _check_self_check(config: BundleConfig) -> None:
+    """Refuse products that are none, and probabilities that are none; the newest bundle has no answers yet."""
+    products = sequence(config.self_check.get("products", []), "self_check.products", _MAX_CHECKED)
+    for place, product in enumerate(products):
+        name = f"self_check.products[{place}]"
+        product = mapping(product, name)
+        for side in ("designation", "description"):
+            text(product[side], f"{name}.{side}", 100_000, one_line=False)
+        if product["image"] is not None:
+            text(product["image"], f"{name}.image", MAX_SIZES[CONFIG_FILE])
+    rows = sequence(config.self_check.get("probabilities", []), "self_check.probabilities", _MAX_CHECKED)
+    for place, row in enumerate(rows):
+        name = f"self_check.probabilities[{place}]"
+        if len(sequence(row, name, MAX_CATEGORIES)) != len(config.categories):
+            raise ValueError(f"{name} has {len(row)} entries for {len(config.categories)} categories")
+        if any(not 0 <= number(value, name) <= 1 for value in row):
+            raise ValueError(f"{name} holds a number that is no probability, expected 0 to 1")
+
+
+def _settings(kind: type[Any], values: Mapping[str, Any], most: int) -> Any:
+    """A settings dataclass from JSON; every field must be there, a whole number from 1, and no other."""
+    expected = {entry.name for entry in fields(kind)}
+    if set(values) != expected:
+        difference = ", ".join(sorted(expected.symmetric_difference(values)))
+        raise ValueError(f"{kind.__name__} has missing or unknown entries: {shown(difference)[1:-1]}")
+    return kind(
+        **{name: whole_number(value, f"{kind.__name__}.{name}", 1, most) for name, value in values.items()}
+    )
+
+
+def _check_values(config: BundleConfig, place: str) -> None:
+    advice = "download or train the bundle again."
+    if len(config.categories) < 2:
+        raise BundleError(
+            f"{place} lists {len(config.categories)} categories, at least 2 are needed; {advice}"
+        )
+    if [category.index for category in config.categories] != list(range(len(config.categories))):
+        raise BundleError(f"{place} lists its categories out of order; {advice}")
+    if len({category.prdtypecode for category in config.categories}) != len(config.categories):
+        raise BundleError(f"{place} lists a prdtypecode twice; {advice}")
+    least, most = _TEMPERATURES
+    for name, temperature in config.temperatures.items():
+        if not least <= temperature <= most:
+            raise BundleError(
+                f"{place} gives {name} the temperature {temperature}, {least:g} to {most:g} is needed; {advice}"
+            )
+    for kind, powers in (
+        ("confidence power", config.confidence_powers),
+        ("spread power", config.spread_powers),
+    ):
+        for name, power in powers.items():
+            if not -2 <= power <= 2:
+                raise BundleError(f"{place} gives {name} the {kind} {power}, -2 to 2 is needed; {advice}")
+    for name, temperatures in config.category_temperatures.items():
+        if len(temperatures) not in (0, len(config.categories)):
+            raise BundleError(
+                f"{place} gives {name} {len(temperatures)} temperatures for {len(config.categories)} categories; "
+                f"{advice}"
+            )
+        if any(not least <= value <= most for value in temperatures):
+            raise BundleError(
+                f"{place} gives a category of {name} a temperature that is not {least:g} to {most:g}; {advice}"
+            )
+    if DEFAULT_PRECISION not in config.thresholds:
+        raise BundleError(f"{place} has no threshold for precision {DEFAULT_PRECISION}; {advice}")
+    for precision, values in config.thresholds.items():
+        if "probability" not in values:
+            raise BundleError(f"{place} has no probability for precision {shown(precision)}; {advice}")
+        probability = values["probability"]
+        if probability is not None and not 0 <= probability <= 1:
+            raise BundleError(
+                f"{place} has the threshold {probability} for precision {shown(precision)}, 0 to 1 is needed; "
+                f"{advice}"
+            )

@@ -1,0 +1,241 @@
+"""The bundle: one folder with three models, the tokenizer, the settings, the figures and the card.
+
+This module reads and writes config.json (`rakuten_models.bundle.config` says what may be in it) and checks a folder
+before anything in it is used. It never loads a model. Everything it refuses, it refuses with a sentence: which file,
+what is wrong, what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rakuten_models.bundle.config import (
+    ALL_FILES,
+    CONFIG_FILE,
+    HASHED_FILES,
+    KERAS_FILES,
+    MAX_SIZES,
+    REQUIRED_FILES,
+    SERVING_FILES,
+    BundleConfig,
+)
+from rakuten_models.bundle.strict_json import parse_json
+from rakuten_models.errors import BundleError, reason
+from rakuten_models.files import _STAGING, _lock_of, _remove_left_behind, file_facts, write_atomically
+
+
+def read_config(folder: str | os.PathLike[str]) -> BundleConfig:
+    """Read and check a bundle's config.json, without looking at the other files.
+
+    Raises:
+        BundleError: The folder or the file is missing, or the file is wrong.
+    """
+    return _parse_config(Path(folder) / CONFIG_FILE, config_bytes(folder))
+
+
+def config_bytes(folder: str | os.PathLike[str]) -> bytes:
+    """The content of a bundle's config.json, whose sha256 names the bundle: it holds the sha256 of the other files.
+
+    Raises:
+        BundleError: The folder or the file is missing, or it is no file, or too large.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BundleError(f"The bundle folder {str(folder)!r} does not exist; check the path.")
+    if not (folder / CONFIG_FILE).exists():
+        raise BundleError(
+            f"The folder {str(folder)!r} is no bundle: it holds no {CONFIG_FILE}; give a folder that training wrote."
+        )
+    check_file(folder / CONFIG_FILE)
+    with (folder / CONFIG_FILE).open("rb") as handle:
+        # Never more than was allowed, also of a file that grows.
+        return handle.read(MAX_SIZES[CONFIG_FILE])
+
+
+def _parse_config(path: Path, data: bytes) -> BundleConfig:
+    try:
+        content = parse_json(data)
+    except ValueError as error:
+        raise BundleError(
+            f"{path} is damaged ({reason(error)}); download or train the bundle again."
+        ) from error
+    return BundleConfig.from_json(content, str(path))
+
+
+def check_file(path: Path) -> int:
+    """Refuse a file of a bundle that is no plain file in its folder, or larger than any such file.
+
+    A link is followed only into the hub client's own cache, which keeps files under `blobs` and links to them. Another
+    one could lead to any file of the user, which would go along when the bundle is saved or published.
+
+    Args:
+        path: The file, with a name that a bundle has; it must be there.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        BundleError: It is a link, a folder, a pipe or a device, or too large.
+    """
+    folder = path.parent.resolve()
+    blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else None
+    real = path.resolve()
+    if real != folder / path.name and real.parent != blobs:
+        raise BundleError(
+            f"{path} is a link to another place; a bundle holds plain files: put the file itself there."
+        )
+    facts = real.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise BundleError(f"{path} is no plain file; download or train the bundle again.")
+    if facts.st_size > MAX_SIZES[path.name]:
+        raise BundleError(
+            f"{path} has {facts.st_size:,} bytes, expected at most {MAX_SIZES[path.name]:,}; no bundle needs so "
+            "many: download or train the bundle again."
+        )
+    return facts.st_size
+
+
+def write_config(folder: str | os.PathLike[str], config: BundleConfig) -> BundleConfig:
+    """Write config.json with the sha256 and size of the files that are in the folder; return what was written."""
+    folder = Path(folder)
+    files = {name: file_facts(folder / name) for name in HASHED_FILES if (folder / name).exists()}
+    config = replace(config, files=files)
+    write_atomically(folder / CONFIG_FILE, json.dumps(config.to_json(), indent=1, ensure_ascii=False) + "\n")
+    return config
+
+
+def validate_bundle(
+    folder: str | os.PathLike[str], *, require_keras: bool = False, config_sha256: str | None = None
+) -> BundleConfig:
+    """Check a bundle folder: nothing missing, nothing altered, nothing linked in, settings that make sense.
+
+    Reads config.json as JSON and the other files only to take their sha256: no other parser sees a byte of them.
+
+    Args:
+        folder: A full bundle or its serving part.
+        require_keras: Refuse a serving part, which has no `.keras` files.
+        config_sha256: 64 hex digits: refuse every other config.json; None takes any.
+
+    Returns:
+        The bundle's config.
+
+    Raises:
+        BundleError: Says which file is missing or altered and what to do.
+    """
+    folder = Path(folder)
+    data = config_bytes(folder)
+    if config_sha256 is not None and hashlib.sha256(data).hexdigest() != config_sha256:
+        raise BundleError(
+            f"{folder / CONFIG_FILE} was changed while the bundle was being loaded; load it again."
+        )
+    config = _parse_config(folder / CONFIG_FILE, data)
+    needed = REQUIRED_FILES + (KERAS_FILES if require_keras else ())
+    for name in needed:
+        if not (folder / name).exists():
+            raise BundleError(f"The bundle {str(folder)!r} lacks {name}; download or train the bundle again.")
+    # All sizes before the first long read.
+    sizes = {name: check_file(folder / name) for name in ALL_FILES if os.path.lexists(folder / name)}
+    for name in HASHED_FILES:
+        path = folder / name
+        if name not in sizes:
+            continue
+        if name not in config.files:
+            raise BundleError(
+                f"{path} is not listed in {CONFIG_FILE}; remove it, or download or train the bundle again."
+            )
+        expected = config.files[name]
+        if sizes[name] != expected["size"]:
+            raise BundleError(
+                f"{path} has {sizes[name]} bytes where {CONFIG_FILE} says {expected['size']}; it is cut off or another "
+                "file: download or train the bundle again."
+            )
+        if file_facts(path)["sha256"] != expected["sha256"]:
+            raise BundleError(
+                f"{path} is not the file that {CONFIG_FILE} describes (its sha256 differs); download or train the "
+                "bundle again."
+            )
+    return config
+
+
+def bundle_files(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the bundle's files that are in a folder, in the bundle's own order."""
+    return tuple(name for name in ALL_FILES if (Path(folder) / name).is_file())
+
+
+def check_publishable(folder: str | os.PathLike[str]) -> None:
+    """Refuse to publish a bundle without its card, figures or plots, which nobody could load from a hub.
+
+    Raises:
+        BundleError: Names what is missing.
+    """
+    absent = [name for name in SERVING_FILES if not (Path(folder) / name).is_file()]
+    if absent:
+        raise BundleError(
+            f"The bundle {str(folder)!r} lacks {', '.join(absent)}, which every published bundle has; run "
+            f"`python -m training.evaluate --bundle {folder} --catalog-dir CATALOG --update-bundle` first."
+        )
+
+
+@contextlib.contextmanager
+def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Build a bundle folder beside its place and swap it in when it is whole.
+
+    Yields an empty sibling folder. When the block ends well it takes the target's place; when it fails or is
+    interrupted it is removed and the target is as it was. A kill in the moment of the swap leaves the old folder
+    under `.NAME.previous`, from where the next call puts it back; the folder that a killed call was building goes then,
+    too.
+
+    Raises:
+        BundleError: The target is a file, or a folder with something else than a bundle in it.
+    """
+    target = Path(target).absolute()
+    previous = target.with_name(f".{target.name}.previous")
+    check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if previous.exists():
+        if target.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(target)
+    _remove_left_behind(target)
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}{_STAGING}"))
+    lock = _lock_of(staging)
+    try:
+        yield staging
+        os.chmod(staging, 0o755)
+        if target.exists():
+            target.rename(previous)
+        staging.rename(target)
+        shutil.rmtree(previous, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if previous.exists() and not target.exists():
+            previous.rename(target)
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def check_target(target: str | os.PathLike[str]) -> None:
+    """Refuse to write a bundle over something that is not one.
+
+    Raises:
+        BundleError: The target is a file, or a folder with something else than a bundle in it.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise BundleError(f"{str(target)!r} is a file; give a folder for the bundle.")
+    if target.is_dir() and any(target.iterdir()) and not (target / CONFIG_FILE).is_file():
+        raise BundleError(
+            f"The folder {str(target)!r} is not empty and no bundle; give a new or empty folder."
+        )

@@ -1,0 +1,277 @@
+"""Bundles from strangers: load them first in a process of their own, with limits, and only then in the caller's.
+
+The sha256 values in config.json show damage, but whoever can rewrite a bundle can rewrite them, too, and a compiled
+model made for it can crash the process that maps it, take all memory, or never end. So a bundle that is neither the
+starter bundle, nor a hub commit named by its 40 hex digits, nor marked as trusted is tried: another Python loads it and
+reproduces its self-check (`rakuten_models.sandbox_worker`). Its end, however it comes, is a sentence here.
+
+What passed is noted by the sha256 of its config.json, which holds those of its other files, and by the versions of
+the libraries that read it: in this process, and as an empty file in the user's own cache folder (RAKUTEN_CACHE_DIR,
+else `rakuten-models` in XDG_CACHE_HOME or ~/.cache), never in the bundle. So a bundle is tried once on a machine.
+
+The other process has the same rights as this one: it stops crashes, hangs and memory hogs, and is no sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO
+
+from rakuten_models.bundle.folder import bundle_files, config_bytes, validate_bundle
+from rakuten_models.errors import BundleError, RakutenModelsError, reason
+
+CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
+
+# To import the libraries, which takes a third of a second on an idle machine, and then to load and answer, which takes
+# as long again. Where the start takes longer than usual the machine is busy, and the rest may take longer, too: in
+# proportion, but never more than six times as long.
+START_SECONDS, SECONDS = 60.0, 10.0
+
+_USUAL_START, MAX_TIMES = 1.0, 6.0
+
+# Of address space, and besides so many times the bundle's files; the starter bundle (17 MB) takes 0.6 GB of it, most of
+# that for libraries and threads.
+MEMORY_BYTES, _TIMES_THE_FILES = 3 << 30, 6
+
+SANDBOX_WORKER = "rakuten_models.sandbox_worker"
+
+_STARTED, _MAX_SAID = "started", 2000
+
+_CORES = 4
+
+_LIBRARIES = ("ai-edge-litert", "tokenizers", "numpy", "pillow", "keras", "h5py")
+
+_NO_BUSINESS_OF_THEIRS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
+
+_ADVICE = (
+    "do not use it, or get it again from where you trust it (a hub commit named by its 40 hex digits is not tried, nor "
+    "is a bundle given with trusted=True or RAKUTEN_TRUSTED=1)"
+)
+
+_passed: set[str] = set()
+
+
+def load_in_sandbox(
+    folder: str | os.PathLike[str],
+    module: str = SANDBOX_WORKER,
+    *,
+    seconds: float = SECONDS,
+    memory_bytes: int = MEMORY_BYTES,
+) -> str:
+    """Let another process load a bundle, unless these very files were tried before.
+
+    Args:
+        folder: The bundle's.
+        module: What the other process runs; it ends in `sandbox_process`.
+        seconds: After its libraries are imported, until it must have ended.
+        memory_bytes: Its address space, beside six times the bundle's files, where the platform can limit that.
+
+    Returns:
+        The sha256 of the bundle's config.json: load this one and no other.
+
+    Raises:
+        BundleError: The bundle is wrong, or it crashed, stopped or overfilled the other process.
+    """
+    folder = Path(folder).resolve()
+    digest = hashlib.sha256(config_bytes(folder)).hexdigest()
+    note = _note(digest, module)
+    if note not in _passed and not (_notes_folder() / note).is_file():
+        # What is only damaged needs no other process to be refused.
+        validate_bundle(folder, config_sha256=digest)
+        sizes = [(folder / name).stat().st_size for name in bundle_files(folder)]
+        _run(folder, module, digest, seconds, memory_bytes + _TIMES_THE_FILES * sum(sizes))
+        mark_verified(folder, module, digest)
+    _passed.add(note)
+    return digest
+
+
+def mark_verified(
+    folder: str | os.PathLike[str], module: str = SANDBOX_WORKER, digest: str | None = None
+) -> None:
+    """Note that a bundle need not be tried: it was, or it was made here.
+
+    Args:
+        folder: The bundle's.
+        module: See `load_in_sandbox`.
+        digest: The sha256 of the config.json that was tried; None for the one that is there.
+    """
+    note = _note(digest or hashlib.sha256(config_bytes(folder)).hexdigest(), module)
+    _passed.add(note)
+    # Without a cache folder it is tried again by the next process.
+    with contextlib.suppress(OSError):
+        _notes_folder().mkdir(parents=True, exist_ok=True)
+        (_notes_folder() / note).touch()
+
+
+def sandbox_process(attempt: Callable[[Path, str], None], arguments: Sequence[str] | None = None) -> int:
+    """The other process: set limits, try, say how it ended.
+
+    Args:
+        attempt: Loads the bundle in a folder with a config.json of this sha256, and answers with it.
+        arguments: Folder, sha256, seconds and bytes; None takes the process's own.
+
+    Returns:
+        The exit status: 0 if all went well. What is wrong is one line of JSON on standard output.
+    """
+    folder, digest, seconds, memory_bytes = sys.argv[1:] if arguments is None else arguments
+    # What the bundle's parsers print must not look like our answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _limit_this_process(float(seconds), int(memory_bytes))
+    print(_STARTED, file=answers, flush=True)
+    try:
+        attempt(Path(folder), digest)
+        problem = None
+    except RakutenModelsError as error:
+        problem = str(error)
+    except MemoryError:
+        problem = f"The bundle {folder!r} needs more memory than any bundle; {_ADVICE}."
+    # The libraries that read the files raise nearly anything.
+    except Exception as error:
+        problem = (
+            f"The bundle {folder!r} cannot be loaded ({type(error).__name__}: {reason(error)}); download or train the "
+            "bundle again."
+        )
+    print(json.dumps({"problem": problem}), file=answers, flush=True)
+    # Without the libraries' own ends, which could hang.
+    os._exit(0 if problem is None else 1)
+
+
+def _limit_this_process(seconds: float, memory_bytes: int) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        # On a machine with many cores the threads' own memory alone would be gigabytes.
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits: time alone is limited there
+        return
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    # Also if nobody waits for this process any more.
+    for kind, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, int(used + _CORES * seconds) + 1),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        # macOS refuses some of them.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(kind, (wanted, wanted))
+
+
+def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: int) -> None:
+    package = importlib.util.find_spec(module.partition(".")[0])
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not any(word in name.upper() for word in _NO_BUSINESS_OF_THEIRS)
+    } | {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONFAULTHANDLER": ""}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(folder), digest, str(seconds), str(memory_bytes)],
+            # `-m` imports from the folder it runs in: the package's, never the bundle's or the user's.
+            cwd=Path(str(package and package.origin)).resolve().parent.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {str(folder)!r} cannot be tried, since no other Python could be started ({reason(error)}); if "
+            "you trust it, load it with trusted=True."
+        ) from error
+    output = process.stdout
+    assert output is not None
+    lines: queue.Queue[str] = queue.Queue()
+    reader = threading.Thread(target=_read_lines, args=(output, lines), daemon=True)
+    reader.start()
+    began = time.monotonic()
+    try:
+        said = _next_line(lines, START_SECONDS)
+        if said == _STARTED:
+            seconds *= min(MAX_TIMES, max(1.0, (time.monotonic() - began) / _USUAL_START))
+            said = _next_line(lines, seconds)
+        if said is None:
+            raise BundleError(
+                f"The bundle {str(folder)!r} was not loaded within {seconds:.0f} seconds by the process that tries it "
+                f"first; {_ADVICE}."
+            )
+        if not said:
+            # What it said ended, so it is about to end, too, with a status of its own.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(START_SECONDS)
+    finally:
+        process.kill()
+        status = process.wait()
+        reader.join(1)
+        output.close()
+    if not said:
+        raise BundleError(
+            f"The bundle {str(folder)!r} ended the process that tries it first ({_end(status)}): it is damaged or made "
+            f"to do harm; {_ADVICE}."
+        )
+    try:
+        problem = json.loads(said)["problem"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"The process that tries the bundle {str(folder)!r} first gave no answer; {_ADVICE}."
+        ) from error
+    if problem is not None:
+        raise BundleError(str(problem))
+
+
+def _read_lines(stream: IO[str], lines: queue.Queue[str]) -> None:
+    """Put each line into the queue, and "" at the end; never more than a little of what is said."""
+    with contextlib.suppress(OSError, ValueError):
+        while line := stream.readline(_MAX_SAID * 4):
+            lines.put(line.strip())
+    lines.put("")
+
+
+def _next_line(lines: queue.Queue[str], seconds: float) -> str | None:
+    """The next line, "" if there is none any more, None if it takes too long."""
+    try:
+        return lines.get(timeout=seconds)
+    except queue.Empty:
+        return None
+
+
+def _end(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"by the signal {signal.Signals(-status).name}"
+    return f"with the status {status}"
+
+
+def _notes_folder() -> Path:
+    own = os.environ.get(CACHE_VARIABLE)
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rakuten-models"
+    return base.expanduser() / "tried"
+
+
+def _note(digest: str, module: str) -> str:
+    """The name under which a trial is noted: another version of a library may read the same bytes otherwise."""
+    facts = [digest, module, platform.python_version(), platform.machine()]
+    for library in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            facts.append(f"{library} {version(library)}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

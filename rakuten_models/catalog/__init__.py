@@ -1,0 +1,1 @@
+"""Reads catalogs: file formats, columns, pictures. Batch, app, training and evaluation share it."""

@@ -1,0 +1,330 @@
+"""Finds a catalog's pictures in a folder, a ZIP file or under a URL, and never reads anything outside of it.
+
+A row names its picture (a file name, or a path within the folder), or has the challenge's two numbers, whose
+picture is image_<imageid>_product_<productid>.jpg. A ZIP is read where it lies: nothing is unpacked, no member's
+name ever becomes a path on the disk, and a member that would grow beyond a limit is refused. A picture under a URL
+(s3, gs, hf, https, ...) has a time limit, so that a server which does not answer holds up no other row.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import queue
+import re
+import struct
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from rakuten_models.catalog.locations import is_url, path_of
+from rakuten_models.errors import BatchError, ProductError
+
+# One picture as a file; a product photo has a hundredth of it.
+MAX_MEMBER = 50_000_000
+
+# Of a ZIP; its list of members is read as a whole, and takes some ten times its size in memory.
+MAX_MEMBERS = 500_000
+
+# Bytes that stand before a member at least (ZIP specification 6.3, 4.3.7).
+_MEMBER_HEADER = 30
+
+MAX_LIST = 64_000_000
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+_NUMBER = re.compile(r"\w{1,40}")
+
+# Until a picture under a URL has arrived, in seconds.
+PICTURE_SECONDS = 30.0
+
+# The challenge's own folders within its images folder, after that folder itself.
+_CHALLENGE_FOLDERS = ("", "image_train", "image_test")
+
+
+class FolderPictures:
+    """The pictures of a folder and of the folders in it."""
+
+    # How many rows' pictures are worth reading at a time by one thread.
+    ahead = 1
+
+    def __init__(self, folder: Path) -> None:
+        """Only the path is kept; each picture is looked up when its row comes."""
+        self._folder = folder
+        self._real = folder.resolve()
+
+    def named(self, name: str) -> str:
+        """The path of the picture that a row names.
+
+        Args:
+            name: As in the catalog; where the folder has no such path, the file name alone is tried.
+
+        Raises:
+            ProductError: It leads out of the folder, is a URL, or is not there.
+        """
+        relative = _checked_name(name)
+        for each in (relative, posixpath.basename(relative)):
+            try:
+                path = (self._folder / each).resolve()
+                if path.is_relative_to(self._real) and path.is_file():
+                    return str(path)
+                inside = path.is_relative_to(self._real)
+            except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, links in a circle
+                inside = True
+            if not inside:
+                raise ProductError(_leads_out(name))
+        raise ProductError(f"The picture {name!r} is not in the images folder; check the path.")
+
+    def by_numbers(self, imageid: str, productid: str) -> str | None:
+        """The path of the challenge's picture of a product; None if there is none.
+
+        Raises:
+            ProductError: It is a link that leads out of the folder.
+        """
+        name = _numbered_name(imageid, productid)
+        if name is None:
+            return None
+        for folder in _CHALLENGE_FOLDERS:
+            if (self._folder / folder / name).is_file():
+                return self.named(posixpath.join(folder, name))
+        return None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ZipPictures:
+    """The pictures of a ZIP file, read into memory one by one. Safe to use from several threads."""
+
+    ahead = 1
+
+    def __init__(self, path: Any) -> None:
+        """Read the list of members.
+
+        Raises:
+            BatchError: The file is no ZIP, or has members that no honest ZIP has (`_check_members`).
+        """
+        stream = path.open("rb")
+        try:
+            _check_list(stream)
+            self._archive = zipfile.ZipFile(stream)
+            _check_members(self._archive)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
+            stream.close()
+            raise BatchError(
+                f"{path} cannot be read as a ZIP file ({error}); pack the pictures again."
+            ) from error
+        self._stream = stream
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self._by_file_name: dict[str, zipfile.ZipInfo | None] = {}
+        for member in self._archive.infolist():
+            if member.is_dir():
+                continue
+            name = posixpath.normpath(member.filename.replace("\\", "/"))
+            file_name = posixpath.basename(name)
+            self._members[name] = member
+            # Two members of one file name: the name alone says too little.
+            self._by_file_name[file_name] = None if file_name in self._by_file_name else member
+
+    def named(self, name: str) -> bytes:
+        """The file of the picture that a row names.
+
+        Args:
+            name: As in the catalog; where the ZIP has no such path, the file name alone is tried.
+
+        Raises:
+            ProductError: It is not there, too large, encrypted or damaged.
+        """
+        relative = _checked_name(name)
+        member = self._members.get(relative) or self._by_file_name.get(posixpath.basename(relative))
+        if member is None:
+            raise ProductError(f"The picture {name!r} is not in the ZIP file; check the name.")
+        return self._read(member, name)
+
+    def by_numbers(self, imageid: str, productid: str) -> bytes | None:
+        """The file of the challenge's picture of a product; None if there is none.
+
+        Raises:
+            ProductError: It is too large, encrypted or damaged.
+        """
+        name = _numbered_name(imageid, productid)
+        member = self._by_file_name.get(name) if name else None
+        return None if member is None or name is None else self._read(member, name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+        self._stream.close()
+
+    def _read(self, member: zipfile.ZipInfo, name: str) -> bytes:
+        too_large = f"The picture {name!r} has more than {MAX_MEMBER // 1_000_000} MB; make it smaller."
+        if member.file_size > MAX_MEMBER:
+            raise ProductError(too_large)
+        try:
+            with self._archive.open(member) as stream:
+                # The size in the list may be a lie; no more than the limit is ever unpacked.
+                content = stream.read(MAX_MEMBER + 1)
+        # A damaged, encrypted or unknown packing: every unpacker has errors of its own.
+        except Exception as error:
+            raise ProductError(
+                f"The picture {name!r} cannot be read from the ZIP file ({error}); pack it again."
+            ) from error
+        if len(content) > MAX_MEMBER:
+            raise ProductError(too_large)
+        return content
+
+
+class UrlPictures:
+    """The pictures under a URL, read into memory one by one. Safe to use from several threads."""
+
+    # Most of the time is spent waiting for the server.
+    ahead = 16
+
+    def __init__(self, folder: Any, seconds: float) -> None:
+        """Nothing is asked of the server yet.
+
+        Args:
+            folder: From `path_of`.
+            seconds: That one picture may take.
+        """
+        self._files = folder.fs
+        self._root = folder.path.rstrip("/")
+        self._seconds = seconds
+
+    def named(self, name: str) -> bytes:
+        """The file of the picture that a row names.
+
+        Args:
+            name: As in the catalog; where there is no such path, the file name alone is tried.
+
+        Raises:
+            ProductError: It is not there, too large, did not arrive in time, or cannot be had.
+        """
+        relative = _checked_name(name)
+        if relative.startswith("/"):
+            raise ProductError(_leads_out(name))
+        for each in dict.fromkeys((relative, posixpath.basename(relative))):
+            content = self._read(each, name)
+            if content is not None:
+                return content
+        raise ProductError(f"The picture {name!r} is not in the images folder; check the path.")
+
+    def by_numbers(self, imageid: str, productid: str) -> bytes | None:
+        """The file of the challenge's picture of a product; None if there is none.
+
+        Raises:
+            ProductError: It is too large, did not arrive in time, or cannot be had.
+        """
+        name = _numbered_name(imageid, productid)
+        return self._read(name, name) if name else None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _read(self, relative: str, name: str) -> bytes | None:
+        """A file's bytes, None if it is not there."""
+        answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+        def read() -> None:
+            try:
+                answers.put(self._files.cat_file(f"{self._root}/{relative}", start=0, end=MAX_MEMBER + 1))
+            # Every kind of server has errors of its own; whatever it is, the row gets the reason.
+            except Exception as error:
+                answers.put(error)
+
+        # A read that hangs cannot be stopped, only left behind: a thread of a pool would be lost to the pool.
+        threading.Thread(target=read, daemon=True, name="picture").start()
+        try:
+            answer = answers.get(timeout=self._seconds)
+        except queue.Empty:
+            raise ProductError(
+                f"The picture {name!r} did not arrive within {self._seconds:g} s; score the row again later, or give "
+                "it longer."
+            ) from None
+        if isinstance(answer, FileNotFoundError):
+            return None
+        if isinstance(answer, Exception):
+            reason = " ".join(str(answer).split()) or type(answer).__name__
+            raise ProductError(
+                f"The picture {name!r} cannot be fetched ({reason}); check the URL and your access."
+            )
+        if len(answer) > MAX_MEMBER:
+            raise ProductError(
+                f"The picture {name!r} has more than {MAX_MEMBER // 1_000_000} MB; make it smaller."
+            )
+        return answer
+
+
+def open_pictures(
+    source: str | os.PathLike[str], seconds: float = PICTURE_SECONDS
+) -> FolderPictures | ZipPictures | UrlPictures:
+    """The pictures of a folder or a ZIP file, or those under a URL.
+
+    Args:
+        source: Where they are.
+        seconds: That one picture under a URL may take.
+
+    Raises:
+        BatchError: There is no such folder or file, or the file is no ZIP.
+    """
+    path = path_of(source)
+    if is_url(path) and path.suffix.lower() != ".zip":
+        return UrlPictures(path, seconds)
+    if path.is_dir():
+        return FolderPictures(path)
+    if path.is_file():
+        return ZipPictures(path)
+    raise BatchError(f"{path} does not exist; give the folder or the ZIP file that holds the pictures.")
+
+
+def _check_list(stream: Any) -> None:
+    """Look at the size of a ZIP's list of members before it is read.
+
+    Raises:
+        BadZipFile: The list is too long.
+    """
+    # The library has no other name for it, and reads the list as soon as it opens the file.
+    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
+    if size > MAX_LIST:
+        raise zipfile.BadZipFile(f"its list of members has {size} bytes")
+    stream.seek(0)
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    """Tell a bomb, whose members share their bytes, and a damaged list from an archive.
+
+    Raises:
+        BadZipFile: There are too many members, some lie over one another, or one has no name.
+    """
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise zipfile.BadZipFile(f"it has {len(members)} members, more than {MAX_MEMBERS}")
+    end = 0
+    for member in sorted(members, key=lambda each: each.header_offset):
+        if member.header_offset < end:
+            raise zipfile.BadZipFile("its members lie over one another")
+        if not member.filename:
+            raise zipfile.BadZipFile("one of its members has no name")
+        end = member.header_offset + _MEMBER_HEADER + member.compress_size
+
+
+def _checked_name(name: str) -> str:
+    """The name with forward slashes, relative and without detours."""
+    if _URL.match(name):
+        raise ProductError(f"The picture {name!r} is a URL; download the pictures and give their folder.")
+    relative = posixpath.normpath(name.replace("\\", "/"))
+    if relative == ".." or relative.startswith("../"):
+        raise ProductError(_leads_out(name))
+    return relative
+
+
+def _leads_out(name: str) -> str:
+    return f"The picture {name!r} leads out of the images folder; give a path within it."
+
+
+def _numbered_name(imageid: str, productid: str) -> str | None:
+    if not (_NUMBER.fullmatch(imageid) and _NUMBER.fullmatch(productid)):
+        return None
+    return f"image_{imageid}_product_{productid}.jpg"

@@ -1,0 +1,1 @@
+"""Moves folders to and from a model hub; knows no models."""

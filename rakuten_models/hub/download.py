@@ -1,0 +1,169 @@
+"""Downloads a bundle's files from one commit of a hub repository."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from rakuten_models.errors import HubError
+from rakuten_models.hub import client
+from rakuten_models.hub.client import (
+    _COMMIT,
+    AlteredError,
+    IncompleteError,
+    _same_content,
+    check_repo_id,
+    explained,
+    open_client,
+    retried,
+)
+
+
+def download_folder(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    files: Sequence[str],
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    endpoint: str | None = None,
+) -> tuple[Path, str]:
+    """Fetch files of a model repository, all from one commit, through the client's cache.
+
+    The revision is resolved to a commit once; every file is then read at that commit. A 40-character commit
+    whose files are in the cache needs no network. A branch or tag is always asked for again, unless the
+    network is switched off: an old copy never passes for the present one.
+
+    Args:
+        repo_id: user/name.
+        revision: A branch, a tag or a commit; None is the main branch.
+        files: Paths inside the repository; all must be there.
+        token: For a private or gated repository; None is the one that `hf auth login` or HF_TOKEN left.
+        cache_dir: None is the client's own cache folder.
+        local_files_only: Whether to stay off the network; HF_HUB_OFFLINE=1 does the same.
+        endpoint: The hub's address; None is the client's own (HF_ENDPOINT or huggingface.co).
+
+    Returns:
+        The folder that holds the files, and the 40-character commit they are from. The folder may hold more
+        files.
+
+    Raises:
+        HubError: No such repository, revision or file, no access, no network, or the hub fails.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    check_repo_id(repo_id)
+    cache = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
+    repository_cache = cache / repo_folder_name(repo_id=repo_id, repo_type="model")
+    wanted = revision or constants.DEFAULT_REVISION
+    cached_commit = _cached_commit(repository_cache, wanted)
+    cached_folder = repository_cache / "snapshots" / (cached_commit or "none")
+    not_cached = [name for name in files if not (cached_folder / name).is_file()]
+    offline = local_files_only or constants.HF_HUB_OFFLINE
+    if not not_cached and (offline or cached_commit == wanted):
+        return cached_folder, str(cached_commit)
+    if offline:
+        raise HubError(_not_cached_sentence(repo_id, wanted, cached_commit, not_cached, cache))
+
+    api = open_client(endpoint, token)
+    try:
+        information = retried(
+            lambda: api.model_info(
+                repo_id, revision=wanted, files_metadata=True, timeout=client.REQUEST_TIMEOUT_SECONDS
+            )
+        )
+        commit = str(information.sha)
+        there = {sibling.rfilename: sibling for sibling in information.siblings or []}
+        absent = [name for name in files if name not in there]
+        if absent:
+            raise HubError(
+                f"Repository {repo_id!r} at revision {wanted!r} ({commit}) has no {', '.join(absent)}: "
+                f"expected all of {', '.join(files)}; choose a repository and a revision that hold them."
+            )
+
+        def fetch() -> Path:
+            folder = Path(
+                snapshot_download(
+                    repo_id,
+                    revision=commit,
+                    allow_patterns=list(files),
+                    cache_dir=cache,
+                    token=token,
+                    endpoint=endpoint,
+                    max_workers=4,
+                )
+            )
+            # The client hands out what it has if the hub fails while it lists the files.
+            if any(not (folder / name).is_file() for name in files):
+                raise IncompleteError(f"The download of {repo_id!r} stopped before all files were there")
+            # The client looks at a file's length only, and would never fetch again what it has.
+            altered = [
+                name
+                for name in files
+                # A mirror may list names alone.
+                if there[name].size is not None and not _same_content(folder / name, there[name])
+            ]
+            for name in altered:
+                (folder / name).resolve().unlink(missing_ok=True)
+                (folder / name).unlink(missing_ok=True)
+            if altered:
+                raise AlteredError(
+                    f"The hub {api.endpoint} sent {', '.join(altered)} of {repo_id!r} with other content than it lists"
+                )
+            return folder
+
+        folder = retried(fetch)
+    except Exception as error:
+        hint = ""
+        if not not_cached:
+            hint = (
+                f" A copy of {wanted!r} as it was last seen ({cached_commit}) is on this machine: set "
+                "HF_HUB_OFFLINE=1, or pass local_files_only=True or that commit as the revision, to use it."
+            )
+        raise explained(error, "fetch", repo_id, wanted, api.endpoint, token, hint) from error
+    # Noted only now that everything is there, so that the name leads to a whole folder when offline.
+    if wanted != commit:
+        # A cache that cannot be written serves what it holds all the same.
+        with contextlib.suppress(OSError):
+            _note_commit(repository_cache, wanted, commit)
+    return folder, commit
+
+
+def _cached_commit(repository_cache: Path, revision: str) -> str | None:
+    """The commit that a revision stood for when it was last fetched; a commit stands for itself."""
+    if _COMMIT.fullmatch(revision):
+        return revision
+    reference = repository_cache / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else ""
+    return commit if _COMMIT.fullmatch(commit) else None
+
+
+def _note_commit(repository_cache: Path, revision: str, commit: str) -> None:
+    """Write the client's own note of what a branch or tag stands for, whole or not at all."""
+    reference = repository_cache / "refs" / revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    temporary = reference.with_name(f"{reference.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(commit, encoding="utf-8")
+        temporary.replace(reference)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _not_cached_sentence(
+    repo_id: str, revision: str, commit: str | None, not_cached: Sequence[str], cache: Path
+) -> str:
+    if commit is None:
+        missing = f"what revision {revision!r} stands for was never looked up on this machine"
+    else:
+        missing = f"at revision {revision!r} {', '.join(not_cached)} is not there"
+    return (
+        f"Repository {repo_id!r} is not whole in the cache {str(cache)!r}: {missing}, and the network is "
+        "switched off (local_files_only or HF_HUB_OFFLINE); fetch it once with the network on."
+    )

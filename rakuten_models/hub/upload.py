@@ -1,0 +1,193 @@
+"""Publishes a folder as one commit of a hub repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rakuten_models.errors import HubError
+from rakuten_models.hub import client
+from rakuten_models.hub.client import (
+    _COMMIT,
+    _same_content,
+    check_repo_id,
+    explained,
+    open_client,
+    retried,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+def upload_folder(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    files: Sequence[str],
+    commit_message: str,
+    private: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    token: str | None = None,
+    repo_type: str = "model",
+    delete_others: Sequence[str] = (),
+    endpoint: str | None = None,
+) -> str:
+    """Send files of a folder to a repository as one commit; the repository is made if there is none.
+
+    The commit names the head it was made for, so it can never land twice or over somebody else's. After a
+    fault the head is read again: if it holds our files, the commit had landed and only its answer was lost.
+
+    Args:
+        folder: Where the files lie.
+        repo_id: user/name.
+        files: Paths inside the folder, with "/", which are the paths inside the repository too.
+        commit_message: The commit's title.
+        private: Whether only its owner may see a repository that this call makes.
+        branch: None is main; made from main's head if there is none of that name.
+        tag: Set on the commit; refused before anything is sent if it already stands for something else.
+        token: With write permission; None is the one that `hf auth login` or HF_TOKEN left.
+        repo_type: "model", or "space" for a Gradio app.
+        delete_others: Patterns such as "*.keras" of files to remove from the repository if not among `files`.
+        endpoint: The hub's address; None is the client's own.
+
+    Returns:
+        The 40-character commit that holds the files: the head itself if it held exactly them already.
+
+    Raises:
+        HubError: A file is missing, no permission, the tag is taken, no network, or the hub fails.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    check_repo_id(repo_id)
+    if branch is not None and _COMMIT.fullmatch(branch):
+        raise HubError(
+            f"{branch!r} is a commit, to which nothing can be added: give a branch, or none for main."
+        )
+    folder = Path(folder)
+    absent = [name for name in files if not (folder / name).is_file()]
+    if absent:
+        raise HubError(f"Folder {str(folder)!r} has no {', '.join(absent)}; nothing was sent to {repo_id!r}.")
+    api = open_client(endpoint, token)
+    try:
+        create_repository(repo_id, private=private, repo_type=repo_type, token=token, endpoint=endpoint)
+        if branch is not None:
+            retried(lambda: api.create_branch(repo_id, branch=branch, repo_type=repo_type, exist_ok=True))
+        tagged = _tags(api, repo_id, repo_type)
+
+        def commit() -> str:
+            head = api.repo_info(
+                repo_id,
+                revision=branch,
+                repo_type=repo_type,
+                files_metadata=True,
+                timeout=client.REQUEST_TIMEOUT_SECONDS,
+            )
+            there = {sibling.rfilename: sibling for sibling in getattr(head, "siblings", None) or []}
+            superfluous = [
+                name
+                for name in sorted(set(there) - set(files))
+                if any(fnmatchcase(name, pattern) for pattern in delete_others)
+            ]
+            unchanged = not superfluous and all(
+                _same_content(folder / name, there.get(name)) for name in files
+            )
+            if tag in tagged and not (unchanged and tagged[tag] == head.sha):
+                raise HubError(
+                    f"Repository {repo_id!r} already has a tag {tag!r}, on commit {tagged[tag]}: a tag is "
+                    "never moved, and nothing was sent; choose another tag."
+                )
+            if unchanged:
+                return str(head.sha)
+            return api.create_commit(
+                repo_id,
+                [CommitOperationAdd(name, folder / name) for name in files]
+                + [CommitOperationDelete(name) for name in superfluous],
+                commit_message=commit_message,
+                repo_type=repo_type,
+                revision=branch,
+                parent_commit=head.sha,
+            ).oid
+
+        revision = retried(commit)
+    except Exception as error:
+        raise explained(error, "send", repo_id, branch or "main", api.endpoint, token) from error
+    if tag is not None and tag not in tagged:
+        _set_tag(api, repo_id, repo_type, tag, revision, token)
+    return revision
+
+
+def create_repository(
+    repo_id: str,
+    *,
+    private: bool = False,
+    repo_type: str = "model",
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> None:
+    """Make a repository unless it is there.
+
+    Args:
+        repo_id: user/name.
+        private: Whether only its owner may see it. A public repository that is already there is refused.
+        repo_type: "model", or "space" for a Gradio app.
+        token: With write permission; None is the one that `hf auth login` or HF_TOKEN left.
+        endpoint: The hub's address; None is the client's own.
+
+    Raises:
+        HubError: No permission, a public repository where a private one is wanted, no network, or the hub
+            fails.
+    """
+    check_repo_id(repo_id)
+    api = open_client(endpoint, token)
+    try:
+        retried(
+            lambda: api.create_repo(
+                repo_id,
+                private=private,
+                repo_type=repo_type,
+                space_sdk="gradio" if repo_type == "space" else None,
+                exist_ok=True,
+            )
+        )
+        information = retried(
+            lambda: api.repo_info(repo_id, repo_type=repo_type, timeout=client.REQUEST_TIMEOUT_SECONDS)
+        )
+        if private and not information.private:
+            raise HubError(
+                f"Repository {repo_id!r} is there already and is public, but a private one is wanted: "
+                f"nothing was sent; make it private at {api.endpoint}/{_page(repo_id, repo_type)}/settings "
+                "or choose another name."
+            )
+    except Exception as error:
+        raise explained(error, "send", repo_id, "main", api.endpoint, token) from error
+
+
+def _page(repo_id: str, repo_type: str) -> str:
+    return f"spaces/{repo_id}" if repo_type == "space" else repo_id
+
+
+def _tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
+    """The commit that each tag stands for."""
+    references = retried(lambda: api.list_repo_refs(repo_id, repo_type=repo_type))
+    return {reference.name: reference.target_commit for reference in references.tags}
+
+
+def _set_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, revision: str, token: str | None) -> None:
+    try:
+        # exist_ok: after a lost answer the tag is there, and whether it is ours shows below.
+        retried(
+            lambda: api.create_tag(repo_id, tag=tag, revision=revision, repo_type=repo_type, exist_ok=True)
+        )
+        if _tags(api, repo_id, repo_type).get(tag) != revision:
+            raise HubError(f"Somebody else set the tag {tag!r} on another commit of {repo_id!r} meanwhile")
+    except Exception as error:
+        reason = explained(error, "tag", repo_id, revision, api.endpoint, token)
+        raise HubError(
+            f"The files are in {repo_id!r} as commit {revision}, but without the tag {tag!r}: {reason} "
+            "Run the command again to set it, with another tag if this one is taken."
+        ) from error

@@ -1,0 +1,1 @@
+"""Runs the compiled models: logits, calibrated probabilities, explanations."""

@@ -1,0 +1,270 @@
+"""Why a product got a category: the words and the regions of the picture that spoke for it and against it.
+
+All of it comes from the models themselves, without a second model and without sampling. Logits mean something only
+beside each other, so every score here is a *centred* logit: a category's logit less the mean over all categories. Above
+0 speaks for the category, below 0 against it.
+
+- Text: the text model is a sum of table rows, a rectifier and a linear layer; with the rectifier's on/off pattern as
+  this text sets it, its logits are an exact sum over what was read. A word's contribution is that of its own row, half
+  of each pair it is part of, and its characters' share of each n-gram. It says what the word added as the model was
+  switched by this text, not what would happen without the word.
+- Picture: the image model's logits are the mean of its category maps (Zhou et al. 2016, "Learning Deep Features for
+  Discriminative Localization"): the heat map is the model's own, at the resolution of its last layer.
+- Both: fusion adds both sides' logarithms, each times a factor that depends on the product: its score is an exact sum
+  of a text part and an image part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rakuten_models.errors import ExplanationError
+from rakuten_models.inference.runtime import TextModelRunner, centred_weights
+from rakuten_models.inference.word_attribution import read_words
+from rakuten_models.preprocessing.image import ImageSettings, read_image
+from rakuten_models.product import Category, Prediction, Product
+
+# Blue and orange: told apart with any colour vision (Okabe and Ito 2008, "Color Universal Design").
+FOR_COLOUR, AGAINST_COLOUR = (0, 114, 178), (230, 159, 0)
+
+_HEAT_OPACITY = 0.75
+
+# A heat map is looked at by people: larger than the model's input, if the picture has the detail.
+_HEAT_SIZE = 448
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class WordContribution:
+    """One word of the product's text and what it added.
+
+    Attributes:
+        field: "designation" or "description".
+        start: Where it begins in the product's own text, before any cleaning.
+        end: Where it ends.
+        text: What stands there: `getattr(product, field)[start:end]`, entities and all.
+        contribution: In logits; above 0 speaks for the category, below 0 against it.
+    """
+
+    field: str
+    start: int
+    end: int
+    text: str
+    contribution: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a product got a category, or how far it is from one. All scores are centred logits.
+
+    Attributes:
+        prediction: What `ProductClassifier.predict` says of the product.
+        category: The category that is explained.
+        words: What the model read, in reading order (designation first), without overlaps; words past what the model
+            reads are not listed. Empty without a text.
+        base: What no word accounts for: the bias, and what was read but cannot be placed in the product's own text.
+            `base` and all contributions add up to `text_score`. None without a text.
+        text_score: The text model's centred logit for the category; None without a text.
+        exact: Whether the words' contributions are the exact sum described above. False for a text model of an
+            earlier version, which can only be asked again without each word; what a word's absence changes is then its
+            contribution, and `base` is what is left over.
+        heat_map: float32 (rows, columns), each region's contribution to the image model's centred logit: its mean is
+            `image_score`. It lies over the picture as `read_image` fits it into a square. None without a picture.
+        image_score: The image model's centred logit for the category; None without a picture.
+        score: The centred logit of the model that answered: fusion for text and picture, else the only side's.
+        text_part: What the text added to `score`; None without a text.
+        image_part: What the picture added to `score`; None without a picture.
+    """
+
+    prediction: Prediction
+    category: Category
+    words: tuple[WordContribution, ...]
+    base: float | None
+    text_score: float | None
+    exact: bool
+    heat_map: np.ndarray | None
+    image_score: float | None
+    score: float
+    text_part: float | None
+    image_part: float | None
+
+
+def find_category(categories: Sequence[Category], prdtypecode: int) -> Category:
+    """The category with a code.
+
+    Raises:
+        ExplanationError: There is none.
+    """
+    for category in categories:
+        if category.prdtypecode == prdtypecode:
+            return category
+    known = ", ".join(str(category.prdtypecode) for category in categories[:5])
+    more = f" and {len(categories) - 5} more" if len(categories) > 5 else ""
+    raise ExplanationError(
+        f"The models know no category with the prdtypecode {prdtypecode!r:.40}; give one of {known}{more}, or None for "
+        "the predicted one."
+    )
+
+
+def explain(
+    product: Product,
+    prediction: Prediction,
+    category: Category,
+    text_side: TextModelRunner,
+    encoded: Outputs,
+    text: Outputs | None,
+    image: Outputs | None,
+    fusion: Outputs | None,
+) -> Explanation:
+    """Take the models' answers to one product apart; `ProductClassifier.explain` calls it with what they said.
+
+    Args:
+        product: The product.
+        prediction: Its prediction, scored.
+        category: The category to explain.
+        text_side: The text model.
+        encoded: What `text_side.encode` made of the product.
+        text: The text model's outputs (1, ...); None without a text.
+        image: The image model's; None without a picture.
+        fusion: The fusion model's; None without one of both.
+    """
+    words: tuple[WordContribution, ...] = ()
+    base = text_score = heat_map = image_score = None
+    exact = True
+    if text is not None:
+        text_score = float(_centred(text["logits"][0])[category.index])
+        words, base, exact = _explain_text(
+            product, text_side, encoded, text["features"], text_score, category.index
+        )
+    if image is not None:
+        image_score = float(_centred(image["logits"][0])[category.index])
+        heat_map = _centred(image["category_maps"][0])[:, :, category.index]
+    text_part, image_part = text_score, image_score
+    if fusion is not None and text is not None and image is not None:
+        text_part, image_part = _split_score(
+            fusion["logits"][0], text["logits"][0], image["logits"][0], category.index
+        )
+    return Explanation(
+        prediction=prediction,
+        category=category,
+        words=words,
+        base=base,
+        text_score=text_score,
+        exact=exact,
+        heat_map=heat_map,
+        image_score=image_score,
+        score=(text_part or 0.0) + (image_part or 0.0),
+        text_part=text_part,
+        image_part=image_part,
+    )
+
+
+def _explain_text(
+    product: Product,
+    side: TextModelRunner,
+    encoded: Outputs,
+    features: np.ndarray,
+    score: float,
+    category_index: int,
+) -> tuple[tuple[WordContribution, ...], float, bool]:
+    """The words, the base, and whether they add up by the model's own form."""
+    read = read_words(product, side.tokenizer, side.settings, encoded)
+    weights = centred_weights(category_index, int(side.model.outputs["logits"]["shape"][-1]))
+    if side.model.explains:
+        parts = side.contributions(encoded, features, weights)
+        contributions, unplaced = read.contributions(
+            {"token_ids": parts["tokens"][0], "character_ids": parts["characters"][0]}
+        )
+        base = unplaced + float(parts["base"][0, 0])
+    else:
+        contributions = score - side.scores_without(encoded, read.owners, weights).astype(float)
+        base = score - float(contributions.sum())
+    words = tuple(
+        WordContribution(field, start, end, getattr(product, field)[start:end], contribution)
+        for (field, start, end), contribution in zip(read.places, contributions.tolist(), strict=True)
+    )
+    return words, base, side.model.explains
+
+
+def _centred(logits: np.ndarray) -> np.ndarray:
+    """Logits (..., categories) less their mean over the categories."""
+    centred: np.ndarray = logits - logits.mean(axis=-1, keepdims=True)
+    return centred
+
+
+def _split_score(
+    fused: np.ndarray, text: np.ndarray, image: np.ndarray, category_index: int
+) -> tuple[float, float]:
+    """What each side added to the fusion model's centred logit of a category.
+
+    Fusion adds both sides' centred logits, each times one factor for the whole product: so two factors explain all
+    categories at once and can be read off its answer.
+
+    Args:
+        fused: float32 (categories,), the fusion model's logits.
+        text: float32 (categories,), the text model's.
+        image: float32 (categories,), the image model's.
+        category_index: Which.
+
+    Returns:
+        The text's and the picture's part; their sum is the centred fused logit.
+    """
+    sides = np.stack([_centred(text), _centred(image)], axis=1).astype(np.float64)
+    factors = np.linalg.lstsq(sides, _centred(fused.astype(np.float64)), rcond=None)[0]
+    text_part, image_part = sides[category_index] * factors
+    return float(text_part), float(image_part)
+
+
+def highlight_segments(text: str, words: Sequence[WordContribution]) -> list[tuple[str, float | None]]:
+    """Cut a text into marked and unmarked stretches.
+
+    Args:
+        text: A product's designation or description.
+        words: Those of an explanation that lie in this field, in reading order.
+
+    Returns:
+        (stretch, contribution, or None where no word is); the stretches together are the text.
+    """
+    segments: list[tuple[str, float | None]] = []
+    position = 0
+    for word in words:
+        if word.start > position:
+            segments.append((text[position : word.start], None))
+        segments.append((text[word.start : word.end], word.contribution))
+        position = word.end
+    if position < len(text):
+        segments.append((text[position:], None))
+    return segments
+
+
+def heat_map_image(image: Any, heat_map: np.ndarray, settings: ImageSettings) -> Image.Image:
+    """Draw a heat map over the picture, in grey, as the model saw it: blue spoke for the category, orange against it.
+
+    Args:
+        image: Anything that `read_image` takes.
+        heat_map: float32 (rows, columns), from an explanation.
+        settings: The bundle's.
+
+    Returns:
+        An RGB picture, square, 448 pixels or the model's own size if that is larger.
+
+    Raises:
+        ProductError: The picture cannot be read.
+    """
+    size = max(settings.size, _HEAT_SIZE)
+    picture = Image.fromarray(read_image(image, replace(settings, size=size)))
+    # In grey, or the picture's own blue would look like heat.
+    picture = picture.convert("L").convert("RGB")
+    values = heat_map.astype(np.float32) / max(float(np.abs(heat_map).max()), 1e-12)
+    values = np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR))
+    values = values[:, :, np.newaxis]
+    opacity = np.abs(values) * _HEAT_OPACITY
+    colour = np.where(values > 0, np.array(FOR_COLOUR, np.float32), np.array(AGAINST_COLOUR, np.float32))
+    mixed = np.asarray(picture, np.float32) * (1 - opacity) + colour * opacity
+    return Image.fromarray(mixed.round().astype(np.uint8))

@@ -1,0 +1,318 @@
+"""Runs the compiled models on LiteRT: named arrays in, named arrays out, and logits to calibrated probabilities."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from tokenizers import Tokenizer
+
+from rakuten_models.errors import BundleError, ProductError, reason
+from rakuten_models.preprocessing.image import ImageSettings, read_image
+from rakuten_models.preprocessing.text import TextSettings, encode_cleaned, encode_texts
+from rakuten_models.product import Product
+
+FUSION_INPUTS = frozenset(
+    ("text_features", "text_logits", "image_features", "image_logits", "text_present", "image_present")
+)
+
+# Every compiled model has the first signature; a text model that can be explained exactly has the second, too.
+SERVING, EXPLAINING = "serving_default", "explain"
+
+# Texts that one thread reads at a time, and texts in one run of the model: the embedded n-grams of a long text take
+# about 1 MB, and a run is fastest while all of them fit into the processor's cache.
+_TEXTS_A_TASK, _TEXTS_A_RUN = 32, 4
+
+# Widths are rounded up to these, or the model would be resized for nearly every run.
+_WIDTH_STEPS = {"token_ids": 8, "character_ids": 16}
+
+
+def usable_cores() -> int:
+    """Processors this process may use, at least 1 (a container's limit may be below the machine's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def centred_weights(category_index: int, categories: int) -> np.ndarray:
+    """float32 (1, categories): logits times these are a category's logit less the mean of all logits.
+
+    Logits mean something only beside each other: the same number added to all of them changes no probability.
+    """
+    weights = np.full((1, categories), -1 / categories, np.float32)
+    weights[0, category_index] += 1
+    return weights
+
+
+class CompiledModel:
+    """One `.tflite` file, run by one interpreter; calls from several threads wait for each other.
+
+    Args:
+        path: The file. Its sha256 must have been checked: a malformed file can crash the process.
+        threads: Processors that one call may use.
+
+    Raises:
+        BundleError: The file cannot be read as a compiled model.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
+        """Map the file and prepare its signature."""
+        try:
+            self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
+            self._run = self._interpreter.get_signature_runner(SERVING)
+            explains = EXPLAINING in self._interpreter.get_signature_list()
+            self._explain = self._interpreter.get_signature_runner(EXPLAINING) if explains else None
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(
+                f"{path} cannot be read as a compiled model ({reason(error)}); download or train the bundle again."
+            ) from error
+        self._lock = threading.Lock()
+        self.path = Path(path)
+        self.inputs: Mapping[str, Mapping[str, Any]] = self._run.get_input_details()
+        self.outputs: Mapping[str, Mapping[str, Any]] = self._run.get_output_details()
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run once; arrays by the names in DESIGN of the bundle, first axis n.
+
+        Raises:
+            BundleError: The model cannot be run on them.
+        """
+        return self._call(self._run, inputs)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the file holds the signature behind `explain`; bundles of earlier versions lack it."""
+        return self._explain is not None
+
+    def explain(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run a text model's second signature; see `TextModelRunner.contributions`."""
+        if self._explain is None:
+            raise BundleError(f"{self.path} cannot say what a word adds; ask `explains` first.")
+        return self._call(self._explain, inputs)
+
+    def _call(self, signature: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            with self._lock:
+                outputs: dict[str, np.ndarray] = signature(**inputs)
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(
+                f"{self.path} cannot be run ({reason(error)}); download or train the bundle again."
+            ) from error
+        return outputs
+
+    def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
+        """Refuse a model whose inputs and outputs are not those of its place in the bundle.
+
+        Raises:
+            BundleError: Names what was found and what was expected.
+        """
+        if set(self.inputs) != inputs or not outputs <= set(self.outputs):
+            raise BundleError(
+                f"{self.path} takes {sorted(self.inputs)} and gives {sorted(self.outputs)}, expected {sorted(inputs)} "
+                f"and {sorted(outputs)}; download or train the bundle again."
+            )
+
+    def check_arrays(self, expected: Mapping[str, tuple[type, tuple[int | None, ...]]]) -> None:
+        """Refuse a model whose inputs and outputs are not the arrays that are put in and taken out.
+
+        Args:
+            expected: By name, the kind of number and the shape behind the first axis; None for any length.
+
+        Raises:
+            BundleError: Names what was found and what was expected.
+        """
+        found = {**self.inputs, **self.outputs}
+        for name, (kind, wanted) in expected.items():
+            shape = tuple(int(length) for length in found[name]["shape"])
+            fits = len(shape) == len(wanted) + 1 and all(
+                length == want or (want is None and length > 0)
+                for length, want in zip(shape[1:], wanted, strict=True)
+            )
+            if found[name]["dtype"] is not kind or not fits:
+                columns = " x ".join("any" if want is None else str(want) for want in wanted)
+                raise BundleError(
+                    f"{self.path} has {name} as {found[name]['dtype'].__name__} of shape {shape}, expected "
+                    f"{kind.__name__} with {columns} a product; download or train the bundle again."
+                )
+
+
+class _Workers:
+    """Threads, one a core, each with an interpreter of its own that is made when it is first needed."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix=name)
+        self._own = threading.local()
+
+    def map(self, work: Callable[[Any, CompiledModel], Any], items: Sequence[Any]) -> list[Any]:
+        """work(item, model) for each item, in order."""
+        return list(self._pool.map(lambda item: work(item, self._model()), items))
+
+    def _model(self) -> CompiledModel:
+        if not hasattr(self._own, "model"):
+            self._own.model = CompiledModel(self._path)
+        model: CompiledModel = self._own.model
+        return model
+
+
+class TextModelRunner:
+    """The text model with all that it needs to read products, on every core.
+
+    Texts of about one length run together, as wide as the longest of them: what stands behind a text's end costs time
+    and changes no bit of its answer.
+
+    Args:
+        path: The compiled model.
+        tokenizer: The bundle's.
+        settings: The bundle's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], tokenizer: Tokenizer, settings: TextSettings) -> None:
+        """Load the model and check that it takes what preprocessing makes."""
+        self.model = CompiledModel(path)
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.model.check_signature(set(self.encode([Product(designation="a")])), {"logits", "features"})
+        self._workers = _Workers(self.model.path, "text")
+
+    def __call__(
+        self, cleaned: Sequence[tuple[str, str]], encoded: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Answer n >= 1 products.
+
+        Args:
+            cleaned: Their texts, from `clean_product`.
+            encoded: What `encode` made of them, if it is at hand.
+
+        Returns:
+            {"logits": float32 (n, categories), "features": float32 (n, text features)}.
+        """
+        if encoded is not None:
+            return self.model(**encoded)
+        # The longest first: the threads end at about the same time.
+        order = sorted(
+            range(len(cleaned)), key=lambda row: [len(text) for text in reversed(cleaned[row])], reverse=True
+        )
+        tasks = [
+            [cleaned[row] for row in order[start : start + _TEXTS_A_TASK]]
+            for start in range(0, len(cleaned), _TEXTS_A_TASK)
+        ]
+        parts = (
+            [self._answer(tasks[0], self.model)]
+            if len(tasks) == 1
+            else self._workers.map(self._answer, tasks)
+        )
+        places = np.argsort(order)
+        return {
+            name: np.concatenate([run[name] for part in parts for run in part])[places]
+            for name in ("logits", "features")
+        }
+
+    def _answer(
+        self, cleaned: Sequence[tuple[str, str]], model: CompiledModel
+    ) -> list[dict[str, np.ndarray]]:
+        """The outputs of some runs, in order."""
+        encoded = encode_cleaned(cleaned, self.tokenizer, self.settings)
+        runs = []
+        for start in range(0, len(cleaned), _TEXTS_A_RUN):
+            part = {name: ids[start : start + _TEXTS_A_RUN] for name, ids in encoded.items()}
+            runs.append(
+                model(**{name: _cut_to_longest(ids, _WIDTH_STEPS[name]) for name, ids in part.items()})
+            )
+        return runs
+
+    def encode(self, products: Sequence[Product]) -> dict[str, np.ndarray]:
+        """The model's inputs; see `encode_texts`."""
+        return encode_texts(products, self.tokenizer, self.settings)
+
+    def contributions(
+        self, encoded: Mapping[str, np.ndarray], features: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """How much each token and each character added to a weighted sum of the logits.
+
+        Args:
+            encoded: One product, from `encode`.
+            features: float32 (1, text features), the model's answer to it.
+            weights: float32 (1, categories), from `centred_weights`.
+
+        Returns:
+            {"tokens": float32 (1, tokens), "characters": float32 (1, characters), "base": float32 (1, 1)}: the
+            columns are those of token_ids and character_ids, base is the bias; together they are the sum.
+        """
+        return self.model.explain(**encoded, features=features, category_weights=weights)
+
+    def scores_without(
+        self,
+        encoded: Mapping[str, np.ndarray],
+        owners: Mapping[str, np.ndarray],
+        weights: np.ndarray,
+    ) -> np.ndarray:
+        """The weighted sum of the logits without each word, by a run of the model a word.
+
+        Args:
+            encoded: One product, from `encode`.
+            owners: By input, int (columns,): the word, 0 to words - 1, to which a column belongs, -1 for none.
+            weights: float32 (1, categories), from `centred_weights`.
+
+        Returns:
+            float32 (words,).
+        """
+        words = 1 + max(int(columns.max(initial=-1)) for columns in owners.values())
+        scores = []
+        for start in range(0, words, _TEXTS_A_TASK):
+            number = np.arange(start, min(start + _TEXTS_A_TASK, words))[:, np.newaxis]
+            answer = self.model(
+                **{name: (ids * (owners[name] != number)).astype(np.int32) for name, ids in encoded.items()}
+            )
+            scores.append((answer["logits"] * weights).sum(axis=1))
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+
+def _cut_to_longest(ids: np.ndarray, step: int) -> np.ndarray:
+    """int32 (n, width) without columns at the end that are 0 in every row, but for a multiple of `step` in all."""
+    used = np.flatnonzero(ids.any(axis=0))
+    needed = int(used[-1]) + 1 if len(used) else 1
+    return ids[:, : -(-needed // step) * step]
+
+
+class ImageModelRunner:
+    """The image model with all that it needs to read pictures, on every core.
+
+    One picture is answered soonest by one interpreter on all cores; many by one interpreter a core, each with one
+    picture at a time, which was measured to beat batches.
+
+    Args:
+        path: The compiled model.
+        settings: The bundle's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: ImageSettings) -> None:
+        """Load the model and check its signature; the other interpreters are made when they are first needed."""
+        self.model = CompiledModel(path, threads=usable_cores())
+        self.model.check_signature({"pixels"}, {"logits", "features", "category_maps"})
+        self._settings = settings
+        self._workers = _Workers(self.model.path, "picture")
+
+    def __call__(self, images: Sequence[Any]) -> list[dict[str, np.ndarray] | ProductError]:
+        """Run on pictures of any kind that `read_image` takes.
+
+        Returns:
+            For each, in order, {"logits": float32 (1, categories), "features": float32 (1, image features),
+            "category_maps": float32 (1, rows, columns, categories)}, or the error that says why it cannot be read.
+        """
+        if len(images) == 1:
+            return [self._answer(images[0], self.model)]
+        return self._workers.map(self._answer, images)
+
+    def _answer(self, image: Any, model: CompiledModel) -> dict[str, np.ndarray] | ProductError:
+        try:
+            pixels = read_image(image, self._settings)
+        except ProductError as error:
+            return error
+        return model(pixels=pixels[np.newaxis])

@@ -1,0 +1,221 @@
+"""Bytes, paths, images and arrays to pixels: the one decoder, for training and serving."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from rakuten_models.errors import ProductError
+
+MAX_PIXELS = 50_000_000
+
+# What shops and cameras write. Pillow opens many more: EPS starts another program, FITS unpacks without a limit, ICO,
+# ICNS and BLP hold a second file with a size of its own, JPEG 2000 takes 20 s for 50 megapixels, and others are decoded
+# by slow Python code.
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+# Each passes over all pixels, and a file can hold thousands; a progressive JPEG has about 10.
+_MAX_SCANS = 100
+
+# Transparent pixels that are laid on white at a time, which bounds the memory.
+_STRIP = 1_000_000
+
+# Of what a decoder says of a damaged file.
+_MAX_REASON = 200
+
+# The markers in a JPEG that begin a segment with a length, and its end: none of those that stand alone in its data.
+_SCAN, _MARKER = b"\xff\xda", re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How a picture becomes pixels.
+
+    Attributes:
+        size: Height and width of the array in pixels.
+    """
+
+    size: int = 224
+
+
+def read_image(image: Any, settings: ImageSettings) -> np.ndarray:
+    """Turn a picture of any kind into the image model's input.
+
+    The first frame of an animation, turned upright as its EXIF orientation says, transparent parts on white,
+    fitted into a square with its proportions kept and white around it.
+
+    Args:
+        image: A path, the file's bytes (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF), a PIL image, or an array
+            (height, width[, 1, 3 or 4]) of uint8 0-255.
+        settings: From the bundle.
+
+    Returns:
+        uint8 (size, size, 3), RGB, 0-255.
+
+    Raises:
+        ProductError: The file is missing, empty, cut off, no picture, or over 50 megapixels.
+    """
+    name = _image_name(image)
+    try:
+        picture = _open_image(image, name)
+        _check_size(picture.size, name)
+        _check_scans(picture)
+        # Lets the JPEG decoder skip the detail that the resize would throw away; a no-op for other formats.
+        picture.draft("RGB", (settings.size, settings.size))
+        picture.load()
+        _turn_upright(picture)
+        picture = _to_rgb(picture)
+    except ProductError:
+        raise
+    except FileNotFoundError as error:
+        raise ProductError(f"{name} does not exist; check the path.") from error
+    except UnidentifiedImageError as error:
+        raise ProductError(
+            f"{name} cannot be read as a picture; give a JPEG, PNG, WebP or GIF file."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ProductError(
+            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller."
+        ) from error
+    # Pillow's format readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
+        raise ProductError(
+            f"{name} is damaged or cut off ({reason}); save it again or choose another picture."
+        ) from error
+    scale = settings.size / max(picture.size)
+    fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    if fitted != (settings.size, settings.size):
+        canvas = Image.new("RGB", (settings.size, settings.size), "white")
+        canvas.paste(picture, ((settings.size - fitted[0]) // 2, (settings.size - fitted[1]) // 2))
+        picture = canvas
+    return np.asarray(picture)
+
+
+def _image_name(image: Any) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        return f"The picture {Path(image).name!r}"
+    return "The picture"
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    """Refuse what would take too much memory, before it is decoded."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ProductError(
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; "
+            "make it smaller."
+        )
+
+
+def _check_scans(picture: Image.Image) -> None:
+    """Refuse a JPEG of so many passes that decoding it would take minutes.
+
+    Raises:
+        ValueError: It has more than 100.
+    """
+    if not isinstance(picture, JpegImageFile) or picture.fp is None:
+        return
+    picture.fp.seek(0)
+    data = picture.fp.read()
+    # Notes, and what stands behind the picture's end, may hold these two bytes, too.
+    if data.count(_SCAN) > _MAX_SCANS and _scans(data) > _MAX_SCANS:
+        raise ValueError(f"a JPEG of more than {_MAX_SCANS} scans")
+
+
+def _scans(data: bytes) -> int:
+    """The scans of a JPEG up to its end, or to where it is broken."""
+    scans, position = 0, 2
+    while found := _MARKER.search(data, position):
+        marker, position = found.group()[-1:], found.end()
+        if marker == b"\xd9":
+            break
+        scans += marker == _SCAN[1:]
+        # Notes and tables say their length, and may hold anything.
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
+def _turn_upright(picture: Image.Image) -> None:
+    """Turn it as its EXIF orientation says; EXIF data that cannot be read says nothing."""
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except MemoryError:
+        raise
+    # As with the pixels, nearly any error; but these are there, and good.
+    except Exception:
+        return
+
+
+def _open_image(image: Any, name: str) -> Image.Image:
+    """Open without decoding; arrays and PIL images are taken as they are."""
+    if isinstance(image, Image.Image):
+        # Before the copy, which decodes it.
+        _check_size(image.size, name)
+        # A copy, since what follows would change the caller's object.
+        return image.copy()
+    if isinstance(image, np.ndarray):
+        return _from_array(image, name)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        if not len(image):
+            raise ProductError(f"{name} is empty (0 bytes); choose another picture.")
+        return Image.open(io.BytesIO(image), formats=PICTURE_FORMATS)
+    if isinstance(image, (str, os.PathLike)):
+        if os.path.isdir(image):
+            raise ProductError(f"{name} is a folder; give the path of a picture.")
+        if os.path.getsize(image) == 0:
+            raise ProductError(f"{name} is empty (0 bytes); choose another picture.")
+        return Image.open(image, formats=PICTURE_FORMATS)
+    raise ProductError(
+        f"The picture is a {type(image).__name__}; give a path, the file's bytes, a PIL image or an array."
+    )
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (3, 4))
+        or array.size == 0
+    ):
+        raise ProductError(
+            f"{name} is an array of {array.dtype} with shape {array.shape}; give uint8 values 0-255 of shape "
+            "(height, width), (height, width, 3) or (height, width, 4)."
+        )
+    # Before the copy.
+    _check_size((array.shape[1], array.shape[0]), name)
+    return Image.fromarray(array)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """To RGB as a person would see it: 16 bits scaled down, transparency on white."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.array(picture, np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        # Wide greyscale files hold 16 bits whatever Pillow calls the mode; one that stays under 256 holds 8.
+        if values.max() > 255:
+            values /= 257.0
+        picture = Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
+    return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """RGB of a picture with transparent parts."""
+    whole = Image.new("RGB", picture.size)
+    height = max(1, _STRIP // picture.width)
+    for top in range(0, picture.height, height):
+        box = (0, top, picture.width, min(picture.height, top + height))
+        strip = picture.crop(box).convert("RGBA")
+        whole.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), box)
+    return whole

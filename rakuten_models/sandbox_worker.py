@@ -1,0 +1,230 @@
+"""The process that loads a bundle first (see `rakuten_models.bundle.sandbox`): does with it all that a caller might.
+
+    python -m rakuten_models.sandbox_worker FOLDER SHA256 SECONDS BYTES
+
+Runs nothing from the bundle itself: JSON, a tokenizer file and three compiled models are read, no pickle, no Keras.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from rakuten_models.bundle.config import SERVING_MODEL_FILES, TOKENIZER_FILE
+from rakuten_models.bundle.folder import validate_bundle
+from rakuten_models.bundle.sandbox import sandbox_process
+from rakuten_models.bundle.strict_json import mapping, parse_json, sequence, text, whole_number
+from rakuten_models.classifier import ProductClassifier, self_check_product
+from rakuten_models.errors import BundleError, reason, shown
+from rakuten_models.inference.explanation import Explanation
+from rakuten_models.product import Product
+
+# More texts than one task of the text side holds, of lengths that make it resize the model.
+_TEXTS = 40
+
+# Logits: what rounding makes of sums over hundreds of rows. And probabilities, whatever else runs beside them.
+_TOLERANCE, _SAME = 1e-2, 1e-5
+
+# What calls other graphs may not end; what keeps a state or draws lots answers a product otherwise the next time.
+_REFUSED_OPERATORS = frozenset(
+    number
+    for name, number in vars(schema.BuiltinOperator).items()
+    if name.startswith(("STABLEHLO_", "RANDOM_", "HASHTABLE", "CALL"))
+    or name
+    in ("ASSIGN_VARIABLE", "CUSTOM", "DELEGATE", "IF", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE", "WHILE")
+)
+
+# A regular expression can be written so that it takes years on a certain text: ours, and no other.
+_PATTERN = {"Regex": r"\w+"}
+
+_NORMALIZERS = frozenset(("Sequence", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Lowercase"))
+
+_PRE_TOKENIZERS = frozenset(("Split", "Whitespace", "WhitespaceSplit"))
+
+_MAX_WORDS, _MAX_ADDED = 10_000_000, 1000
+
+_FLOATS = {
+    schema.TensorType.FLOAT16: "<f2",
+    schema.TensorType.FLOAT32: "<f4",
+    schema.TensorType.FLOAT64: "<f8",
+}
+
+
+def verify_bundle(folder: Path, config_sha256: str) -> None:
+    """Load a bundle, look at all its numbers, reproduce its self-check, and ask it in every way there is.
+
+    Args:
+        folder: The bundle's.
+        config_sha256: Of its config.json.
+
+    Raises:
+        BundleError: What is wrong with it.
+    """
+    validate_bundle(folder, config_sha256=config_sha256)
+    last_word = check_tokenizer(folder / TOKENIZER_FILE)
+    for name in SERVING_MODEL_FILES:
+        check_model(folder / name)
+    classifier = ProductClassifier(folder, config_sha256=config_sha256)
+    classifier.reproduce_self_check()
+    checked = [self_check_product(entry) for entry in classifier.config.self_check["products"]]
+    others = [
+        Product(designation="pool 12 " * number, description="garden " * number**2)
+        for number in range(1, _TEXTS)
+    ]
+    # Refuses what is no number. The word with the highest id reads the end of the model's table.
+    together = classifier.predict([*checked, *others, Product(designation=last_word)])
+    # After all of these, and one at a time: answers depend on the product alone.
+    for product, before in zip(checked, together, strict=False):
+        alone = classifier.predict(product).probabilities
+        among = before.probabilities
+        if alone is None or among is None or not np.allclose(alone, among, atol=_SAME):
+            raise BundleError(
+                f"The bundle {str(folder)!r} answers a product otherwise among others than alone; download or train it "
+                "again."
+            )
+    classifier.reproduce_self_check()
+    for product in [*checked, others[-1]]:
+        explanation = classifier.explain(product)
+        if not _adds_up(explanation):
+            raise BundleError(
+                f"The bundle {str(folder)!r} explains its answers with figures that do not add up to them; download or "
+                "train the bundle again."
+            )
+
+
+def check_tokenizer(path: Path) -> str:
+    """Refuse a tokenizer file of another kind than training writes.
+
+    Args:
+        path: The file; its sha256 was checked.
+
+    Returns:
+        The word with the highest id.
+
+    Raises:
+        BundleError: Other parts, a regular expression, or ids that are not 0, 1, 2, ...
+    """
+    try:
+        content = mapping(parse_json(path.read_bytes()), "it")
+        kinds = {"normalizer": _NORMALIZERS, "pre_tokenizer": _PRE_TOKENIZERS, "model": {"WordLevel"}}
+        for name, allowed in {**kinds, "post_processor": set(), "decoder": set()}.items():
+            for part in _parts(content.get(name)):
+                if part.get("type") not in allowed or part.get("pattern", _PATTERN) != _PATTERN:
+                    raise ValueError(f"its {name} is {shown(part)}")
+        for token in sequence(content.get("added_tokens", []), "added_tokens", _MAX_ADDED):
+            text(mapping(token, "an added token")["content"], "an added token")
+        words = mapping(content["model"]["vocab"], "vocab")
+        numbers = {whole_number(number, "an id", 0, _MAX_WORDS) for number in words.values()}
+        if not words or len(numbers) != len(words) or max(numbers) != len(words) - 1:
+            raise ValueError(f"its {len(words)} words do not have the ids 0, 1, 2, ...")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"{path} cannot be read as a tokenizer that training writes ({reason(error)}); download or train the "
+            "bundle again."
+        ) from error
+    return max(words, key=words.__getitem__)
+
+
+def _parts(part: Any) -> list[Mapping[str, Any]]:
+    """A part of a tokenizer, which is none, one, or a sequence of them."""
+    if part is None:
+        return []
+    inner = mapping(part, "a part").get("normalizers", [])
+    return [part, *(each for entry in sequence(inner, "normalizers", 20) for each in _parts(entry))]
+
+
+def check_model(path: Path) -> None:
+    """Refuse a compiled model that may not end, keeps a state, or has a weight that is NaN or infinite.
+
+    Looks at every weight, also at those that the self-check does not read.
+
+    Args:
+        path: The file; its sha256 was checked.
+
+    Raises:
+        BundleError: What is wrong with it.
+    """
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    for place in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(place)
+        # Small numbers are in the older field.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number in _REFUSED_OPERATORS:
+            raise BundleError(
+                f"{path} holds the operator {number}, which calls other code, keeps a state or draws lots; no bundle "
+                "needs it: download or train the bundle again."
+            )
+    for number in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(number)
+        tensors = [graph.Tensors(place) for place in range(graph.TensorsLength())]
+        if not _in_order(model, graph, tensors):
+            raise BundleError(
+                f"{path} computes with what it has not computed yet, or twice, so its answers would depend on what was "
+                "asked before; download or train the bundle again."
+            )
+        for tensor in tensors:
+            values = [_scales(tensor)]
+            if tensor.Type() in _FLOATS:
+                values.append(_weights(model.Buffers(tensor.Buffer()), _FLOATS[tensor.Type()]))
+            if not all(np.isfinite(each).all() for each in values):
+                name = (tensor.Name() or b"").decode("utf-8", "replace")[:60]
+                raise BundleError(
+                    f"{path} holds weights that are no numbers (NaN or infinity, in {name!r}); download or train the "
+                    "bundle again."
+                )
+
+
+def _in_order(model: Any, graph: Any, tensors: Sequence[Any]) -> bool:
+    """Whether each operator reads inputs, weights and earlier results alone, and no result is written twice."""
+    # -1 stands for an optional input that is left out.
+    known = {-1, *(graph.Inputs(place) for place in range(graph.InputsLength()))}
+    for place, tensor in enumerate(tensors):
+        empty = any(tensor.Shape(axis) == 0 for axis in range(tensor.ShapeLength()))
+        if model.Buffers(tensor.Buffer()).DataLength() or empty:
+            known.add(place)
+        if tensor.IsVariable():
+            return False
+    for place in range(graph.OperatorsLength()):
+        operator = graph.Operators(place)
+        results = {operator.Outputs(number) for number in range(operator.OutputsLength())}
+        if not {operator.Inputs(number) for number in range(operator.InputsLength())} <= known:
+            return False
+        if results & known or len(results) < operator.OutputsLength():
+            return False
+        known |= results
+    return {graph.Outputs(place) for place in range(graph.OutputsLength())} <= known
+
+
+def _scales(tensor: Any) -> np.ndarray:
+    quantization = tensor.Quantization()
+    found = quantization.ScaleAsNumpy() if quantization else 0
+    # 0 where there are none.
+    return np.asarray(found, np.float32)
+
+
+def _weights(buffer: Any, kind: str) -> np.ndarray:
+    found = buffer.DataAsNumpy()
+    # 0 where there are none, as for what the model computes itself.
+    return np.zeros(0) if isinstance(found, int) else np.frombuffer(found.tobytes(), kind)
+
+
+def _adds_up(explanation: Explanation) -> bool:
+    """Whether words and heat map are the parts of the scores that they are shown as."""
+    sums = []
+    if explanation.text_score is not None and explanation.base is not None:
+        words = sum(word.contribution for word in explanation.words)
+        sums.append((explanation.base + words, explanation.text_score))
+    if explanation.heat_map is not None and explanation.image_score is not None:
+        sums.append((float(explanation.heat_map.mean()), explanation.image_score))
+    return np.isfinite(explanation.score) and all(
+        abs(found - wanted) <= _TOLERANCE * (1 + abs(wanted)) for found, wanted in sums
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(sandbox_process(verify_bundle))

@@ -1,0 +1,64 @@
+"""Who may import whom, read off the syntax trees; and what serving must not import, seen in a real process."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SERVING = sorted((ROOT / "rakuten_models").glob("*.py")) + [ROOT / "app.py"]
+
+# Each may import only those before it: product <- preprocessing <- bundle <- runtime <- classifier <- trial.
+LAYERS = ("product", "preprocessing", "bundle", "runtime", "classifier", "trial")
+
+TRAINING_LIBRARIES = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib", "torch", "jinja2"}
+
+
+def imported(path):
+    """Every module that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", SERVING, ids=lambda path: path.name)
+def test_serving_imports_nothing_of_training(path):
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & (TRAINING_LIBRARIES | {"training", "tests"})
+
+
+@pytest.mark.parametrize("position", range(len(LAYERS)))
+def test_layers_look_only_down(position):
+    names = imported(ROOT / "rakuten_models" / f"{LAYERS[position]}.py")
+    above = {f"rakuten_models.{layer}" for layer in LAYERS[position + 1 :]}
+    assert not names & above
+
+
+def test_product_needs_only_the_standard_library():
+    roots = {name.split(".")[0] for name in imported(ROOT / "rakuten_models" / "product.py")}
+    assert roots - {"numpy"} <= set(sys.stdlib_module_names)  # numpy for annotations alone
+
+
+def test_hub_knows_no_models():
+    names = imported(ROOT / "rakuten_models" / "hub.py")
+    assert not names & {f"rakuten_models.{layer}" for layer in LAYERS[1:]}
+
+
+def test_a_running_classifier_has_imported_no_training_library(tiny_bundle):
+    script = (
+        "import sys; from rakuten_models import Product, ProductClassifier\n"
+        "print(ProductClassifier.from_pretrained(sys.argv[1]).predict(Product('chaise')).category.prdtypecode)\n"
+        f"sys.exit(bool(set(sys.modules) & {TRAINING_LIBRARIES!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tiny_bundle], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().isdigit()

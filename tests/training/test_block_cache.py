@@ -1,0 +1,129 @@
+"""Rows on disk: the same as in memory, and a run that was killed goes on with the block it was at."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tests.training.test_text_model import SETTINGS, TEXT, _products
+from training.block_cache import array_in_blocks, sparse_in_blocks
+from training.text import trainer
+from training.text.cross_fitting import cross_fitted_logits, fold_numbers
+from training.text.sparse_network import NetworkCheckpoint
+from training.text.tokenizer import train_tokenizer
+from training.text.trainer import TextFitter
+
+
+class Killed(Exception):
+    """In place of a kill -9 within one process."""
+
+
+def matrix(rows=50, columns=30):
+    return scipy.sparse.random(rows, columns, 0.2, "csr", np.float32, random_state=0)
+
+
+@pytest.mark.parametrize("killed_at", [0, 3, 7])
+def test_a_sparse_matrix_goes_on_after_a_kill(tmp_path, killed_at):
+    whole, asked = matrix(), []
+
+    def make(start, stop, fail=None):
+        asked.append(start)
+        if start == fail:
+            raise Killed
+        return whole[start:stop]
+
+    with pytest.raises(Killed):
+        sparse_in_blocks(tmp_path, "rows", whole.shape, lambda *part: make(*part, fail=7 * killed_at), 7)
+    # The kill came between the rows and the note: what the note does not know is written again.
+    for part in ("columns", "values", "lengths"):
+        with (tmp_path / f"rows.{part}").open("ab") as stream:
+            stream.write(b"12345678" * 3)
+    asked.clear()
+    found = sparse_in_blocks(tmp_path, "rows", whole.shape, make, 7)
+    assert asked == list(range(7 * killed_at, 50, 7))
+    np.testing.assert_array_equal(found.toarray(), whole.toarray())
+    np.testing.assert_array_equal(found[[3, 49, 3]].toarray(), whole[[3, 49, 3]].toarray())
+    again = sparse_in_blocks(tmp_path, "rows", whole.shape, lambda *part: pytest.fail("made again"), 7)
+    np.testing.assert_array_equal((again @ np.ones(30)), whole @ np.ones(30))
+
+
+def test_an_array_goes_on_after_a_kill(tmp_path):
+    def make(start, stop, fail=None):
+        if start == fail:
+            raise Killed
+        return np.arange(start, stop)[:, None] * np.ones(3)
+
+    with pytest.raises(Killed):
+        array_in_blocks(tmp_path, "a", (10, 3), np.float32, lambda *part: make(*part, fail=8), 4)
+    steps = []
+    found = array_in_blocks(tmp_path, "a", (10, 3), np.float32, make, 4, lambda *step: steps.append(step))
+    assert steps == [(10, 10)]
+    in_memory = array_in_blocks(None, "a", (10, 3), np.float32, make, 4)
+    np.testing.assert_array_equal(found, in_memory)
+
+
+def fitter(folder=None):
+    products, category_index = _products(60, 1)
+    tokenizer = train_tokenizer([each.designation for each in products], SETTINGS)
+    return TextFitter(
+        products, category_index, np.ones(60), tokenizer, TEXT, SETTINGS, categories=3, folder=folder
+    )
+
+
+def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_path, monkeypatch):
+    """Killed in the second teacher and in the kept network: the end is the same to the last bit."""
+    rows, none = np.arange(60), np.zeros(0, int)
+    expected = fitter().fit(rows, none)
+    plain = NetworkCheckpoint.save
+    for network, epoch in (("network_2", 11), ("network_0", 4)):
+
+        def killed(self, fitted, order, passes, loss, network=network, epoch=epoch):
+            plain(self, fitted, order, passes, loss)
+            if self._path.stem == network and passes == epoch:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(NetworkCheckpoint, "save", killed)
+            with pytest.raises(Killed):
+                fitter(tmp_path).fit(rows, none)
+    begun = []
+    restore = NetworkCheckpoint.restore
+
+    def restored(self, *given):
+        passes, loss = restore(self, *given)
+        begun.append((self._path.stem, passes))
+        return passes, loss
+
+    monkeypatch.setattr(NetworkCheckpoint, "restore", restored)
+    found = fitter(tmp_path).fit(rows, none)
+    # The teachers' opinions are there already.
+    assert begun == [("network_0", 4)]
+    for name in ("table", "head", "bias"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_text_fit_that_is_killed_after_its_last_pass_still_tells_of_it(tmp_path, monkeypatch):
+    rows, measured = np.arange(50), np.arange(50, 60)
+    told, again = [], []
+    expected = fitter().fit(rows, measured, told.append)
+    plain = NetworkCheckpoint.save
+
+    def killed(self, fitted, order, passes, loss):
+        plain(self, fitted, order, passes, loss)
+        if self._path.stem == "network_0" and passes == SETTINGS.epochs:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkCheckpoint, "save", killed)
+        with pytest.raises(Killed):
+            fitter(tmp_path).fit(rows, measured)
+    found = fitter(tmp_path).fit(rows, measured, again.append)
+    assert again == told[-1:] and told[-1].epoch == told[-1].epochs
+    np.testing.assert_array_equal(found.table, expected.table)
+
+
+def test_folds_that_are_answered_are_not_fitted_again(tmp_path, monkeypatch):
+    judged, fold = np.ones(60, bool), fold_numbers(np.arange(60), np.ones(60, bool), 2, 0)
+    expected = cross_fitted_logits(fitter(), fold, judged)
+    np.testing.assert_array_equal(cross_fitted_logits(fitter(tmp_path), fold, judged), expected)
+    monkeypatch.setattr(trainer, "fit_network", lambda *given, **named: pytest.fail("fitted again"))
+    np.testing.assert_array_equal(cross_fitted_logits(fitter(tmp_path), fold, judged), expected)

@@ -1,0 +1,1 @@
+"""A labelled catalog as tables, and its split."""

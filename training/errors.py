@@ -1,0 +1,37 @@
+"""Every error that bad input to training, evaluation or publishing can cause."""
+
+from __future__ import annotations
+
+from rakuten_models.errors import RakutenModelsError
+
+
+class BackboneError(RakutenModelsError):
+    """The pretrained weights cannot be had or do not fit."""
+
+
+class CatalogError(RakutenModelsError):
+    """A catalog that cannot be used; the sentence says what is wrong, where, and what to do."""
+
+
+class DevicesError(RakutenModelsError):
+    """Devices that are not there."""
+
+
+class ImageTrainingError(RakutenModelsError):
+    """The pictures cannot train an image model."""
+
+
+class EvaluationError(RakutenModelsError):
+    """A catalog that this bundle cannot be judged on, or a place where the result cannot be written."""
+
+
+class ExternalResultError(RakutenModelsError):
+    """A file of another run's figures that cannot be used."""
+
+
+class TrainingError(RakutenModelsError):
+    """A run that cannot begin or go on."""
+
+
+class WarmStartError(RakutenModelsError):
+    """A bundle that this run cannot go on from."""

@@ -1,0 +1,1 @@
+"""Evaluation of a bundle: splits, figures, plots, model card."""

@@ -1,0 +1,137 @@
+"""Figures of other runs, read from files and checked, for an evaluation to put into metrics.json and the card.
+
+- what each step brought: a JSON list of rows, `[{"step": "words", "weighted F1": 0.79}, ...]`;
+- the same recipe under other splits: the metrics.json of bundles that were measured on their own test part;
+- what a plain method did before: the JSON file that `python -m benchmarks.quality --output` writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.errors import ExternalResultError
+from training.evaluation.plots import SECTIONS
+from training.metrics import Metrics
+
+SPLIT_FIGURES = ("rows", "accuracy", "weighted_f1", "macro_f1", "lowest_category_f1_30_rows", "ece")
+
+
+def read_ablation(path: Path) -> list[dict[str, Any]]:
+    """Reads what each step brought.
+
+    Returns:
+        The rows, all with the same keys in the same order; a value is a text, a number or None.
+
+    Raises:
+        ExternalResultError: the file holds something else.
+    """
+    expected = 'expected a list of rows such as [{"step": "words", "weighted F1": 0.79}]'
+    rows = _read_json(path, expected)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
+        raise ExternalResultError(f"{path} is no list of rows; {expected}.")
+    for number, row in enumerate(rows, 1):
+        if list(row) != list(rows[0]):
+            raise ExternalResultError(
+                f"{path}: row {number} has the columns {', '.join(row)}, row 1 has {', '.join(rows[0])}; give "
+                "every row the same columns in the same order (null where there is no figure)."
+            )
+        for column, value in row.items():
+            if value is not None and not isinstance(value, (str, int, float)):
+                raise ExternalResultError(
+                    f"{path}: row {number} holds a {type(value).__name__} under {column!r}; expected a text, a "
+                    "number or null."
+                )
+    return rows
+
+
+def read_split_metrics(paths: Sequence[Path]) -> list[Metrics]:
+    """Reads what the same recipe reached under other splits.
+
+    Args:
+        paths: metrics.json files of bundles that were measured on the test part of their own catalog.
+
+    Returns:
+        For each file {"split", "catalog", and by section the SPLIT_FIGURES}.
+
+    Raises:
+        ExternalResultError: a file is no metrics.json, or was measured on another catalog than the bundle's own.
+    """
+    found = []
+    for path in paths:
+        expected = "expected the metrics.json of an evaluated bundle"
+        metrics = _read_json(path, expected)
+        if not isinstance(metrics, dict) or not all(
+            isinstance(metrics.get(name), dict) and all(key in metrics[name] for key in SPLIT_FIGURES)
+            for name in SECTIONS
+        ):
+            raise ExternalResultError(f"{path} lacks figures; {expected}.")
+        split = metrics.get("split", "")
+        if not split.endswith("split, test part"):
+            raise ExternalResultError(
+                f"{path} was measured on {split or 'an unknown split'}, which no split of the catalog made; train "
+                "with --split plain (or grouped) and a test part, and give the metrics.json of that bundle."
+            )
+        sections = {name: {key: metrics[name][key] for key in SPLIT_FIGURES} for name in SECTIONS}
+        found.append({"split": split, "catalog": metrics.get("catalog"), **sections})
+    return found
+
+
+def read_before(path: Path) -> Metrics:
+    """Reads how a plain method confuses the categories that are known to be confused.
+
+    Returns:
+        {"method", "known_confusions" (as `confusions.known_confusions` gives them)}.
+
+    Raises:
+        ExternalResultError: the file holds something else.
+    """
+    expected = "expected the JSON file that `python -m benchmarks.quality --output` writes"
+    benchmark = _read_json(path, expected)
+    before = benchmark.get("before") if isinstance(benchmark, dict) else None
+    try:
+        if not isinstance(before, dict):
+            raise TypeError("no object")
+        groups = [
+            {key: group[key] for key in ("prdtypecodes", "rows", "confused_share", "f1")}
+            for group in before["known_confusions"]
+        ]
+        return {"method": str(before["method"]), "known_confusions": groups}
+    except (KeyError, TypeError) as error:
+        raise ExternalResultError(f"{path} says nothing of a method before; {expected}.") from error
+
+
+def check_same_rows(before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a plain method's known confusions that were measured on other rows.
+
+    Args:
+        before: what `read_before` gave.
+        measured: the known confusions of this evaluation's text answers.
+
+    Raises:
+        ExternalResultError: the groups or the numbers of their rows differ.
+    """
+    one, other = (
+        [(group["prdtypecodes"], group["rows"]) for group in groups]
+        for groups in (before["known_confusions"], measured)
+    )
+    if one != other:
+        raise ExternalResultError(
+            f"the known confusions of {before['method']} were measured on other rows than this evaluation; run the "
+            "benchmark on the same catalog."
+        )
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number that JSON knows")
+
+
+def _read_json(path: Path, expected: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except FileNotFoundError as error:
+        raise ExternalResultError(f"{path} does not exist; {expected}.") from error
+    except ValueError as error:
+        raise ExternalResultError(f"{path} is no JSON ({error}); {expected}.") from error

@@ -1,0 +1,1 @@
+"""The image model: backbone, frozen features, fine-tuning."""

@@ -1,0 +1,1 @@
+"""A training run's stages, from a catalog to a bundle."""

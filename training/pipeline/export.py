@@ -1,0 +1,160 @@
+"""Trained Keras models to the files of a bundle: weights rounded, saved, compiled for serving, and compared.
+
+The `.keras` file and the `.tflite` file hold the very same weights: they are rounded to 16 bits first, then saved,
+then what was saved is loaded again in safe mode and compiled, and both are run on the same inputs. The text model's
+`.tflite` file has a second signature over the same tables, which takes an answer apart (training/text/attribution_model.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from rakuten_models.errors import BundleError
+from rakuten_models.files import write_atomically
+from rakuten_models.inference.calibration import calibrate
+from rakuten_models.inference.runtime import EXPLAINING, SERVING, CompiledModel, centred_weights
+from training.text.attribution_model import build_text_explainer
+
+# Largest difference of any output that the two forms of one model may show, relative to the output's largest value.
+AGREEMENT = 1e-4
+
+# A conversion that lost its weights is far smaller than the 2 bytes a weight that 16-bit storage takes.
+_MIN_SHARE_OF_WEIGHTS = 0.9
+
+
+def round_weights(model: keras.Model) -> None:
+    """Round every floating-point weight, in place, to the nearest value that 16 bits can hold.
+
+    Serving stores 16 bits; rounding before the `.keras` file is saved makes both files the same model.
+    """
+    for weight in model.weights:
+        if "float" in weight.dtype:
+            values = np.asarray(weight)
+            weight.assign(values.astype(np.float16).astype(values.dtype))
+
+
+def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mapping[str, np.ndarray]) -> float:
+    """Write `<name>_model.keras` and `<name>_model.tflite` into a folder and compare them.
+
+    Args:
+        model: The trained inference model with named inputs and outputs; its weights are rounded in place.
+        folder: Where to write.
+        name: "text", "image" or "fusion".
+        example: The model's inputs for a few products, first axis n >= 1.
+
+    Returns:
+        The largest difference of any output between the two files, relative to that output's largest value.
+
+    Raises:
+        BundleError: The compiled file lost weights or disagrees: the conversion failed.
+    """
+    keras_path = folder / f"{name}_model.keras"
+    serving_path = folder / f"{name}_model.tflite"
+    round_weights(model)
+    # An optimizer would be stored with its slots, three times the weights; serving and fine-tuning need none.
+    model.optimizer = None
+    model.save(keras_path)
+    saved = keras.saving.load_model(keras_path, compile=False, safe_mode=True)
+    signatures = {SERVING: saved}
+    if name == "text":
+        signatures[EXPLAINING] = build_text_explainer(saved)
+    write_atomically(serving_path, _compile(signatures))
+    least = _MIN_SHARE_OF_WEIGHTS * sum(
+        int(np.prod(weight.shape)) * (1 if weight.dtype == "int8" else 2) for weight in saved.weights
+    )
+    if serving_path.stat().st_size < least:
+        raise BundleError(
+            f"Compiling the {name} model gave {serving_path.stat().st_size} bytes where at least {least:.0f} are "
+            "needed for its weights: the conversion lost weights; check the TensorFlow version against "
+            "training/requirements.txt."
+        )
+    compiled = CompiledModel(serving_path)
+    if name == "text":
+        check_explanations(compiled, example)
+    return compare(saved, compiled, name, example)
+
+
+def _compile(signatures: Mapping[str, keras.Model]) -> bytes:
+    """A `.tflite` file in which each model is one signature; weights that models share are in it once."""
+    import tensorflow
+
+    # Keras's own LiteRT export knows one signature. And TensorFlow drops all others if one is called "serve".
+    archive = keras.export.ExportArchive()
+    for name, model in signatures.items():
+        archive.track(model)
+        inputs = {
+            tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+            for tensor in model.inputs
+        }
+        archive.add_endpoint(
+            name, functools.partial(model.__call__, training=False), input_signature=[inputs]
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder, list(signatures))
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tensorflow.float16]
+        content: bytes = converter.convert()
+        return content
+
+
+def check_explanations(compiled: CompiledModel, example: Mapping[str, np.ndarray]) -> None:
+    """Check that the contributions of a text model add up to its logits.
+
+    Args:
+        compiled: The text model.
+        example: Its inputs for n >= 1 products; each is explained for its best category.
+
+    Raises:
+        BundleError: A sum is off by more than 1e-4 of the largest logit.
+    """
+    answer = compiled(**example)
+    best = answer["logits"].argmax(axis=1)
+    weights = np.concatenate([centred_weights(int(column), answer["logits"].shape[1]) for column in best])
+    parts = compiled.explain(**example, features=answer["features"], category_weights=weights)
+    found = sum(values.sum(axis=1) for values in parts.values())
+    expected = (answer["logits"] * weights).sum(axis=1)
+    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(answer["logits"]).max()))
+    if not difference <= AGREEMENT:
+        raise BundleError(
+            f"The compiled text model's contributions miss its logits by {difference:.2g}; check the TensorFlow and "
+            "Keras versions against training/requirements.txt."
+        )
+
+
+def compare(
+    model: keras.Model, compiled: CompiledModel, name: str, example: Mapping[str, np.ndarray]
+) -> float:
+    """The largest difference between both forms' outputs, relative to each output's largest value.
+
+    Raises:
+        BundleError: It is over 1e-4 for an output or for a probability, or an output is not finite.
+    """
+    expected = model(dict(example), training=False)
+    found = compiled(**example)
+    worst = 0.0
+    for output, values in expected.items():
+        values = np.asarray(values)
+        scale = max(1.0, float(np.abs(values).max()))
+        difference = float(np.abs(values - found[output]).max()) / scale
+        if not difference <= AGREEMENT:
+            raise BundleError(
+                f"The compiled {name} model differs from the Keras model by {difference:.2g} in {output}; check the "
+                "TensorFlow and Keras versions against training/requirements.txt."
+            )
+        worst = max(worst, difference)
+    moved = float(
+        np.abs(calibrate(np.asarray(expected["logits"]), 1.0) - calibrate(found["logits"], 1.0)).max()
+    )
+    if not moved <= AGREEMENT:
+        raise BundleError(
+            f"The compiled {name} model's probabilities differ from the Keras model's by {moved:.2g}; check the "
+            "TensorFlow and Keras versions against training/requirements.txt."
+        )
+    return max(worst, moved)

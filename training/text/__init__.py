@@ -1,0 +1,1 @@
+"""The text model: features, network, linear part, tokenizer."""

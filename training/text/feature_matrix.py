@@ -1,0 +1,146 @@
+"""Texts as the fit of the text model reads them: a sparse matrix of table rows, and what a pretrained encoder says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import scipy.sparse
+from tokenizers import Tokenizer
+
+from rakuten_models.preprocessing.text import TextSettings, clean_product, encode_texts
+from rakuten_models.product import Product
+from training.block_cache import array_in_blocks, sparse_in_blocks
+from training.settings import TextModelSettings
+from training.text.features import TABLES, index_layer, text_feature_rows, text_inputs
+from training.text.ngram_vocabulary import NgramIndex
+from training.text.sentence_encoder import WIDTH, centred, encode_sentences
+
+PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
+
+# Rows in one call of the graph that names table rows: bounds its memory (some 100 MB with long descriptions).
+_ROWS_AT_ONCE = 512
+
+# Words in one question to the pretrained encoder.
+_WORDS_AT_ONCE = 2048
+
+
+def vectors_of_vocabulary(
+    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, folder: Path | None
+) -> np.ndarray:
+    """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1."""
+    vocabulary = tokenizer.get_vocab()
+    words = sorted(vocabulary, key=vocabulary.__getitem__)
+    encoded = array_in_blocks(
+        folder,
+        "vocabulary",
+        (len(words), WIDTH),
+        np.float16,
+        lambda start, stop: encode_sentences(words[start:stop]),
+        _WORDS_AT_ONCE,
+    )
+    vectors = centred(encoded)
+    vectors[[vocabulary[PADDING_TOKEN], vocabulary[UNKNOWN_TOKEN]]] = 0
+    squares = 0.0
+    for start in range(0, sparse.shape[0], _ROWS_AT_ONCE):
+        sums = _sum_of_words(sparse, vectors, start, start + _ROWS_AT_ONCE)
+        squares += float((sums.astype(np.float64) ** 2).sum())
+    return vectors / max(float(np.sqrt(squares / sparse.shape[0])), 1e-6)
+
+
+def _sum_of_words(sparse: scipy.sparse.csr_matrix, vectors: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """float32 (stop - start, width): the weighted sum of the vectors of each text's words."""
+    total: np.ndarray = sparse[start:stop][:, : len(vectors)] @ vectors
+    return total
+
+
+def pooled_words(sparse: scipy.sparse.csr_matrix, vectors: np.ndarray, folder: Path | None) -> np.ndarray:
+    """float16 (n, width): the sums of all texts."""
+    pooled = array_in_blocks(
+        folder,
+        "words",
+        (sparse.shape[0], vectors.shape[1]),
+        np.float16,
+        lambda start, stop: _sum_of_words(sparse, vectors, start, stop),
+        _ROWS_AT_ONCE,
+    )
+    return np.asarray(pooled)
+
+
+def sentence_vectors(products: Sequence[Product], folder: Path | None) -> np.ndarray:
+    """float16 (n, 1024): the pretrained encoder's vectors of designation and description."""
+
+    def make(start: int, stop: int) -> np.ndarray:
+        texts = [text for product in products[start:stop] for text in clean_product(product)]
+        return encode_sentences(texts).reshape(stop - start, -1)
+
+    shape = (len(products), 2 * WIDTH)
+    return np.asarray(array_in_blocks(folder, "sentences", shape, np.float16, make, _ROWS_AT_ONCE))
+
+
+class TextMatrix:
+    """Products to the sparse matrix that, times all tables stacked, is the pooled vector.
+
+    Args:
+        tokenizer: The words.
+        text_settings: How texts become ids.
+        settings: The model's, with as many rows as `grams` needs.
+        grams: From `choose_ngrams`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        text_settings: TextSettings,
+        settings: TextModelSettings,
+        grams: Mapping[str, NgramIndex],
+    ) -> None:
+        """Build the graph."""
+        self._tokenizer, self._text_settings = tokenizer, text_settings
+        inputs = text_inputs()
+        index = {table: index_layer(table, settings) for table in grams}
+        tables = text_feature_rows(inputs, text_settings, settings, index)
+        for table, layer in index.items():
+            layer.set_weights([grams[table].index[:, None]])
+        counts = {"words": tokenizer.get_vocab_size(), **settings.rows()}
+        outputs, offset = [], 0
+        for name in TABLES:
+            table_rows, weights = tables[name]
+            outputs.append((table_rows + offset, weights))
+            offset += counts[name]
+        self.columns = offset
+        self._graph = keras.Model(inputs, outputs)
+
+    def __call__(
+        self,
+        products: Sequence[Product],
+        folder: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> scipy.sparse.csr_matrix:
+        """float32 (n, rows of all tables), kept in a folder if one is given."""
+        return sparse_in_blocks(
+            folder,
+            "rows",
+            (len(products), self.columns),
+            lambda start, stop: self._part(products[start:stop]),
+            _ROWS_AT_ONCE,
+            progress,
+        )
+
+    def _part(self, products: Sequence[Product]) -> scipy.sparse.csr_matrix:
+        """The rows of a few products."""
+        encoded = encode_texts(products, self._tokenizer, self._text_settings)
+        pieces = [
+            (np.asarray(columns), np.asarray(weights))
+            for columns, weights in self._graph(encoded, training=False)
+        ]
+        columns, weights = (np.concatenate(piece, axis=1) for piece in zip(*pieces, strict=True))
+        valid = weights != 0
+        ends = np.concatenate([[0], np.cumsum(valid.sum(axis=1))])
+        part = scipy.sparse.csr_matrix(
+            (weights[valid], columns[valid], ends), shape=(len(columns), self.columns), dtype=np.float32
+        )
+        part.sum_duplicates()
+        return part

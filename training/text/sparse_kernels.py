@@ -1,0 +1,102 @@
+"""Compiled kernels that touch only those table rows that a batch uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+import numpy as np
+
+_Value = TypeVar("_Value")
+
+
+def _compiled(function: Callable[..., _Value]) -> Callable[..., _Value]:
+    """Compiled for the processor; kept on disk, so that the next process need not compile again."""
+    compiled: Callable[..., _Value] = numba.njit(nogil=True, fastmath=True, cache=True)(function)
+    return compiled
+
+
+@_compiled
+def _add_table_rows(
+    starts: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    chosen: np.ndarray,
+    seen: np.ndarray,
+    table: np.ndarray,
+    pooled: np.ndarray,
+) -> None:
+    """Add to row i of pooled the table rows of text chosen[i], each times its value, where they are seen."""
+    entry = 0
+    for row in range(chosen.shape[0]):
+        for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
+            if seen[entry]:
+                value, column = values[position], columns[position]
+                for unit in range(table.shape[1]):
+                    pooled[row, unit] += value * table[column, unit]
+            entry += 1
+
+
+@_compiled
+def _gather_gradient(
+    starts: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    chosen: np.ndarray,
+    seen: np.ndarray,
+    error: np.ndarray,
+    place: np.ndarray,
+    touched: np.ndarray,
+    gradient: np.ndarray,
+) -> int:
+    """The gradient of each table row that was seen, one after the other; returns how many rows these are.
+
+    `place` holds -1 for every column before the call, and where its gradient stands after it.
+    """
+    entry, found = 0, 0
+    for row in range(chosen.shape[0]):
+        for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
+            if seen[entry]:
+                value, column = values[position], columns[position]
+                if place[column] < 0:
+                    place[column] = found
+                    touched[found] = column
+                    gradient[found] = 0
+                    found += 1
+                at = place[column]
+                for unit in range(error.shape[1]):
+                    gradient[at, unit] += value * error[row, unit]
+            entry += 1
+    return found
+
+
+@_compiled
+def _move_table_rows(
+    touched: np.ndarray,
+    gradient: np.ndarray,
+    place: np.ndarray,
+    table: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    momentum: np.float32,
+    memory: np.float32,
+    rate: np.float32,
+    epsilon: np.float32,
+    decay: np.float32,
+) -> None:
+    """Adam on the touched rows; the others keep their moments ("lazy" Adam), and decay apart from them.
+
+    The decay is that of AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization").
+    """
+    for at in range(touched.shape[0]):
+        column = touched[at]
+        place[column] = -1
+        for unit in range(table.shape[1]):
+            slope = gradient[at, unit]
+            first[column, unit] = momentum * first[column, unit] + (1 - momentum) * slope
+            second[column, unit] = memory * second[column, unit] + (1 - memory) * slope * slope
+            table[column, unit] -= (
+                rate * first[column, unit] / (np.sqrt(second[column, unit]) + epsilon)
+                + decay * table[column, unit]
+            )
