@@ -1,4 +1,4 @@
-"""The app's entry point, on a laptop and in a hosted Space: `python app.py --help`. The app itself is rakuten_models/app."""
+"""The app's entry point on a laptop and in a hosted Space: `python app.py --help`; see rakuten_models/app."""
 
 from __future__ import annotations
 

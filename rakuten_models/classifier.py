@@ -200,7 +200,8 @@ class ProductClassifier:
     def explain(self, product: Product, prdtypecode: int | None = None) -> Explanation:
         """Say which words and which regions of the picture spoke for a category and which against it.
 
-        Costs about a second prediction of the text; see rakuten_models/inference/explanation.py for what the figures mean.
+        Costs about a second prediction of the text; see rakuten_models/inference/explanation.py for what the
+        figures mean.
 
         Args:
             product: One product with a text, a picture, or both.

@@ -138,7 +138,7 @@ def format_lead(kind: str, others: Mapping[str, Metrics]) -> str:
 
 
 def format_confusions(found: Mapping[str, Sequence[Metrics]]) -> list[str]:
-    """Returns the lines of a table of known confusions (see `training.evaluation.known_confusions`) by method; none without groups."""
+    """Returns the lines of a table of known confusions by method; none without groups."""
     groups = next(iter(found.values()))
     if not groups:
         return []

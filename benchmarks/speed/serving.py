@@ -7,8 +7,8 @@
 Prints Markdown: one table of targets and figures. Every ratio is the median of the rounds' own ratios, in which the
 two sides took turns (A B A B), each in a process of its own that sleeps while the other works; beside it stands the
 same ratio of processor time, which other work on the machine hardly changes. Texts and pictures are
-made up (benchmarks/synthetic_data.py). A bundle without `.keras` files is set beside Keras models of the same shape with
-random weights. About five minutes on two cores. fastText is left out where it is not installed.
+made up (benchmarks/synthetic_data.py). A bundle without `.keras` files is set beside Keras models of the same shape
+with random weights. About five minutes on two cores. fastText is left out where it is not installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Processes that do the same work in different ways, side by side, and are asked in turn.
 
-Each contestant is a process of its own (`python -m benchmarks.speed.worker NAME ...`), so that one's threads, caches and
-memory are not the other's. It gets ready, and then does a task whenever it is told to; in the meantime it sleeps.
+Each contestant is a process of its own (`python -m benchmarks.speed.worker NAME ...`), so that one's threads,
+caches and memory are not the other's. It gets ready, and then does a task whenever it is told to; in the meantime
+it sleeps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the Catalog tab asks of rakuten_models.batch.pipeline: a catalog scored at a visitor's threshold, ready to be shown."""
+"""Scores an uploaded catalog at a visitor's threshold and gathers what the Catalog tab shows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What config.json of a bundle may hold: the names of the bundle's files, its settings, and the check of every value.
 
-`rakuten_models.bundle.folder` reads and checks the folder. What is refused here is refused with a sentence, whoever wrote it.
+`rakuten_models.bundle.folder` reads and checks the folder. What is refused here is refused with a sentence, whoever
+wrote it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def path_of(place: str | os.PathLike[str]) -> Any:
         from upath import UPath
 
         path = UPath(place)
-        path.fs
+        path.fs  # noqa: B018  the scheme's library is imported here, and only here
     except ImportError as error:
         raise BatchError(
             f"{place} needs a library that is not installed ({error}); run `pip install .[scale]`, and what fsspec "

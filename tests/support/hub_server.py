@@ -249,7 +249,7 @@ class HubServer:
 
     def hang(self, method: str, path: str, *, seconds: float, times: int = 1) -> None:
         """Accept the next requests and answer none of them before so many seconds, and then with an error."""
-        act = lambda: Response("at last", 504)
+        act = lambda: Response("at last", 504)  # noqa: E731
         self._faults.append(_Fault(method, path, times, act, seconds=seconds))
 
     def drip(self, path: str, *, pieces: int, pause: float, times: int = 1) -> None:

@@ -1,7 +1,7 @@
 """What tries `.keras` files, kept alive from one bundle to the next: TensorFlow takes seconds to start.
 
-Talks as `tests.support.loading_process` does. A crash or a hang of it is what the process of `rakuten_models.bundle.sandbox` would have
-suffered in place of the one that trains.
+Talks as `tests.support.loading_process` does. A crash or a hang of it is what the process of
+`rakuten_models.bundle.sandbox` would have suffered in place of the one that trains.
 """
 
 import hashlib

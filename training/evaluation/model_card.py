@@ -11,8 +11,8 @@ run says of its data stands in `config.training["data"]`, all of it optional:
     limits      further sentences for "Limits and biases"
 
 `config.training["methods"]` says by model how it was fitted where METHODS below does not. Every other fact in
-`config.training` is listed as it is. What other runs found (training/evaluation/external_results.py) comes from metrics.json: what each
-step brought, other splits, and a plain method's known confusions.
+`config.training` is listed as it is. What other runs found (training/evaluation/external_results.py) comes from
+metrics.json: what each step brought, other splits, and a plain method's known confusions.
 """
 
 from __future__ import annotations

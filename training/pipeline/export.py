@@ -2,7 +2,8 @@
 
 The `.keras` file and the `.tflite` file hold the very same weights: they are rounded to 16 bits first, then saved,
 then what was saved is loaded again in safe mode and compiled, and both are run on the same inputs. The text model's
-`.tflite` file has a second signature over the same tables, which takes an answer apart (training/text/attribution_model.py).
+`.tflite` file has a second signature over the same tables, which takes an answer apart
+(training/text/attribution_model.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A bundle that a training run goes on from: what is taken over, and what makes that impossible.
 
 The bundle's categories keep their columns and new ones come after them; its words keep their ids. Every model starts
-from its weights: the text model's tables and head (training/text/warm_start.py), the image model as it is, and the gate of
-the fusion model as the middle of the prior on the new one.
+from its weights: the text model's tables and head (training/text/warm_start.py), the image model as it is, and the
+gate of the fusion model as the middle of the prior on the new one.
 """
 
 from __future__ import annotations

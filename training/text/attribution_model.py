@@ -1,7 +1,8 @@
 """The model that takes the text model's answer apart: how much each word and each character added to a category.
 
 It shares the text model's layers, so it knows nothing of its own; it is compiled into the same file as a second
-signature (training/pipeline/export.py), beside which rakuten_models/inference/explanation.py turns its numbers into words.
+signature (training/pipeline/export.py), beside which rakuten_models/inference/explanation.py turns its numbers into
+words.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ def build_text_model(
     Each text becomes rows of three tables (`text_feature_rows`), which are summed up with weights that depend on the
     counts only. The first columns of the sum are rectified and go through one linear layer; the others, one a
     category, are added to its logits. So with the rectifier's on/off pattern read from the features, the logits are an
-    exact sum of one vector a word, pair and n-gram, plus the bias: training/text/attribution_model.py builds the model that says
-    how much each was. (A network beside a linear part: Cheng et al. 2016, "Wide & Deep Learning for Recommender
+    exact sum of one vector a word, pair and n-gram, plus the bias: training/text/attribution_model.py builds the
+    model that says how much each was. (A network beside a linear part: Cheng et al. 2016, "Wide & Deep Learning for
+    Recommender
     Systems"; the n-grams are those of Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification".)
 
     Args:

@@ -100,7 +100,8 @@ class InitialWeights:
         dense: float32 (width, units).
         head: float32 (units, categories).
         bias: float32 (categories,).
-        frozen_categories: int: categories without a row to learn from. Their columns stay as they are; the others learn beside
+        frozen_categories: int: categories without a row to learn from. Their columns stay as they are; the others
+        learn beside
             them, so that a row of theirs is not taken for one of these.
     """
 

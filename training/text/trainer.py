@@ -3,12 +3,13 @@
 The text model is a sum of table rows, a rectifier and a linear layer, with a linear part beside them. Keras's Adam
 would move every row of tables of some hundred thousand rows at every step, though a batch touches a few thousand: so
 the network is fitted in training/text/sparse_network.py, many times faster on a processor, the linear part in
-training/text/linear_svm.py, and both are then put into the Keras model. Which table rows a text stands for is asked of the
+training/text/linear_svm.py, and both are then put into the Keras model. Which table rows a text stands for is asked
+of the
 Keras graph itself, so there is one definition of it.
 
-Words bring along what a pretrained encoder knows of them (training/text/sentence_encoder.py): a word's row of the table is
-one that was learned plus the encoder's vector through a matrix that was learned. Both are one number a unit in the
-end, so this costs nothing when the model serves. The teachers read whole texts through the encoder as well.
+Words bring along what a pretrained encoder knows of them (training/text/sentence_encoder.py): a word's row of the
+table is one that was learned plus the encoder's vector through a matrix that was learned. Both are one number a
+unit in the end, so this costs nothing when the model serves. The teachers read whole texts through the encoder as well.
 """
 
 from __future__ import annotations

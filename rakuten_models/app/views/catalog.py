@@ -162,10 +162,12 @@ def _per_category(summary: CatalogSummary, categories: Sequence[Category], words
 def _problems(summary: CatalogSummary, words: Translator) -> str:
     if not summary.problems:
         return ""
-    items = "".join(
-        f"<li>{as_html(words('problem_row', place=_place(row, words), sentence=translate_error(row.problem, words)))}</li>"
-        for row in summary.problems
-    )
+
+    def item(row: ScoredRow) -> str:
+        sentence = translate_error(row.problem, words)
+        return f"<li>{as_html(words('problem_row', place=_place(row, words), sentence=sentence))}</li>"
+
+    items = "".join(item(row) for row in summary.problems)
     more = summary.noted - len(summary.problems)
     rest = f'<p class="hint">{as_html(words("and_more", count=words.number(more)))}</p>' if more > 0 else ""
     return (
