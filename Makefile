@@ -68,6 +68,7 @@ lint: $(VENV)/tests-installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m vulture
+	$(VENV)/bin/lint-imports
 
 ## The tests once, with the branches of rakuten_models that they take, in child processes too: at least 90 %.
 coverage: $(VENV)/tests-installed

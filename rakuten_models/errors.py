@@ -5,13 +5,88 @@ Standard library only, so that every other module, and user code, can import it 
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 _MAX_SHOWN, _MAX_SAID = 60, 200
 
+# Every folder of sentences: one file a language, `en.json` in each; code to a template for `str.format`.
+_FOLDERS = [Path(__file__).parent / "messages"]
+
+
+def register_messages(folder: Path) -> None:
+    """Let another package's sentences be found, too.
+
+    Args:
+        folder: Holds en.json, and other languages' files if there are any.
+    """
+    if folder not in _FOLDERS:
+        _FOLDERS.append(folder)
+        templates.cache_clear()
+
+
+@functools.cache
+def templates(language: str) -> Mapping[str, str]:
+    """Every sentence of a language by its code; a code that is missing has none in this language."""
+    found: dict[str, str] = {}
+    for folder in _FOLDERS:
+        file = folder / f"{language}.json"
+        if file.is_file():
+            found |= json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+class Message(str):
+    """An English sentence that knows its code and values, so that nothing needs to read them back out of it.
+
+    Attributes:
+        code: Names the sentence in messages/*.json.
+        values: What it fills in, by name.
+    """
+
+    code: str
+    values: Mapping[str, Any]
+
+    def __new__(cls, code: str, **values: Any) -> Message:
+        """The sentence with its values.
+
+        Raises:
+            KeyError: messages/en.json has no such code, or the sentence wants a value that is not given.
+        """
+        # Until every sentence has its code, one that is no code stands for itself.
+        text = templates("en")[code].format(**values) if " " not in code else code
+        message = super().__new__(cls, text)
+        message.code, message.values = code, values
+        return message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Codes and values travel between processes."""
+        return _message, (self.code, dict(self.values))
+
+
+def _message(code: str, values: Mapping[str, Any]) -> Message:
+    return Message(code, **values)
+
 
 class RakutenModelsError(Exception):
-    """Base of every error that bad input can cause; `str(error)` is a sentence fit to be shown to a person."""
+    """Base of every error that bad input can cause; `str(error)` is a sentence fit to be shown to a person.
+
+    Attributes:
+        message: The sentence with its code and values.
+    """
+
+    def __init__(self, code: str, **values: Any) -> None:
+        """Make the sentence of a code; see `Message`."""
+        self.message = code if isinstance(code, Message) else Message(code, **values)
+        super().__init__(self.message)
+
+    @property
+    def code(self) -> str:
+        """Names the sentence; see `Message`."""
+        return self.message.code
 
 
 def shown(value: Any) -> str:

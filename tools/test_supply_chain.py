@@ -298,7 +298,7 @@ def test_the_installed_package_works_without_the_repository(archives, kind, tmp_
     for command in (["rakuten-classify"], ["python", "-m", "rakuten_models.classify"]):
         answer = json.loads(run(*command, "--designation", "Piscine tubulaire ronde", "--json"))
         assert answer["prdtypecode"] == 2583
-    run("python", "-m", "rakuten_models.batch.pipeline", "catalog.csv", "scored.csv")
+    run("python", "-m", "rakuten_models.batch", "catalog.csv", "scored.csv")
     assert "2583" in (folder / "scored.csv").read_text(encoding="utf-8")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rakuten_models.errors import RakutenModelsError
+from pathlib import Path
+
+from rakuten_models.errors import RakutenModelsError, register_messages
+
+register_messages(Path(__file__).parent / "messages")
 
 
 class BackboneError(RakutenModelsError):

@@ -1,4 +1,4 @@
-"""The command `python -m rakuten_models.batch.pipeline`: its options, its progress bar and its last words."""
+"""The command `python -m rakuten_models.batch`: its options, its progress bar and its last words."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def metrics_text(measures: BatchMetrics, label_column: str = LABEL_COLUMN) -> st
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rakuten_models.batch.pipeline",
+        prog="python -m rakuten_models.batch",
         description="Score a whole catalog: the same rows come out, with predictions beside them. A run that was "
         "stopped goes on where it was.",
     )
@@ -218,3 +218,7 @@ def _parser() -> argparse.ArgumentParser:
 def command() -> int:
     """The command, ending with a sentence and an exit status."""
     return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

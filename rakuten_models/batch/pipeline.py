@@ -1,7 +1,7 @@
 """A whole catalog in, the same catalog with predictions out.
 
-    python -m rakuten_models.batch.pipeline catalog.csv scored.csv
-    python -m rakuten_models.batch.pipeline catalog.parquet scored --images pictures.zip --top 5
+    python -m rakuten_models.batch catalog.csv scored.csv
+    python -m rakuten_models.batch catalog.parquet scored --images pictures.zip --top 5
 
 `score_catalog` is the one function behind the command and the app. Every row of the input is a row of the output,
 in the same order and with the same values; predictions come in columns that begin with `predicted_`, and a row that
@@ -210,11 +210,3 @@ def _images_identity(images: str | os.PathLike[str] | None) -> str | list[Any] |
         return str(path)
     facts = path.stat()
     return [str(path), facts.st_size, facts.st_mtime_ns]
-
-
-if __name__ == "__main__":
-    import sys
-
-    from rakuten_models.batch.__main__ import command
-
-    sys.exit(command())

@@ -634,7 +634,7 @@ def test_python_dash_m_runs(tmp_path):
         [
             sys.executable,
             "-m",
-            "rakuten_models.batch.pipeline",
+            "rakuten_models.batch",
             str(source),
             str(tmp_path / "out.csv"),
             "--quiet",

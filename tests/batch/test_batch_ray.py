@@ -137,7 +137,7 @@ def test_a_killed_command_loses_and_doubles_nothing(starter, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "rakuten_models.batch.pipeline",
+        "rakuten_models.batch",
         str(source),
         str(output),
         "--engine",
@@ -290,7 +290,7 @@ def test_the_command_runs_on_a_cluster_by_its_address(laptop, starter, tmp_path)
     command = [
         sys.executable,
         "-m",
-        "rakuten_models.batch.pipeline",
+        "rakuten_models.batch",
         str(source),
         str(tmp_path / "ray" / "out"),
     ]
@@ -308,7 +308,7 @@ def test_a_cluster_that_is_not_there_gets_one_sentence(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "rakuten_models.batch.pipeline",
+        "rakuten_models.batch",
         str(source),
         str(tmp_path / "out"),
         "--quiet",

@@ -173,7 +173,7 @@ def test_batch_answers_as_the_package(starter, products, expected, tmp_path, kin
         pyarrow.parquet.write_table(table, source)
     subprocess.run(
         [
-            *(sys.executable, "-m", "rakuten_models.batch.pipeline", str(source), str(output), "--quiet"),
+            *(sys.executable, "-m", "rakuten_models.batch", str(source), str(output), "--quiet"),
             *("--images", str(pictures), "--top", str(len(starter.categories))),
         ],
         cwd=REPOSITORY_ROOT,
