@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 
-import app
 from rakuten_models import Category, Prediction, Product, ProductClassifier
+from rakuten_models.app import launch
 from rakuten_models.app.examples import EXAMPLES, EXAMPLES_FOLDER
+from rakuten_models.app.page import build_demo
 from rakuten_models.app.views.prediction import answer_html, head_html
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.cli import run_command
@@ -208,8 +209,8 @@ def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_
 
 
 def test_a_tool_server_without_its_library_ends_the_app_with_the_command_to_install_it(monkeypatch, capsys):
-    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
-    assert run_command(app.main, ["--mcp", "--port", str(free_port())]) == 2
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    assert run_command(launch.main, ["--mcp", "--port", str(free_port())]) == 2
     assert "-r requirements-mcp.txt` in an environment of its own" in capsys.readouterr().err
 
 
@@ -221,7 +222,7 @@ def no_bundle_chosen(monkeypatch):
 
 def test_wrong_folder_ends_the_app(no_bundle_chosen, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("RAKUTEN_BUNDLE", str(tmp_path / "absent"))
-    assert run_command(app.main, ["--port", str(free_port())]) == 2
+    assert run_command(launch.main, ["--port", str(free_port())]) == 2
     output = capsys.readouterr()
     assert output.err.startswith("error: RAKUTEN_BUNDLE names the folder") and output.err.count("\n") == 1
     assert output.out == ""
@@ -229,7 +230,8 @@ def test_wrong_folder_ends_the_app(no_bundle_chosen, monkeypatch, capsys, tmp_pa
 
 def test_taken_port_ends_the_app_before_anything_is_loaded(address, capsys):
     assert (
-        run_command(app.main, ["--bundle", "not even looked at", "--port", address.rpartition(":")[2]]) == 2
+        run_command(launch.main, ["--bundle", "not even looked at", "--port", address.rpartition(":")[2]])
+        == 2
     )
     error = capsys.readouterr().err
     assert "in use" in error and "choose another with --port or --host" in error and error.count("\n") == 1
@@ -237,14 +239,14 @@ def test_taken_port_ends_the_app_before_anything_is_loaded(address, capsys):
 
 def test_host_of_another_machine_ends_the_app(capsys):
     # An address kept free for documentation (RFC 5737): nobody's.
-    assert run_command(app.main, ["--host", "192.0.2.1", "--port", str(free_port())]) == 2
+    assert run_command(launch.main, ["--host", "192.0.2.1", "--port", str(free_port())]) == 2
     assert "The page cannot be served on 192.0.2.1:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["0", "70000", "web"])
 def test_port_is_a_port(capsys, port):
     with pytest.raises(SystemExit) as end:
-        app.main(["--port", port])
+        launch.main(["--port", port])
     assert end.value.code == 2 and "is no port; give a number from 1 to 65535" in capsys.readouterr().err
 
 
@@ -265,7 +267,7 @@ def test_a_platform_may_launch_the_modules_demo(tiny_bundle, no_bundle_chosen, m
 
 def test_the_environment_may_name_a_second_bundle(tiny_bundle, no_bundle_chosen, monkeypatch):
     def tabs():
-        components = app.load_demo(str(tiny_bundle)).config["components"]
+        components = launch.load_demo(str(tiny_bundle)).config["components"]
         return [each["props"]["id"] for each in components if each["type"] == "tabitem"]
 
     assert tabs() == ["classify", "catalog", "model"]
@@ -284,7 +286,7 @@ def test_usage_figures_are_sent_only_if_asked(classifier, monkeypatch, asked, se
     # What a page would send, or ask about newer versions, goes nowhere.
     monkeypatch.setattr("gradio.analytics.initiated_analytics", lambda data: None)
     monkeypatch.setattr("gradio.analytics.version_check", lambda: None)
-    assert app.build_demo(classifier).analytics_enabled is sends
+    assert build_demo(classifier).analytics_enabled is sends
 
 
 def test_examples_exist_and_are_small():

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 from gradio_client import Client, handle_file
 
-import app
 from rakuten_models import Category, Prediction
-from rakuten_models.app import catalog_job
+from rakuten_models.app import catalog_job, launch
+from rakuten_models.app import page as page_module
 from rakuten_models.app.catalog_job import ClassifierAtThreshold, write_labels
 from rakuten_models.app.catalog_summary import CatalogSummary, ScoredRow
 from rakuten_models.app.examples import EXAMPLES_FOLDER
@@ -272,8 +272,8 @@ def test_a_crowd_is_told_to_come_back(tiny_bundle, browser, folder, monkeypatch)
 
     file = folder / "long.csv"
     file.write_text("designation\n" + "canapé de salon\n" * 300_000, encoding="utf-8")
-    monkeypatch.setattr(app, "QUEUE_LENGTH", 1)
-    demo = app.load_demo(str(tiny_bundle))
+    monkeypatch.setattr(page_module, "QUEUE_LENGTH", 1)
+    demo = launch.load_demo(str(tiny_bundle))
     _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
     contexts = [browser.new_context() for _ in range(3)]
     try:

@@ -15,13 +15,15 @@ PACKAGE = Path(rakuten_models.__file__).parent
 
 # Where what a visitor gives is read.
 READERS = (
-    "preprocessing",
-    "batch_columns",
-    "batch_csv",
-    "batch_images",
-    "batch_json",
-    "batch_score",
-    "app_shared",
+    "preprocessing/image.py",
+    "catalog/columns.py",
+    "catalog/csv_reader.py",
+    "catalog/lines.py",
+    "catalog/image_store.py",
+    "catalog/jsonl_reader.py",
+    "batch/scorer.py",
+    "app/uploads.py",
+    "app/limits.py",
 )
 
 # A page never gives these causes: folders, paths of the server, arrays and objects of Python, no visit.
@@ -75,7 +77,7 @@ def in_french(sentence):
 
 def test_every_translated_sentence_is_one_that_the_package_says():
     written = set().union(
-        *(sentences_in(path) for path in PACKAGE.glob("*.py") if path.name != "app_sentences.py")
+        *(sentences_in(path) for path in PACKAGE.rglob("*.py") if path != PACKAGE / "app/i18n/errors.py")
     )
     # The picture's name is filled in as one with the words before it, and a plural's letter as well.
     written |= {re.sub(r"^{} ", "The picture ", text) for text in written}
@@ -90,11 +92,11 @@ def test_every_translated_sentence_is_one_that_the_package_says():
 
 @pytest.mark.parametrize("reader", READERS)
 def test_no_sentence_about_a_visitors_input_is_english_alone(reader):
-    for sentence in sentences_in(PACKAGE / f"{reader}.py"):
+    for sentence in sentences_in(PACKAGE / reader):
         if sentence in NOT_OF_A_PAGE:
             continue
         shown = sentence.replace("field{}", "fields").replace("{}", "7")
-        if reader == "preprocessing":
+        if reader == "preprocessing/image.py":
             shown = shown.replace("7", "The picture 'a.jpg'", 1)
         assert not in_french(shown).startswith("En anglais"), sentence
 

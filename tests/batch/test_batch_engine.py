@@ -346,7 +346,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_done_is_lost(starter, tmp_path,
     )
     code = (
         "import sys; from rakuten_models import batch; batch.score_catalog.__kwdefaults__['chunk_rows'] = 100; "
-        "from rakuten_models.batch import command; sys.exit(command())"
+        "from rakuten_models.batch.__main__ import command; sys.exit(command())"
     )
     arguments = [sys.executable, "-c", code, str(source), str(tiny_disk / name), "--quiet"]
     options = {"cwd": REPOSITORY_ROOT, "env": app_environment(), "capture_output": True, "text": True}

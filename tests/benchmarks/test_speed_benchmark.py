@@ -195,7 +195,7 @@ def test_everything_is_one_report(tmp_path, monkeypatch, capsys):
     output = tmp_path / "results.md"
     arguments = ["--quick", "--output", str(output), "--train", "a", "--test", "b", "--bundle", "c"]
     assert run_command(everything.main, arguments) == 0
-    modules = ["serving", "growth", "training_speed", "quality"]
+    modules = ["speed.serving", "speed.scaling_curves", "speed.training", "quality"]
     assert [part[0] for part in asked] == [f"benchmarks.{name}" for name in modules]
     assert asked[3][1:7] == ["--train", "a", "--test", "b", "--bundle", "c"]
     report = output.read_text(encoding="utf-8")

@@ -178,9 +178,10 @@ def test_the_offline_variable_is_obeyed(published, tmp_path):
     fetch(server, tmp_path)
     server.requests.clear()
     program = (
-        "import sys; from rakuten_models.hub.upload import download_folder\n"
+        "import sys; from rakuten_models.hub.download import download_folder\n"
         "print(download_folder('anna/model', files=['config.json'], cache_dir=sys.argv[1])[1])\n"
-        "from rakuten_models.hub.upload import HubError, upload_folder\n"
+        "from rakuten_models.hub.upload import upload_folder\n"
+        "from rakuten_models.errors import HubError\n"
         "try: upload_folder('.', 'anna/model', files=[], commit_message='x')\n"
         "except HubError as error: print(error)"
     )

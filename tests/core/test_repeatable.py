@@ -27,7 +27,8 @@ TOLERANCE = 1e-6
 ANOTHER_PROCESS = """
 import json, pickle, sys
 import numpy
-from rakuten_models import ProductClassifier, runtime
+from rakuten_models import ProductClassifier
+from rakuten_models.inference import runtime
 runtime.usable_cores = lambda: int(sys.argv[1])
 products = pickle.load(sys.stdin.buffer)
 predictions = ProductClassifier.from_pretrained().predict(products)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
-import app
+from rakuten_models.app import launch, page
 from rakuten_models.app.catalog_job import write_labels
 from rakuten_models.app.examples import EXAMPLES_FOLDER
 from rakuten_models.app.security import disk_quota
@@ -735,7 +735,7 @@ def test_a_wrong_file_of_users_ends_the_app_with_a_sentence(tmp_path, capsys, co
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         file.chmod(mode)
-    assert run_command(app.main, ["--auth-file", str(file), "--port", str(free_port())]) == 2
+    assert run_command(launch.main, ["--auth-file", str(file), "--port", str(free_port())]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and "secret2" not in error
 
@@ -751,8 +751,8 @@ def test_a_users_line_is_checked_and_holds_no_password(users):
 
 
 def test_agents_and_a_login_do_not_go_together(users, capsys, monkeypatch):
-    monkeypatch.setattr(app, "check_tools", lambda: None)
-    assert run_command(app.main, ["--mcp", "--auth-file", str(users), "--port", str(free_port())]) == 2
+    monkeypatch.setattr(launch, "check_tools", lambda: None)
+    assert run_command(launch.main, ["--mcp", "--auth-file", str(users), "--port", str(free_port())]) == 2
     assert "Agents cannot log in" in capsys.readouterr().err
 
 
@@ -818,13 +818,13 @@ def wait_until(holds, seconds=5.0):
 def small_demo(monkeypatch, tmp_path):
     """The app in this process, with room for next to nothing, and a folder in which no other test's files lie."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(app, "own_upload_folder", lambda: tmp_path)
+    monkeypatch.setattr(page, "own_upload_folder", lambda: tmp_path)
     monkeypatch.setattr(
-        app,
-        "VisitorsDisk",
+        page,
+        "DiskQuota",
         lambda **settings: DiskQuota(DiskLimits(1_000_000, 100, 600_000, 1), **settings),
     )
-    demo = app.load_demo(str(STARTER_FOLDER))
+    demo = launch.load_demo(str(STARTER_FOLDER))
     demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
         yield demo
@@ -924,7 +924,7 @@ def test_no_name_in_a_zip_becomes_a_path(tmp_path):
 
 def test_bombs_are_refused_each_with_a_sentence(tmp_path, monkeypatch):
 
-    monkeypatch.setattr(image_store, "MOST_MEMBERS", 100)
+    monkeypatch.setattr(image_store, "MAX_MEMBERS", 100)
     many = zip_of(
         tmp_path / "many.zip", [(f"{number}.jpg", b"") for number in range(image_store.MAX_MEMBERS + 1)]
     )

@@ -421,7 +421,7 @@ def test_a_config_that_changes_after_the_trial_is_not_loaded(bundle, monkeypatch
 def test_the_environment_can_mark_a_bundle_as_trusted(bundle, monkeypatch):
     from rakuten_models.classifier import load_classifier
 
-    monkeypatch.setattr(sandbox, "try_first", lambda folder: pytest.fail("it was tried"))
+    monkeypatch.setattr(sandbox, "load_in_sandbox", lambda folder: pytest.fail("it was tried"))
     monkeypatch.setenv("RAKUTEN_TRUSTED", "1")
     assert load_classifier(str(bundle))[0].folder == bundle
 

@@ -230,7 +230,7 @@ def test_a_run_that_is_killed_while_it_measures_goes_on_from_there(tmp_path, mon
     (tmp_path / "resumed").touch()
     for name in ("TextFitter", "fit_image_model"):
         monkeypatch.setattr(run, name, lambda *given, **named: pytest.fail("fitted again"))
-    monkeypatch.setattr(run.Validation, "fit_answers", lambda *given: pytest.fail("fitted again"))
+    monkeypatch.setattr(run.Validation, "fit_decision_parameters", lambda *given: pytest.fail("fitted again"))
     train.train_bundle(catalog, output, settings, backbone_weights=None, resume=True, show=False)
     metrics = [json.loads((bundle / "metrics.json").read_text()) for bundle in (whole, output)]
     assert sum(asked) == metrics[0]["served"]["rows"]

@@ -116,7 +116,7 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
         5,
         np.array([0, 2, 3, 4]),
     )
-    assert numbers.held.tolist() == [1]
+    assert numbers.frozen_categories.tolist() == [1]
     network = SparseNetwork(fitter._words, 5, fitter_settings(settings), [0])
     network.start_from(numbers)
     linear = start.text.linear_part(fitter.rows.sparse.shape[1], tokenizer.get_vocab_size())
