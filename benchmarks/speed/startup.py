@@ -31,7 +31,8 @@ _EMPTY_APP = (
 
 # Stops where the app would begin to listen, and says what has been imported by then.
 _IMPORTS = (
-    "import sys, rakuten_models; from rakuten_models.app.page import build_demo; build_demo(rakuten_models.ProductClassifier.from_pretrained())\n"
+    "import sys, rakuten_models; from rakuten_models.app.page import build_demo\n"
+    "build_demo(rakuten_models.ProductClassifier.from_pretrained())\n"
     "print(sorted({'tensorflow', 'keras', 'torch'} & set(sys.modules)))"
 )
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 
+import app
 from rakuten_models import Category, Prediction, Product, ProductClassifier
 from rakuten_models.app import launch
 from rakuten_models.app.examples import EXAMPLES, EXAMPLES_FOLDER

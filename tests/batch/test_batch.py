@@ -19,7 +19,6 @@ import pyarrow.dataset
 import pytest
 
 from rakuten_models import Product, ProductClassifier
-from rakuten_models.batch import pipeline
 from rakuten_models.batch.__main__ import main
 from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.batch.progress import reason_of

@@ -200,7 +200,7 @@ def test_everything_is_one_report(tmp_path, monkeypatch, capsys):
     assert asked[3][1:7] == ["--train", "a", "--test", "b", "--bundle", "c"]
     report = output.read_text(encoding="utf-8")
     places = [report.index(f"## benchmarks.{name}") for name in modules]
-    assert places == sorted(places) and places[1] < report.index("](scaling_curves.png)") < places[2]
+    assert places == sorted(places) and places[1] < report.index("](growth.png)") < places[2]
     assert report.rstrip().endswith(everything.TRIED.read_text(encoding="utf-8").rstrip())
 
 

@@ -215,7 +215,8 @@ def test_a_page_description_starts_no_program(tmp_path, monkeypatch):
     path = tmp_path / "page.jpg"
     path.write_bytes(hostile_pictures.eps())
     script = (
-        "import sys; from rakuten_models.errors import ProductError; from rakuten_models.product import Product; from rakuten_models.preprocessing.text import *; from rakuten_models.preprocessing.image import *\n"
+        "import sys; from rakuten_models.errors import ProductError\n"
+        "from rakuten_models.preprocessing.image import ImageSettings, read_image\n"
         "try: read_image(sys.argv[1], ImageSettings(32))\n"
         "except ProductError as error: print(error)"
     )
