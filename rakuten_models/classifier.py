@@ -164,19 +164,27 @@ class ProductClassifier:
         """Every category the models know, in the order of the probability arrays."""
         return self.config.categories
 
-    @overload
-    def predict(self, products: Product) -> Prediction: ...
+    @property
+    def threshold(self) -> float | None:
+        """The least probability that is accepted, 0 to 1; None if every answer is to be reviewed."""
+        return self.config.thresholds[DEFAULT_PRECISION]["probability"]
 
     @overload
-    def predict(self, products: Sequence[Product]) -> list[Prediction]: ...
+    def predict(self, products: Product, *, threshold: float | None = None) -> Prediction: ...
 
-    def predict(self, products: Product | Sequence[Product]) -> Prediction | list[Prediction]:
+    @overload
+    def predict(self, products: Sequence[Product], *, threshold: float | None = None) -> list[Prediction]: ...
+
+    def predict(
+        self, products: Product | Sequence[Product], *, threshold: float | None = None
+    ) -> Prediction | list[Prediction]:
         """Classify products with a text, a picture, or both.
 
         A product with both is answered by the fusion model, one with a single side by that side's model.
 
         Args:
             products: One product, or a sequence in any mix.
+            threshold: The least probability to accept, 0 to 1; None takes the bundle's.
 
         Returns:
             One prediction for one product; for a sequence a list in the same order, in which a product whose
@@ -187,17 +195,19 @@ class ProductClassifier:
             ProductError: For one product (not in a sequence): its picture cannot be read, or it is empty.
         """
         if isinstance(products, Product):
-            prediction = self._predict_chunk([products])[0]
+            prediction = self._predict_chunk([products], threshold)[0]
             if prediction.error is not None:
                 raise ProductError(prediction.error)
             return prediction
         return [
             prediction
             for start in range(0, len(products), CHUNK)
-            for prediction in self._predict_chunk(products[start : start + CHUNK])
+            for prediction in self._predict_chunk(products[start : start + CHUNK], threshold)
         ]
 
-    def explain(self, product: Product, prdtypecode: int | None = None) -> Explanation:
+    def explain(
+        self, product: Product, prdtypecode: int | None = None, *, threshold: float | None = None
+    ) -> Explanation:
         """Say which words and which regions of the picture spoke for a category and which against it.
 
         Costs about a second prediction of the text; see rakuten_models/inference/explanation.py for what the
@@ -206,6 +216,7 @@ class ProductClassifier:
         Args:
             product: One product with a text, a picture, or both.
             prdtypecode: The category to explain; None for the predicted one.
+            threshold: As in `predict`.
 
         Returns:
             The explanation, with the prediction in it.
@@ -220,7 +231,7 @@ class ProductClassifier:
             raise ProductError(problem)
         encoded = self._text.encode([product])
         models = self._run_models([product], encoded)
-        prediction = self._combine(models)[0]
+        prediction = self._combine(models, threshold)[0]
         category = wanted or prediction.category
         if prediction.error is not None or category is None:
             raise ProductError(prediction.error or "The product cannot be scored.")
@@ -369,8 +380,8 @@ class ProductClassifier:
             }
         )
 
-    def _predict_chunk(self, products: Sequence[Product]) -> list[Prediction]:
-        return self._combine(self._run_models(products))
+    def _predict_chunk(self, products: Sequence[Product], threshold: float | None) -> list[Prediction]:
+        return self._combine(self._run_models(products), threshold)
 
     def _run_models(
         self, products: Sequence[Product], encoded: Mapping[str, np.ndarray] | None = None
@@ -435,7 +446,7 @@ class ProductClassifier:
             )
         return probabilities
 
-    def _combine(self, models: ModelOutputs) -> list[Prediction]:
+    def _combine(self, models: ModelOutputs, threshold: float | None) -> list[Prediction]:
         """Each product's answer: fusion where both sides are there, else the side that is."""
         text_probabilities, image_probabilities, fused_probabilities = (
             dict(zip(rows, self._calibrated(name, outputs["logits"]), strict=True)) if outputs else {}
@@ -457,7 +468,7 @@ class ProductClassifier:
                         "0 to 1 was expected; download or train the bundle again."
                     )
                 answers[row] = (values, float(weight))
-        threshold = self.config.thresholds[DEFAULT_PRECISION]["probability"]
+        threshold = self.threshold if threshold is None else threshold
         predictions = []
         for row, error in enumerate(models.errors):
             if row not in answers:

@@ -229,3 +229,18 @@ def test_sources_that_cannot_be_loaded(source, revision, words, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=words):
         ProductClassifier.from_pretrained(source, revision=revision)
+
+
+def test_another_threshold_changes_decisions_alone(classifier):
+    product = Product("canapé de salon")
+    before = classifier.predict(product)
+    own = classifier.threshold
+    assert before.decision == ("accept" if own is not None and before.probability >= own else "review")
+    for threshold, decision in ((0.0, "accept"), (before.probability, "accept"), (1.01, "review")):
+        for after in (
+            classifier.predict(product, threshold=threshold),
+            classifier.predict([product], threshold=threshold)[0],
+            classifier.explain(product, threshold=threshold).prediction,
+        ):
+            assert after.decision == decision
+            np.testing.assert_array_equal(after.probabilities, before.probabilities)
