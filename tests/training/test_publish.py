@@ -292,7 +292,7 @@ def test_bundle_and_space_together_and_the_space_starts(
         "assert app.demo is not None\n"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('training', 'tensorflow', "
         "'keras')]\n"
-        "print('serves', app.load_classifier()[0].revision)"
+        "print('serves', rakuten_models.app.launch.load_classifier()[0].revision)"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "HF_TOKEN")}
     environment.update(hub_server.space("anna/demo").variables, HF_ENDPOINT=hub_server.endpoint)
