@@ -7,8 +7,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,6 +17,7 @@ from rakuten_models.bundle.config import (
     ALL_FILES,
     DEFAULT_PRECISION,
     KERAS_FILES,
+    MODEL_NAMES,
     SERVING_FILES,
     SERVING_MODEL_FILES,
     TOKENIZER_FILE,
@@ -26,12 +26,11 @@ from rakuten_models.bundle.config import (
 from rakuten_models.bundle.folder import bundle_files, check_publishable, replace_folder, validate_bundle
 from rakuten_models.errors import BundleError, ProductError, reason
 from rakuten_models.hub import download, upload
-from rakuten_models.inference.calibration import calibrate
-from rakuten_models.inference.ensemble import ModelOutputs, _wrong_type
-from rakuten_models.inference.explanation import Explanation, explain, find_category
-from rakuten_models.inference.runtime import FUSION_INPUTS, CompiledModel, ImageModelRunner, TextModelRunner
-from rakuten_models.preprocessing.text import clean_product, holds_text, load_tokenizer
-from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product
+from rakuten_models.inference.ensemble import Ensemble
+from rakuten_models.inference.explanation import Analysis, Explanation, find_category
+from rakuten_models.inference.runtime import CompiledModel, ImageModelRunner, TextModelRunner
+from rakuten_models.preprocessing.text import load_tokenizer
+from rakuten_models.product import Category, Prediction, Product
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 
@@ -93,12 +92,13 @@ class ProductClassifier:
                 f"{self.folder / TOKENIZER_FILE} cannot be read ({reason(error)}); download or train the bundle again."
             ) from error
         text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
-        self._text = TextModelRunner(text_file, tokenizer, self.config.text)
-        self._image = ImageModelRunner(image_file, self.config.image)
-        self._fusion = CompiledModel(fusion_file)
-        self._fusion.check_signature(FUSION_INPUTS, {"logits", "image_weight"})
-        self._check_arrays()
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self._models = Ensemble(
+            TextModelRunner(text_file, tokenizer, self.config.text),
+            ImageModelRunner(image_file, self.config.image),
+            CompiledModel(fusion_file),
+            self.categories,
+            {name: self.config.calibration(name) for name in MODEL_NAMES},
+        )
 
     @classmethod
     def from_pretrained(
@@ -205,13 +205,28 @@ class ProductClassifier:
             for prediction in self._predict_chunk(products[start : start + CHUNK], threshold)
         ]
 
+    def analyze(self, product: Product, *, threshold: float | None = None) -> Analysis:
+        """Predict one product so that its categories can be explained without running the models again.
+
+        Args:
+            product: One product with a text, a picture, or both.
+            threshold: As in `predict`.
+
+        Returns:
+            The prediction, which has `.error` if something is wrong with the product, and `.explain(prdtypecode)`.
+        """
+        outputs = self._models.run([product], for_explanation=True)
+        threshold = self.threshold if threshold is None else threshold
+        prediction = self._models.predictions(outputs, threshold)[0]
+        return Analysis(product, prediction, outputs, self._models.text)
+
     def explain(
         self, product: Product, prdtypecode: int | None = None, *, threshold: float | None = None
     ) -> Explanation:
         """Say which words and which regions of the picture spoke for a category and which against it.
 
         Costs about a second prediction of the text; see rakuten_models/inference/explanation.py for what the
-        figures mean.
+        figures mean, and `analyze` for several categories of one product.
 
         Args:
             product: One product with a text, a picture, or both.
@@ -225,26 +240,12 @@ class ProductClassifier:
             ProductError: As in `predict`: its picture cannot be read, or it is empty.
             ExplanationError: There is no category with this code.
         """
-        wanted = None if prdtypecode is None else find_category(self.categories, prdtypecode)
-        problem = _wrong_type(product)
-        if problem is not None:
-            raise ProductError(problem)
-        encoded = self._text.encode([product])
-        models = self._run_models([product], encoded)
-        prediction = self._combine(models, threshold)[0]
-        category = wanted or prediction.category
-        if prediction.error is not None or category is None:
-            raise ProductError(prediction.error or "The product cannot be scored.")
-        return explain(
-            product,
-            prediction,
-            category,
-            self._text,
-            encoded,
-            models.text,
-            models.image,
-            models.fusion,
-        )
+        if prdtypecode is not None:
+            find_category(self.categories, prdtypecode)
+        analysis = self.analyze(product, threshold=threshold)
+        if analysis.prediction.error is not None:
+            raise ProductError(analysis.prediction.error)
+        return analysis.explain(prdtypecode)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Copy the bundle to a folder, which is whole at every moment.
@@ -337,161 +338,9 @@ class ProductClassifier:
         if not all((self.folder / name).is_file() for name in KERAS_FILES):
             _logger.warning("Only the serving part is written: %s holds no .keras files.", self.folder)
 
-    def _check_categories(self) -> None:
-        for model in (self._text.model, self._image.model, self._fusion):
-            columns = int(model.outputs["logits"]["shape"][-1])
-            if columns != len(self.categories):
-                raise BundleError(
-                    f"{model.path} has {columns} outputs for {len(self.categories)} categories; download or train the "
-                    "bundle again."
-                )
-
-    def _check_arrays(self) -> None:
-        """Refuse models that do not fit each other, the categories or the settings."""
-        self._check_categories()
-        categories, size = len(self.categories), self.config.image.size
-        single, ids = np.float32, (np.int32, (None,))
-        logits = (single, (categories,))
-        text_features, image_features = (
-            (single, (int(side.model.outputs["features"]["shape"][-1]),))
-            for side in (self._text, self._image)
-        )
-        self._text.model.check_arrays(
-            {"token_ids": ids, "character_ids": ids, "logits": logits, "features": text_features}
-        )
-        self._image.model.check_arrays(
-            {
-                "pixels": (np.uint8, (size, size, 3)),
-                "logits": logits,
-                "features": image_features,
-                "category_maps": (single, (None, None, categories)),
-            }
-        )
-        self._fusion.check_arrays(
-            {
-                "text_features": text_features,
-                "text_logits": logits,
-                "image_features": image_features,
-                "image_logits": logits,
-                "text_present": (single, (1,)),
-                "image_present": (single, (1,)),
-                "logits": logits,
-                "image_weight": (single, (1,)),
-            }
-        )
-
     def _predict_chunk(self, products: Sequence[Product], threshold: float | None) -> list[Prediction]:
-        return self._combine(self._run_models(products), threshold)
-
-    def _run_models(
-        self, products: Sequence[Product], encoded: Mapping[str, np.ndarray] | None = None
-    ) -> ModelOutputs:
-        """Ask all three models; `encoded` is what the text side made of the products, if it is at hand."""
-        answers = ModelOutputs([_wrong_type(product) for product in products])
-        cleaned = {
-            row: clean_product(product) for row, product in enumerate(products) if answers.errors[row] is None
-        }
-        answers.with_text = [row for row, texts in cleaned.items() if holds_text(texts)]
-        with_image = [
-            row
-            for row, product in enumerate(products)
-            if answers.errors[row] is None and product.image is not None
-        ]
-        texts = [cleaned[row] for row in answers.with_text]
-        # A picture's decoder is busy on one core: the texts are answered on another meanwhile.
-        beside = self._beside.submit(self._text, texts, encoded) if texts and with_image else None
-        if texts and beside is None:
-            answers.text = self._text(texts, encoded)
-        if with_image:
-            pictures = self._image([products[row].image for row in with_image])
-            readable = []
-            for row, answer in zip(with_image, pictures, strict=True):
-                if isinstance(answer, ProductError):
-                    answers.errors[row] = str(answer)
-                else:
-                    answers.with_image.append(row)
-                    readable.append(answer)
-            if readable:
-                answers.image = {
-                    name: np.concatenate([answer[name] for answer in readable]) for name in readable[0]
-                }
-        if beside is not None:
-            answers.text = beside.result()
-        answers.with_both = sorted(set(answers.with_text) & set(answers.with_image))
-        if answers.with_both and answers.text is not None and answers.image is not None:
-            text_rows = np.searchsorted(answers.with_text, answers.with_both)
-            image_rows = np.searchsorted(answers.with_image, answers.with_both)
-            present = np.ones((len(answers.with_both), 1), np.float32)
-            answers.fusion = self._fusion(
-                text_features=answers.text["features"][text_rows],
-                text_logits=answers.text["logits"][text_rows],
-                image_features=answers.image["features"][image_rows],
-                image_logits=answers.image["logits"][image_rows],
-                text_present=present,
-                image_present=present,
-            )
-        return answers
-
-    def _calibrated(self, model: str, logits: np.ndarray) -> np.ndarray:
-        """float32 (n, categories), the probabilities behind a model's logits.
-
-        Raises:
-            BundleError: They are no numbers: a damaged model must not pass for an answer.
-        """
-        probabilities = calibrate(logits, *self.config.calibration(model))
-        if not np.isfinite(probabilities).all():
-            raise BundleError(
-                f"The {model} model of the bundle {str(self.folder)!r} gives answers that are no numbers (NaN or "
-                "infinity); download or train the bundle again."
-            )
-        return probabilities
-
-    def _combine(self, models: ModelOutputs, threshold: float | None) -> list[Prediction]:
-        """Each product's answer: fusion where both sides are there, else the side that is."""
-        text_probabilities, image_probabilities, fused_probabilities = (
-            dict(zip(rows, self._calibrated(name, outputs["logits"]), strict=True)) if outputs else {}
-            for name, rows, outputs in (
-                ("text", models.with_text, models.text),
-                ("image", models.with_image, models.image),
-                ("fusion", models.with_both, models.fusion),
-            )
-        )
-        answers = {row: (values, 1.0) for row, values in image_probabilities.items()}
-        answers.update({row: (values, 0.0) for row, values in text_probabilities.items()})
-        if models.fusion is not None:
-            for (row, values), weight in zip(
-                fused_probabilities.items(), models.fusion["image_weight"][:, 0], strict=True
-            ):
-                if not 0 <= weight <= 1:
-                    raise BundleError(
-                        f"The fusion model of the bundle {str(self.folder)!r} gives the picture the weight {weight}, "
-                        "0 to 1 was expected; download or train the bundle again."
-                    )
-                answers[row] = (values, float(weight))
         threshold = self.threshold if threshold is None else threshold
-        predictions = []
-        for row, error in enumerate(models.errors):
-            if row not in answers:
-                error = error or "The product holds no text and no picture; give a designation or a picture."
-                predictions.append(Prediction(categories=self.categories, error=error))
-                continue
-            probabilities, image_weight = answers[row]
-            best = int(probabilities.argmax())
-            accepted = threshold is not None and probabilities[best] >= threshold
-            predictions.append(
-                Prediction(
-                    categories=self.categories,
-                    category=self.categories[best],
-                    probability=float(probabilities[best]),
-                    probabilities=probabilities,
-                    text_probabilities=text_probabilities.get(row),
-                    image_probabilities=image_probabilities.get(row),
-                    image_weight=image_weight,
-                    decision=ACCEPT if accepted else REVIEW,
-                    error=error,
-                )
-            )
-        return predictions
+        return self._models.predictions(self._models.run(products), threshold)
 
 
 def _verified(folder: str | os.PathLike[str]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rakuten_models.errors import Message
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -80,7 +82,7 @@ class Prediction:
     image_probabilities: np.ndarray | None = None
     image_weight: float | None = None
     decision: str = REVIEW
-    error: str | None = None
+    error: Message | None = None
 
     def top(self, count: int = 5) -> list[tuple[Category, float]]:
         """The most probable categories with their probabilities, highest first.

@@ -81,7 +81,7 @@ def _ours(bundle: Path, quick: bool) -> Tasks:
     return {
         "one": (lambda: classifier.predict(one), 1),
         "explain": (lambda: classifier.explain(one), 1),
-        "image model": (lambda: classifier._image.model(pixels=pixels), 1),
+        "image model": (lambda: classifier._models.image.model(pixels=pixels), 1),
         "decode": (decode, 1),
         "pairs": (lambda: classifier.predict(pairs), len(pairs)),
         "titles": (lambda: classifier.predict(titles), len(titles)),

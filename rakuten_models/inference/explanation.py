@@ -17,27 +17,21 @@ beside each other, so every score here is a *centred* logit: a category's logit 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from rakuten_models.errors import ExplanationError
-from rakuten_models.inference.runtime import TextModelRunner, centred_weights
+from rakuten_models.errors import ExplanationError, Message, ProductError
+from rakuten_models.inference.ensemble import ModelOutputs
+from rakuten_models.inference.runtime import TEXT_INPUTS, TextModelRunner, centred_weights
 from rakuten_models.inference.word_attribution import read_words
-from rakuten_models.preprocessing.image import ImageSettings, read_image
 from rakuten_models.product import Category, Prediction, Product
 
 # Blue and orange: told apart with any colour vision (Okabe and Ito 2008, "Color Universal Design").
 FOR_COLOUR, AGAINST_COLOUR = (0, 114, 178), (230, 159, 0)
 
 _HEAT_OPACITY = 0.75
-
-# A heat map is looked at by people: larger than the model's input, if the picture has the detail.
-_HEAT_SIZE = 448
-
-Outputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -80,6 +74,7 @@ class Explanation:
         score: The centred logit of the model that answered: fusion for text and picture, else the only side's.
         text_part: What the text added to `score`; None without a text.
         image_part: What the picture added to `score`; None without a picture.
+        picture: uint8 (n, n, 3), RGB, the picture for `heat_map_image`; None without a picture.
     """
 
     prediction: Prediction
@@ -93,6 +88,7 @@ class Explanation:
     score: float
     text_part: float | None
     image_part: float | None
+    picture: np.ndarray | None
 
 
 def find_category(categories: Sequence[Category], prdtypecode: int) -> Category:
@@ -107,77 +103,95 @@ def find_category(categories: Sequence[Category], prdtypecode: int) -> Category:
     known = ", ".join(str(category.prdtypecode) for category in categories[:5])
     more = f" and {len(categories) - 5} more" if len(categories) > 5 else ""
     raise ExplanationError(
-        f"The models know no category with the prdtypecode {prdtypecode!r:.40}; give one of {known}{more}, or None for "
-        "the predicted one."
+        "explanation.category_unknown", prdtypecode=f"{prdtypecode!r:.40}", known=known, more=more
     )
 
 
-def explain(
-    product: Product,
-    prediction: Prediction,
-    category: Category,
-    text_side: TextModelRunner,
-    encoded: Outputs,
-    text: Outputs | None,
-    image: Outputs | None,
-    fusion: Outputs | None,
-) -> Explanation:
-    """Take the models' answers to one product apart; `ProductClassifier.explain` calls it with what they said.
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One pass of the models over a product, which gives its prediction and the explanation of any category.
 
-    Args:
+    Made by `ProductClassifier.analyze`.
+
+    Attributes:
         product: The product.
-        prediction: Its prediction, scored.
-        category: The category to explain.
-        text_side: The text model.
-        encoded: What `text_side.encode` made of the product.
-        text: The text model's outputs (1, ...); None without a text.
-        image: The image model's; None without a picture.
-        fusion: The fusion model's; None without one of both.
+        prediction: What `ProductClassifier.predict` says of it.
+        outputs: The models' outputs, made for explanations.
+        text_model: Answers each explanation of a text with one further run.
     """
-    words: tuple[WordContribution, ...] = ()
-    base = text_score = heat_map = image_score = None
-    exact = True
-    if text is not None:
-        text_score = float(_centred(text["logits"][0])[category.index])
-        words, base, exact = _explain_text(
-            product, text_side, encoded, text["features"], text_score, category.index
+
+    product: Product
+    prediction: Prediction
+    outputs: ModelOutputs
+    text_model: TextModelRunner
+
+    def explain(self, prdtypecode: int | None = None) -> Explanation:
+        """Say which words and which regions of the picture spoke for a category and which against it.
+
+        If only the picture could not be read, the answer from the text is explained.
+
+        Args:
+            prdtypecode: The category to explain; None for the predicted one.
+
+        Raises:
+            ProductError: The product could not be scored.
+            ExplanationError: There is no category with this code.
+        """
+        prediction, outputs = self.prediction, self.outputs
+        category = prediction.category
+        if category is None:
+            raise ProductError(prediction.error or Message("product.empty"))
+        if prdtypecode is not None:
+            category = find_category(prediction.categories, prdtypecode)
+        words: tuple[WordContribution, ...] = ()
+        base = text_score = heat_map = image_score = picture = None
+        exact = True
+        if outputs.text is not None:
+            text_score = float(_centred(outputs.text["logits"][0])[category.index])
+            words, base, exact = _explain_text(
+                self.product, self.text_model, outputs.text, text_score, category.index
+            )
+        if outputs.image is not None:
+            image_score = float(_centred(outputs.image["logits"][0])[category.index])
+            heat_map = _centred(outputs.image["category_maps"][0])[:, :, category.index]
+            picture = outputs.image["picture"][0]
+        text_part, image_part = text_score, image_score
+        if outputs.fusion is not None and outputs.text is not None and outputs.image is not None:
+            text_part, image_part = _split_score(
+                outputs.fusion["logits"][0],
+                outputs.text["logits"][0],
+                outputs.image["logits"][0],
+                category.index,
+            )
+        return Explanation(
+            prediction=prediction,
+            category=category,
+            words=words,
+            base=base,
+            text_score=text_score,
+            exact=exact,
+            heat_map=heat_map,
+            image_score=image_score,
+            score=(text_part or 0.0) + (image_part or 0.0),
+            text_part=text_part,
+            image_part=image_part,
+            picture=picture,
         )
-    if image is not None:
-        image_score = float(_centred(image["logits"][0])[category.index])
-        heat_map = _centred(image["category_maps"][0])[:, :, category.index]
-    text_part, image_part = text_score, image_score
-    if fusion is not None and text is not None and image is not None:
-        text_part, image_part = _split_score(
-            fusion["logits"][0], text["logits"][0], image["logits"][0], category.index
-        )
-    return Explanation(
-        prediction=prediction,
-        category=category,
-        words=words,
-        base=base,
-        text_score=text_score,
-        exact=exact,
-        heat_map=heat_map,
-        image_score=image_score,
-        score=(text_part or 0.0) + (image_part or 0.0),
-        text_part=text_part,
-        image_part=image_part,
-    )
 
 
 def _explain_text(
     product: Product,
     side: TextModelRunner,
-    encoded: Outputs,
-    features: np.ndarray,
+    outputs: Mapping[str, np.ndarray],
     score: float,
     category_index: int,
 ) -> tuple[tuple[WordContribution, ...], float, bool]:
     """The words, the base, and whether they add up by the model's own form."""
+    encoded = {name: outputs[name] for name in TEXT_INPUTS}
     read = read_words(product, side.tokenizer, side.settings, encoded)
     weights = centred_weights(category_index, int(side.model.outputs["logits"]["shape"][-1]))
     if side.model.explains:
-        parts = side.contributions(encoded, features, weights)
+        parts = side.contributions(encoded, outputs["features"], weights)
         contributions, unplaced = read.contributions(
             {"token_ids": parts["tokens"][0], "character_ids": parts["characters"][0]}
         )
@@ -243,28 +257,22 @@ def highlight_segments(text: str, words: Sequence[WordContribution]) -> list[tup
     return segments
 
 
-def heat_map_image(image: Any, heat_map: np.ndarray, settings: ImageSettings) -> Image.Image:
-    """Draw a heat map over the picture, in grey, as the model saw it: blue spoke for the category, orange against it.
+def heat_map_image(picture: np.ndarray, heat_map: np.ndarray) -> Image.Image:
+    """Draw a heat map over the picture in grey: blue spoke for the category, orange against it.
 
     Args:
-        image: Anything that `read_image` takes.
-        heat_map: float32 (rows, columns), from an explanation.
-        settings: The bundle's.
+        picture: uint8 (n, n, 3), RGB, from an explanation.
+        heat_map: float32 (rows, columns), from the same.
 
     Returns:
-        An RGB picture, square, 448 pixels or the model's own size if that is larger.
-
-    Raises:
-        ProductError: The picture cannot be read.
+        RGB, n x n pixels.
     """
-    size = max(settings.size, _HEAT_SIZE)
-    picture = Image.fromarray(read_image(image, replace(settings, size=size)))
     # In grey, or the picture's own blue would look like heat.
-    picture = picture.convert("L").convert("RGB")
+    grey = Image.fromarray(picture).convert("L").convert("RGB")
     values = heat_map.astype(np.float32) / max(float(np.abs(heat_map).max()), 1e-12)
-    values = np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR))
+    values = np.asarray(Image.fromarray(values).resize(grey.size, Image.Resampling.BILINEAR))
     values = values[:, :, np.newaxis]
     opacity = np.abs(values) * _HEAT_OPACITY
     colour = np.where(values > 0, np.array(FOR_COLOUR, np.float32), np.array(AGAINST_COLOUR, np.float32))
-    mixed = np.asarray(picture, np.float32) * (1 - opacity) + colour * opacity
+    mixed = np.asarray(grey, np.float32) * (1 - opacity) + colour * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))

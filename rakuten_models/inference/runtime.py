@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ai_edge_litert.interpreter import Interpreter
 from tokenizers import Tokenizer
 
 from rakuten_models.errors import BundleError, ProductError, reason
-from rakuten_models.preprocessing.image import ImageSettings, read_image
-from rakuten_models.preprocessing.text import TextSettings, encode_cleaned, encode_texts
-from rakuten_models.product import Product
+from rakuten_models.preprocessing.image import ImageSettings, decode_image, fit_image
+from rakuten_models.preprocessing.text import TextSettings, encode_cleaned
+
+TEXT_INPUTS = frozenset(("token_ids", "character_ids"))
 
 FUSION_INPUTS = frozenset(
     ("text_features", "text_logits", "image_features", "image_logits", "text_present", "image_present")
@@ -28,6 +30,9 @@ SERVING, EXPLAINING = "serving_default", "explain"
 # Texts that one thread reads at a time, and texts in one run of the model: the embedded n-grams of a long text take
 # about 1 MB, and a run is fastest while all of them fit into the processor's cache.
 _TEXTS_A_TASK, _TEXTS_A_RUN = 32, 4
+
+# A heat map is looked at by people: larger than the model's input, if the picture has the detail.
+_SHOWN_SIZE = 448
 
 # Widths are rounded up to these, or the model would be resized for nearly every run.
 _WIDTH_STEPS = {"token_ids": 8, "character_ids": 16}
@@ -178,23 +183,18 @@ class TextModelRunner:
         self.model = CompiledModel(path)
         self.tokenizer = tokenizer
         self.settings = settings
-        self.model.check_signature(set(self.encode([Product(designation="a")])), {"logits", "features"})
+        self.model.check_signature(TEXT_INPUTS, {"logits", "features"})
         self._workers = _Workers(self.model.path, "text")
 
-    def __call__(
-        self, cleaned: Sequence[tuple[str, str]], encoded: Mapping[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Answer n >= 1 products.
+    def __call__(self, cleaned: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+        """Run on n >= 1 products.
 
         Args:
             cleaned: Their texts, from `clean_product`.
-            encoded: What `encode` made of them, if it is at hand.
 
         Returns:
             {"logits": float32 (n, categories), "features": float32 (n, text features)}.
         """
-        if encoded is not None:
-            return self.model(**encoded)
         # The longest first: the threads end at about the same time.
         order = sorted(
             range(len(cleaned)), key=lambda row: [len(text) for text in reversed(cleaned[row])], reverse=True
@@ -227,9 +227,10 @@ class TextModelRunner:
             )
         return runs
 
-    def encode(self, products: Sequence[Product]) -> dict[str, np.ndarray]:
-        """The model's inputs; see `encode_texts`."""
-        return encode_texts(products, self.tokenizer, self.settings)
+    def with_inputs(self, cleaned: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+        """As by calling it, in one run, with the model's inputs (see `encode_texts`) beside its outputs."""
+        inputs = encode_cleaned(cleaned, self.tokenizer, self.settings)
+        return {**inputs, **self.model(**inputs)}
 
     def contributions(
         self, encoded: Mapping[str, np.ndarray], features: np.ndarray, weights: np.ndarray
@@ -296,23 +297,36 @@ class ImageModelRunner:
         """Load the model and check its signature; the other interpreters are made when they are first needed."""
         self.model = CompiledModel(path, threads=usable_cores())
         self.model.check_signature({"pixels"}, {"logits", "features", "category_maps"})
-        self._settings = settings
+        self.settings = settings
         self._workers = _Workers(self.model.path, "picture")
 
-    def __call__(self, images: Sequence[Any]) -> list[dict[str, np.ndarray] | ProductError]:
+    def __call__(
+        self, images: Sequence[Any], *, keep_pictures: bool = False
+    ) -> list[dict[str, np.ndarray] | ProductError]:
         """Run on pictures of any kind that `read_image` takes.
+
+        Args:
+            images: The pictures.
+            keep_pictures: Add "picture": uint8 (1, size, size, 3), 448 pixels or the model's own size if larger.
 
         Returns:
             For each, in order, {"logits": float32 (1, categories), "features": float32 (1, image features),
             "category_maps": float32 (1, rows, columns, categories)}, or the error that says why it cannot be read.
         """
+        run = partial(self._answer, keep_picture=keep_pictures)
         if len(images) == 1:
-            return [self._answer(images[0], self.model)]
-        return self._workers.map(self._answer, images)
+            return [run(images[0], self.model)]
+        return self._workers.map(run, images)
 
-    def _answer(self, image: Any, model: CompiledModel) -> dict[str, np.ndarray] | ProductError:
+    def _answer(
+        self, image: Any, model: CompiledModel, *, keep_picture: bool
+    ) -> dict[str, np.ndarray] | ProductError:
+        size = self.settings.size
         try:
-            pixels = read_image(image, self._settings)
+            picture = decode_image(image, size)
         except ProductError as error:
             return error
-        return model(pixels=pixels[np.newaxis])
+        outputs = model(pixels=fit_image(picture, size)[np.newaxis])
+        if keep_picture:
+            outputs["picture"] = fit_image(picture, max(size, _SHOWN_SIZE))[np.newaxis]
+        return outputs

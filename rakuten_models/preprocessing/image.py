@@ -63,48 +63,60 @@ def read_image(image: Any, settings: ImageSettings) -> np.ndarray:
     Raises:
         ProductError: The file is missing, empty, cut off, no picture, or over 50 megapixels.
     """
+    return fit_image(decode_image(image, settings.size), settings.size)
+
+
+def decode_image(image: Any, size: int) -> Image.Image:
+    """The first half of `read_image`: an upright RGB picture without transparency.
+
+    Args:
+        image: See `read_image`.
+        size: Detail beyond so many pixels of height and width may be missing.
+
+    Raises:
+        ProductError: See `read_image`.
+    """
     name = _image_name(image)
     try:
         picture = _open_image(image, name)
         _check_size(picture.size, name)
         _check_scans(picture)
         # Lets the JPEG decoder skip the detail that the resize would throw away; a no-op for other formats.
-        picture.draft("RGB", (settings.size, settings.size))
+        picture.draft("RGB", (size, size))
         picture.load()
         _turn_upright(picture)
-        picture = _to_rgb(picture)
+        return _to_rgb(picture)
     except ProductError:
         raise
     except FileNotFoundError as error:
-        raise ProductError(f"{name} does not exist; check the path.") from error
+        raise ProductError("product.picture_missing", name=name) from error
     except UnidentifiedImageError as error:
-        raise ProductError(
-            f"{name} cannot be read as a picture; give a JPEG, PNG, WebP or GIF file."
-        ) from error
+        raise ProductError("product.picture_unreadable", name=name) from error
     except Image.DecompressionBombError as error:
         raise ProductError(
-            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller."
+            "product.picture_too_many_pixels", name=name, limit=MAX_PIXELS // 1_000_000
         ) from error
     # Pillow's format readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
-        raise ProductError(
-            f"{name} is damaged or cut off ({reason}); save it again or choose another picture."
-        ) from error
-    scale = settings.size / max(picture.size)
+        raise ProductError("product.picture_damaged", name=name, reason=reason) from error
+
+
+def fit_image(picture: Image.Image, size: int) -> np.ndarray:
+    """The second half of `read_image`: uint8 (size, size, 3), RGB, with white around what is not square."""
+    scale = size / max(picture.size)
     fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    if fitted != (settings.size, settings.size):
-        canvas = Image.new("RGB", (settings.size, settings.size), "white")
-        canvas.paste(picture, ((settings.size - fitted[0]) // 2, (settings.size - fitted[1]) // 2))
+    if fitted != (size, size):
+        canvas = Image.new("RGB", (size, size), "white")
+        canvas.paste(picture, ((size - fitted[0]) // 2, (size - fitted[1]) // 2))
         picture = canvas
     return np.asarray(picture)
 
 
 def _image_name(image: Any) -> str:
-    if isinstance(image, (str, os.PathLike)):
-        return f"The picture {Path(image).name!r}"
-    return "The picture"
+    """What stands behind "The picture" in a sentence about it."""
+    return f" {Path(image).name!r}" if isinstance(image, (str, os.PathLike)) else ""
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -112,8 +124,11 @@ def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
         raise ProductError(
-            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; "
-            "make it smaller."
+            "product.picture_too_large",
+            name=name,
+            width=width,
+            height=height,
+            limit=MAX_PIXELS // 1_000_000,
         )
 
 
@@ -167,17 +182,15 @@ def _open_image(image: Any, name: str) -> Image.Image:
         return _from_array(image, name)
     if isinstance(image, (bytes, bytearray, memoryview)):
         if not len(image):
-            raise ProductError(f"{name} is empty (0 bytes); choose another picture.")
+            raise ProductError("product.picture_empty", name=name)
         return Image.open(io.BytesIO(image), formats=PICTURE_FORMATS)
     if isinstance(image, (str, os.PathLike)):
         if os.path.isdir(image):
-            raise ProductError(f"{name} is a folder; give the path of a picture.")
+            raise ProductError("product.picture_is_folder", name=name)
         if os.path.getsize(image) == 0:
-            raise ProductError(f"{name} is empty (0 bytes); choose another picture.")
+            raise ProductError("product.picture_empty", name=name)
         return Image.open(image, formats=PICTURE_FORMATS)
-    raise ProductError(
-        f"The picture is a {type(image).__name__}; give a path, the file's bytes, a PIL image or an array."
-    )
+    raise ProductError("product.picture_wrong_type", kind=type(image).__name__)
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
@@ -190,8 +203,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
         or array.size == 0
     ):
         raise ProductError(
-            f"{name} is an array of {array.dtype} with shape {array.shape}; give uint8 values 0-255 of shape "
-            "(height, width), (height, width, 3) or (height, width, 4)."
+            "product.picture_wrong_array", name=name, dtype=str(array.dtype), shape=str(array.shape)
         )
     # Before the copy.
     _check_size((array.shape[1], array.shape[0]), name)

@@ -13,6 +13,7 @@ from rakuten_models import Product, ProductClassifier, ProductError
 from rakuten_models.bundle.folder import read_config, write_config
 from rakuten_models.classify import main
 from rakuten_models.errors import ExplanationError, RakutenModelsError
+from rakuten_models.inference import runtime
 from rakuten_models.inference.explanation import (
     AGAINST_COLOUR,
     FOR_COLOUR,
@@ -23,7 +24,7 @@ from rakuten_models.inference.explanation import (
 from rakuten_models.inference.offset_mapping import clean_with_offsets
 from rakuten_models.inference.runtime import EXPLAINING, SERVING, CompiledModel
 from rakuten_models.preprocessing.cleaning import clean_text
-from rakuten_models.preprocessing.image import ImageSettings
+from rakuten_models.preprocessing.image import fit_image
 from rakuten_models.preprocessing.text import TextSettings, encode_texts, load_tokenizer
 from training.data.catalog import read_catalog
 from training.pipeline.export import _compile
@@ -232,13 +233,13 @@ def test_heat_map_is_the_image_models_own(classifier, products):
         assert explanation.heat_map.mean() == pytest.approx(explanation.image_score, abs=1e-5)
         assert explanation.score == explanation.image_part == explanation.image_score
         assert explanation.text_part is None
-        logits = classifier._image([product.image])[0]["logits"][0]
+        logits = classifier._models.image([product.image])[0]["logits"][0]
         assert explanation.image_score == pytest.approx(centred(logits)[explanation.category.index], abs=1e-5)
 
 
 def test_both_sides_add_up_to_the_fused_score(classifier, products):
     for product in [p for p in products if p.image and p.designation][:4]:
-        fused = centred(classifier._run_models([product]).fusion["logits"][0])
+        fused = centred(classifier._models.run([product]).fusion["logits"][0])
         for category in (None, classifier.categories[20].prdtypecode):
             explanation = classifier.explain(product, category)
             assert explanation.words and explanation.heat_map is not None
@@ -285,17 +286,52 @@ def test_heat_map_picture_has_the_models_geometry():
     """A wide red picture lies between two white bands; heat is blue at the left and orange at the right."""
     heat_map = np.zeros((4, 4), np.float32)
     heat_map[:, 0], heat_map[:, 3] = 2.0, -2.0
-    drawn = heat_map_image(Image.new("RGB", (200, 100), "red"), heat_map, ImageSettings(size=96))
+    drawn = heat_map_image(fit_image(Image.new("RGB", (200, 100), "red"), 448), heat_map)
     assert drawn.mode == "RGB" and drawn.size == (448, 448)
     pixels = np.asarray(drawn, np.int16)
     assert (pixels[50, 224] > 250).all() and (pixels[224, 224] < 100).all()
     for column, colour in ((0, FOR_COLOUR), (447, AGAINST_COLOUR)):
         others = np.abs(np.array([FOR_COLOUR, AGAINST_COLOUR]) - pixels[224, column]).sum(axis=1)
         assert tuple((FOR_COLOUR, AGAINST_COLOUR)[others.argmin()]) == colour
-    flat = heat_map_image(Image.new("RGB", (8, 8), "white"), np.zeros((3, 3)), ImageSettings(size=500))
+    flat = heat_map_image(np.full((500, 500, 3), 255, np.uint8), np.zeros((3, 3)))
     assert flat.size == (500, 500) and (np.asarray(flat) == 255).all()
-    with pytest.raises(ProductError):
-        heat_map_image(b"no picture", heat_map, ImageSettings())
+
+
+def test_prediction_and_explanations_take_one_pass(classifier, products, monkeypatch):
+    """At most four runs of a model and one decode for a prediction and its explanation; another category takes one."""
+    counts = dict.fromkeys(("runs", "decodes"), 0)
+
+    def counted(name, function):
+        def wrapper(*arguments, **options):
+            counts[name] += 1
+            return function(*arguments, **options)
+
+        return wrapper
+
+    monkeypatch.setattr(CompiledModel, "_call", counted("runs", CompiledModel._call))
+    monkeypatch.setattr(runtime, "decode_image", counted("decodes", runtime.decode_image))
+    product = next(product for product in products if product.image and product.designation)
+    explanation = classifier.explain(product)
+    heat_map_image(explanation.picture, explanation.heat_map)
+    assert counts == {"runs": 4, "decodes": 1}
+    analysis = classifier.analyze(product)
+    assert counts == {"runs": 7, "decodes": 2}
+    for number, category in enumerate(classifier.categories[:3]):
+        found, expected = (
+            analysis.explain(category.prdtypecode),
+            classifier.explain(product, category.prdtypecode),
+        )
+        assert found.words == expected.words and found.score == expected.score
+        assert counts == {"runs": 7 + 5 * (number + 1), "decodes": 3 + number}
+    classifier.explain(Product(product.designation))
+    assert counts == {"runs": 24, "decodes": 5}
+
+
+def test_an_analysis_explains_the_text_where_the_picture_cannot_be_read(classifier):
+    analysis = classifier.analyze(Product("piscine", image=b"no picture"))
+    assert analysis.prediction.error.code == "product.picture_unreadable"
+    explanation = analysis.explain()
+    assert explanation.words and explanation.picture is None and explanation.heat_map is None
 
 
 @pytest.fixture(scope="module")

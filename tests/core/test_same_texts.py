@@ -76,7 +76,7 @@ def test_no_broken_encoding_is_made_of_what_is_not_looked_at():
 
 @pytest.mark.parametrize("settings", [TextSettings(), TextSettings(5, 9, 16, 40)], ids=["usual", "short"])
 def test_texts_become_the_same_ids(classifier, settings):
-    products, tokenizer = awkward_products(), classifier._text.tokenizer
+    products, tokenizer = awkward_products(), classifier._models.text.tokenizer
     for start in range(0, len(products), 7):
         some = products[start : start + 7]
         expected = reference_preprocessing.encode_texts(some, tokenizer, settings)
@@ -89,7 +89,7 @@ def test_texts_become_the_same_ids(classifier, settings):
 
 
 def test_no_product_at_all_is_no_row(classifier):
-    encoded = encode_cleaned([], classifier._text.tokenizer, TextSettings())
+    encoded = encode_cleaned([], classifier._models.text.tokenizer, TextSettings())
     assert {name: ids.shape for name, ids in encoded.items()} == {
         "token_ids": (0, 64),
         "character_ids": (0, 256),
@@ -99,13 +99,13 @@ def test_no_product_at_all_is_no_row(classifier):
 def test_answers_in_groups_are_the_bits_of_answers_in_whole_width(classifier):
     """Sorted, cut to the longest of a few, on several threads: nothing of that may show."""
     products = [product for product in awkward_products(seed=3) if text_module.has_text(product)][::5]
-    side = classifier._text
+    side = classifier._models.text
     logits = [
         side.model(**reference_preprocessing.encode_texts([product], side.tokenizer, side.settings))["logits"]
         for product in products
     ]
     assert 32 < len(products) <= 256, "several tasks, and one call of calibration"
-    expected = classifier._calibrated("text", np.concatenate(logits))
+    expected = classifier._models.calibrated("text", np.concatenate(logits))
     found = np.stack([prediction.probabilities for prediction in classifier.predict(products)])
     np.testing.assert_array_equal(found, expected)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 from typing import Any
 
 from rakuten_models.app.i18n.messages import Translator
 from rakuten_models.app.views.elements import as_html
 from rakuten_models.classifier import ProductClassifier
-from rakuten_models.errors import ProductError
 from rakuten_models.formatting import shortened
 from rakuten_models.inference.explanation import Explanation, heat_map_image, highlight_segments
-from rakuten_models.product import Category, Product
+from rakuten_models.product import Product
 
 # Words in the sentence below the marked text, and characters of one.
 _MOST = 5
@@ -36,12 +34,7 @@ def why_html(classifier: ProductClassifier, product: Product, code: int | None, 
     Raises:
         RakutenModelsError: The product cannot be scored, or there is no such category.
     """
-    try:
-        explanation = classifier.explain(product, code)
-    except ProductError:
-        # The picture cannot be read, as the answer says; that answer comes from the text, and can be explained.
-        product = dataclasses.replace(product, image=None)
-        explanation = classifier.explain(product, code)
+    explanation = classifier.analyze(product).explain(code)
     category = explanation.category
     chosen = explanation.prediction.category
     back = ""
@@ -54,7 +47,7 @@ def why_html(classifier: ProductClassifier, product: Product, code: int | None, 
     return (
         f'<div class="answer why"><section><h3>{as_html(title)} <span class="code">{category.prdtypecode}</span>'
         f"</h3>{back}{_words_html(explanation, product, words)}</section>"
-        f"{_picture_html(classifier, explanation, product, category, words)}{_parts_html(explanation, words)}</div>"
+        f"{_picture_html(explanation, words)}{_parts_html(explanation, words)}</div>"
     )
 
 
@@ -148,21 +141,15 @@ def _most(explanation: Explanation, words: Translator) -> str:
     return f'<p class="sentence">{as_html(sentence)}</p><p class="hint">{as_html(method)}</p>'
 
 
-def _picture_html(
-    classifier: ProductClassifier,
-    explanation: Explanation,
-    product: Product,
-    category: Category,
-    words: Translator,
-) -> str:
-    if explanation.heat_map is None:
+def _picture_html(explanation: Explanation, words: Translator) -> str:
+    if explanation.heat_map is None or explanation.picture is None:
         return ""
-    drawn = heat_map_image(product.image, explanation.heat_map, classifier.config.image)
+    drawn = heat_map_image(explanation.picture, explanation.heat_map)
     buffer = io.BytesIO()
-    drawn.convert("RGB").save(buffer, "JPEG", quality=82)
+    drawn.save(buffer, "JPEG", quality=82)
     # Inside the page, not a file: nothing of a visitor's picture is left on the disk for it.
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    label = words("why_heat_alt", category=category.name(words.language))
+    label = words("why_heat_alt", category=explanation.category.name(words.language))
     return (
         f'<section class="heat"><h4>{as_html(words("why_picture"))}</h4>'
         f'<img src="data:image/jpeg;base64,{data}" alt="{as_html(label)}" width="{drawn.width}" '
