@@ -1,6 +1,6 @@
 """What the app changes inside Gradio (6.31): where the library trusts a visitor further than this app does.
 
-Every change is one name of Gradio's, replaced once for the process; tests/robustness/test_app_trust.py shows each
+Every change is one name of Gradio's, replaced once for the process; tests/robustness/ shows each
 at work, so that an upgrade which renames one of them fails there.
 """
 
