@@ -9,6 +9,20 @@ WORKERS ?= -n 2 --dist loadfile
 # What README.md's front matter names.
 SPACE_PYTHON ?= python3.12
 
+comma := ,
+space := $(subst ,, )
+
+# Without the addresses of other people's pages, which change.
+define SHORT_SBOM
+import json, sys
+bom = json.load(sys.stdin)
+bom["metadata"].pop("tools", None)
+for each in [bom["metadata"]["component"], *bom["components"]]:
+    each.pop("externalReferences", None)
+json.dump(bom, sys.stdout, indent=1, sort_keys=True)
+endef
+export SHORT_SBOM
+
 .PHONY: app test trust nightly mutants space train bench lint coverage browser clean lock sbom audit package
 
 ## The app on http://127.0.0.1:7860, with the bundle that ships with the package.
@@ -29,7 +43,12 @@ nightly: $(VENV)/tests-installed
 ## Do the tests of a module notice a change in it? make mutants MODULE=rakuten_models/bundle/folder.py TESTS=tests/core/test_bundle_checks.py
 mutants: $(VENV)/tests-installed
 	@test -n "$(MODULE)" -a -n "$(TESTS)" || { echo 'error: say which module and which fast tests: make mutants MODULE=rakuten_models/bundle/folder.py TESTS=tests/core/test_bundle_checks.py' >&2; exit 2; }
-	$(RUN) -m tools.mutants $(MODULE) $(TESTS) $(ARGS)
+	rm -rf build/mutants && mkdir -p build/mutants && cp -R rakuten_models tests pyproject.toml build/mutants
+	printf 'only_mutate = ["%s"]\npytest_add_cli_args_test_selection = ["%s"]\n' $(MODULE) '$(subst $(space),"$(comma) ",$(strip $(TESTS)))' >> build/mutants/pyproject.toml
+	cd build/mutants && export TOKENIZERS_PARALLELISM=false && MUTMUT=$(abspath $(VENV))/bin/mutmut && \
+	$$MUTMUT run $(ARGS) && for name in $$($$MUTMUT results | sed -n 's/: \(survived\|no tests\)$$//p'); do $$MUTMUT show $$name; done && \
+	$$MUTMUT export-cicd-stats && $$MUTMUT badge --output badge.json && \
+	$(abspath $(RUN)) -c 'import json, sys; share = json.load(open("badge.json"))["message"]; print("noticed:", share); sys.exit(float(share[:-1]) < 80)'
 
 ## The app built from requirements.txt alone, as a Space builds it, on every Python it may meet there; slow.
 space: $(VENV)/tests-installed
@@ -37,11 +56,14 @@ space: $(VENV)/tests-installed
 
 ## The package as wheel and sdist, each in an environment of its own and used there; slow.
 package: $(VENV)/tests-installed
-	$(RUN) -m pytest -m space -s tools/test_supply_chain.py $(ARGS)
+	$(RUN) -m pytest -m space -s tests/core/test_supply_chain.py $(ARGS)
 
 ## Known vulnerabilities in what a Space installs; says so and ends well where their source cannot be reached.
 audit: $(VENV)/tests-installed
-	$(RUN) -m tools.supply_chain audit $(ARGS)
+	@$(RUN) -m pip_audit -r requirements.lock --disable-pip -s osv --timeout 10 --progress-spinner off $(ARGS) 2>$(VENV)/audit.log; status=$$?; \
+	if grep -qE 'ConnectionError|Timeout|Could not connect|HTTPError: (429|5..)' $(VENV)/audit.log; \
+	then echo 'audit skipped: its source of known vulnerabilities (OSV) cannot be reached from here.'; \
+	else cat $(VENV)/audit.log >&2; exit $$status; fi
 
 ## requirements.lock anew from requirements.txt: every package behind it, for Python 3.10 to 3.14, with hashes.
 lock: $(VENV)/tests-installed
@@ -51,7 +73,10 @@ lock: $(VENV)/tests-installed
 sbom: $(VENV)/tests-installed
 	rm -rf $(VENV)-space && $(SPACE_PYTHON) -m venv $(VENV)-space
 	$(VENV)-space/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock
-	$(RUN) -m tools.supply_chain sbom $(VENV)-space/bin/python
+	$(VENV)-space/bin/python -m pip uninstall -q -y pip
+	$(VENV)/bin/cyclonedx-py environment --output-reproducible --short-PURLs --sv 1.6 --pyproject pyproject.toml $(VENV)-space/bin/python | $(RUN) -c "$$SHORT_SBOM" > sbom.json
+	printf '# Licences of what a Space installs\n\nWritten by `make sbom`, for Python 3.12 on Linux; pyproject.toml lists those that are allowed.\n\n' > LICENSES-DEPENDENCIES.md
+	$(VENV)/bin/pip-licenses --python $(VENV)-space/bin/python >> LICENSES-DEPENDENCIES.md
 
 ## make train CATALOG=folder BUNDLE=folder
 train: $(VENV)/training-installed
