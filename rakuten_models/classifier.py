@@ -17,7 +17,6 @@ from rakuten_models.bundle.config import (
     ALL_FILES,
     DEFAULT_PRECISION,
     KERAS_FILES,
-    MODEL_NAMES,
     SERVING_FILES,
     SERVING_MODEL_FILES,
     TOKENIZER_FILE,
@@ -97,7 +96,7 @@ class ProductClassifier:
             ImageModelRunner(image_file, self.config.image),
             CompiledModel(fusion_file),
             self.categories,
-            {name: self.config.calibration(name) for name in MODEL_NAMES},
+            self.config.calibration,
         )
 
     @classmethod

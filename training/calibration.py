@@ -7,7 +7,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from rakuten_models.inference.calibration import calibration_features
+from rakuten_models.inference.calibration import Calibration, calibration_features
 
 # The wanted precisions that a bundle carries a threshold for.
 PRECISIONS = (0.90, 0.95, 0.98, 0.99)
@@ -25,22 +25,20 @@ _POWER_WIDTH, _CATEGORY_WIDTH = 0.3, 0.2
 _OFFSET_PENALTY = 1e-4
 
 
-def fit_calibration(
-    logits: np.ndarray, category_index: np.ndarray
-) -> tuple[float, float, float, tuple[float, ...]]:
-    """What `rakuten_models.inference.calibration.calibrate` needs to make the truth most likely.
+def fit_calibration(logits: np.ndarray, category_index: np.ndarray) -> Calibration:
+    """The calibration that makes the true categories most likely.
 
     Args:
         logits: float32 (n, categories), of rows the model was not trained on.
         category_index: int (n,), the true output columns.
 
     Returns:
-        The temperature, 0.05 to 20, the confidence power, the spread power, -1.5 to 1.5, and the temperature of each
-        category, 0.37 to 2.7; (1.0, 0.0, 0.0, ()) if there are no rows.
+        A temperature of 0.05 to 20, powers of -1.5 to 1.5 and category temperatures of 0.37 to 2.7; one that
+        changes nothing if there are no rows.
     """
     count, categories = logits.shape
     if count == 0:
-        return 1.0, 0.0, 0.0, ()
+        return Calibration()
     rows, top = np.arange(count), logits.argmax(axis=1)
     centred = logits.astype(np.float64)
     centred -= centred.max(axis=1, keepdims=True)
@@ -61,7 +59,7 @@ def fit_calibration(
     limits = [_TEMPERATURE_LIMITS, _POWER_LIMITS, _POWER_LIMITS, *[_CATEGORY_LIMITS] * categories]
     found = minimize(loss, np.zeros(len(limits)), jac=True, bounds=limits, method="L-BFGS-B").x
     temperatures = tuple(float(value) for value in np.exp(found[3:]))
-    return float(np.exp(found[0])), float(found[1]), float(found[2]), temperatures
+    return Calibration(float(np.exp(found[0])), float(found[1]), float(found[2]), temperatures)
 
 
 def fit_offsets(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ class KerasBaseline:
         return np.asarray(picture)
 
     def _calibrated(self, name: str, logits: np.ndarray) -> np.ndarray:
-        return calibrate(logits, *self._config.calibration(name))
+        return calibrate(logits, self._config.calibration[name])
 
 
 def with_keras_files(bundle: Path, folder: Path) -> tuple[Path, bool]:

@@ -6,18 +6,19 @@ wrote it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from rakuten_models.bundle.strict_json import MAX_CODE, mapping, number, sequence, text, whole_number
 from rakuten_models.errors import BundleError, shown
+from rakuten_models.inference.calibration import Calibration
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings
 from rakuten_models.product import Category
 
 # Raised by one whenever an older reader would misread a newer bundle; a reader takes exactly its own version.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CONFIG_FILE = "config.json"
 
@@ -65,12 +66,6 @@ _MAX_CHECKED = 100
 
 _TEMPERATURES = (1e-3, 1e3)
 
-# How answers were calibrated before config.json said this.
-_NOT_IN_OLDER_BUNDLES = {
-    "spread_powers": dict.fromkeys(MODEL_NAMES, 0.0),
-    "category_temperatures": dict.fromkeys(MODEL_NAMES, []),
-}
-
 # The wanted precision behind `Prediction.decision`.
 DEFAULT_PRECISION = "0.95"
 
@@ -83,10 +78,7 @@ class BundleConfig:
         categories: In the order of the models' output columns.
         text: How texts become ids.
         image: How pictures become pixels.
-        temperatures: By model name; see `rakuten_models.inference.calibration.calibrate`.
-        confidence_powers: By model name; see there.
-        spread_powers: By model name; see there; 0 in bundles that were written before there were any.
-        category_temperatures: By model name; see there; () in bundles that were written before there were any.
+        calibration: By model name.
         thresholds: By wanted precision ("0.90", "0.95", ...): {"probability": the least probability to accept, or
             None if no threshold reaches that precision; "share_accepted": of the validation rows, 0 to 1;
             "precision_low": the lower end of the 95 % interval around the precision there, where it was noted}.
@@ -100,27 +92,13 @@ class BundleConfig:
     categories: tuple[Category, ...]
     text: TextSettings
     image: ImageSettings
-    temperatures: Mapping[str, float]
-    confidence_powers: Mapping[str, float]
+    calibration: Mapping[str, Calibration]
     thresholds: Mapping[str, Mapping[str, float | None]]
-    spread_powers: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(MODEL_NAMES, 0.0))
-    category_temperatures: Mapping[str, Sequence[float]] = field(
-        default_factory=lambda: dict.fromkeys(MODEL_NAMES, ())
-    )
     library_versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     self_check: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
-
-    def calibration(self, model: str) -> tuple[float, float, float, Sequence[float]]:
-        """A model's temperature, confidence power, spread power and categories' temperatures: those of `calibrate`."""
-        return (
-            self.temperatures[model],
-            self.confidence_powers[model],
-            self.spread_powers[model],
-            self.category_temperatures[model],
-        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of config.json as plain values."""
@@ -132,11 +110,9 @@ class BundleConfig:
                 for category in self.categories
             ],
             "preprocessing": {"text": asdict(self.text), "image": asdict(self.image)},
-            "temperatures": dict(self.temperatures),
-            "confidence_powers": dict(self.confidence_powers),
-            "spread_powers": dict(self.spread_powers),
-            "category_temperatures": {
-                name: list(values) for name, values in self.category_temperatures.items()
+            "calibration": {
+                name: {**asdict(values), "category_temperatures": list(values.category_temperatures)}
+                for name, values in self.calibration.items()
             },
             "thresholds": {precision: dict(values) for precision, values in self.thresholds.items()},
             "library_versions": dict(self.library_versions),
@@ -166,7 +142,6 @@ class BundleConfig:
                 f"{place} says format version {shown(version)}, but this package reads version {FORMAT_VERSION}; "
                 f"{advice}."
             )
-        content = {**_NOT_IN_OLDER_BUNDLES, **content}
         try:
             config = cls(
                 categories=tuple(
@@ -177,10 +152,10 @@ class BundleConfig:
                 ),
                 text=_settings(TextSettings, _part(content, "preprocessing", "text"), _MAX_COLUMNS),
                 image=_settings(ImageSettings, _part(content, "preprocessing", "image"), _MAX_PIXELS),
-                temperatures=_by_model(content, "temperatures"),
-                confidence_powers=_by_model(content, "confidence_powers"),
-                spread_powers=_by_model(content, "spread_powers"),
-                category_temperatures=_by_model_and_category(content, "category_temperatures"),
+                calibration={
+                    name: _calibration(_part(content, "calibration", name), f"calibration.{name}")
+                    for name in MODEL_NAMES
+                },
                 thresholds={
                     key: _threshold(values, key)
                     for key, values in mapping(content["thresholds"], "thresholds").items()
@@ -225,20 +200,17 @@ def _category(entry: Any, place: int) -> Category:
     )
 
 
-def _by_model(content: Mapping[str, Any], name: str) -> dict[str, float]:
-    values = mapping(content[name], name)
-    return {model: number(values[model], f"{name}.{model}") for model in MODEL_NAMES}
-
-
-def _by_model_and_category(content: Mapping[str, Any], name: str) -> dict[str, tuple[float, ...]]:
-    values = mapping(content[name], name)
-    return {
-        model: tuple(
-            number(value, f"{name}.{model}[{column}]")
-            for column, value in enumerate(sequence(values[model], f"{name}.{model}", MAX_CATEGORIES))
-        )
-        for model in MODEL_NAMES
-    }
+def _calibration(values: Mapping[str, Any], name: str) -> Calibration:
+    temperatures = sequence(values["category_temperatures"], f"{name}.category_temperatures", MAX_CATEGORIES)
+    return Calibration(
+        temperature=number(values["temperature"], f"{name}.temperature"),
+        confidence_power=number(values["confidence_power"], f"{name}.confidence_power"),
+        spread_power=number(values["spread_power"], f"{name}.spread_power"),
+        category_temperatures=tuple(
+            number(value, f"{name}.category_temperatures[{column}]")
+            for column, value in enumerate(temperatures)
+        ),
+    )
 
 
 def _threshold(values: Any, precision: str) -> dict[str, float | None]:
@@ -304,19 +276,17 @@ def _check_values(config: BundleConfig, place: str) -> None:
     if len({category.prdtypecode for category in config.categories}) != len(config.categories):
         raise BundleError(f"{place} lists a prdtypecode twice; {advice}")
     least, most = _TEMPERATURES
-    for name, temperature in config.temperatures.items():
-        if not least <= temperature <= most:
+    for name, calibration in config.calibration.items():
+        if not least <= calibration.temperature <= most:
             raise BundleError(
-                f"{place} gives {name} the temperature {temperature}, {least:g} to {most:g} is needed; {advice}"
+                f"{place} gives {name} the temperature {calibration.temperature}, {least:g} to {most:g} is needed; "
+                f"{advice}"
             )
-    for kind, powers in (
-        ("confidence power", config.confidence_powers),
-        ("spread power", config.spread_powers),
-    ):
-        for name, power in powers.items():
+        for kind in ("confidence power", "spread power"):
+            power = getattr(calibration, kind.replace(" ", "_"))
             if not -2 <= power <= 2:
                 raise BundleError(f"{place} gives {name} the {kind} {power}, -2 to 2 is needed; {advice}")
-    for name, temperatures in config.category_temperatures.items():
+        temperatures = calibration.category_temperatures
         if len(temperatures) not in (0, len(config.categories)):
             raise BundleError(
                 f"{place} gives {name} {len(temperatures)} temperatures for {len(config.categories)} categories; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,13 +10,24 @@ import numpy as np
 _MIN_SPREAD = 1e-6
 
 
-def calibrate(
-    logits: np.ndarray,
-    temperature: float,
-    confidence_power: float = 0.0,
-    spread_power: float = 0.0,
-    category_temperatures: Sequence[float] = (),
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Calibration:
+    """How one model's logits become probabilities; see `calibrate`.
+
+    Attributes:
+        temperature: Of a sure answer whose logits have the standard deviation 1; above 1 softens, below 1 sharpens.
+        confidence_power: Above 0, doubtful answers are softened less than sure ones.
+        spread_power: Above 0, answers with little behind them are softened less than others; below 0, more.
+        category_temperatures: By output column; () if all are 1.
+    """
+
+    temperature: float = 1.0
+    confidence_power: float = 0.0
+    spread_power: float = 0.0
+    category_temperatures: tuple[float, ...] = ()
+
+
+def calibrate(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Softmax of logits / (temperature * p ** confidence_power * s ** spread_power * t).
 
     p is the row's top probability before calibration; s the standard deviation of its logits, which grows with what
@@ -27,22 +38,17 @@ def calibrate(
 
     Args:
         logits: float32 (n, categories), as a model gives them.
-        temperature: Of a sure answer whose logits have the standard deviation 1; above 1 softens, below 1 sharpens.
-        confidence_power: Above 0, doubtful answers are softened less than sure ones.
-        spread_power: Above 0, answers with little behind them are softened less than others; below 0, more.
-        category_temperatures: By output column; () if all are 1.
+        calibration: The model's.
 
     Returns:
         float32 (n, categories), rows sum to 1.
     """
     centred = logits.astype(np.float64)
     centred -= centred.max(axis=1, keepdims=True)
-    log_temperature = np.log(temperature) + calibration_features(centred) @ (
-        confidence_power,
-        spread_power,
-    )
-    if len(category_temperatures):
-        log_temperature += np.log(category_temperatures)[centred.argmax(axis=1)]
+    powers = calibration.confidence_power, calibration.spread_power
+    log_temperature = np.log(calibration.temperature) + calibration_features(centred) @ powers
+    if calibration.category_temperatures:
+        log_temperature += np.log(calibration.category_temperatures)[centred.argmax(axis=1)]
     exponentials = np.exp(centred * np.exp(-log_temperature)[:, np.newaxis])
     probabilities: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities.astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rakuten_models.errors import BundleError, Message, ProductError
-from rakuten_models.inference.calibration import calibrate
+from rakuten_models.inference.calibration import Calibration, calibrate
 from rakuten_models.inference.runtime import FUSION_INPUTS, CompiledModel, ImageModelRunner, TextModelRunner
 from rakuten_models.preprocessing.text import clean_product, holds_text
 from rakuten_models.product import ACCEPT, REVIEW, Category, Prediction, Product
@@ -49,7 +49,7 @@ class Ensemble:
         image: The image model.
         fusion: The fusion model.
         categories: In the order of the models' logits.
-        calibration: By model name, the arguments of `calibrate` after the logits.
+        calibration: By model name.
 
     Raises:
         BundleError: The models do not fit each other or the categories.
@@ -61,7 +61,7 @@ class Ensemble:
         image: ImageModelRunner,
         fusion: CompiledModel,
         categories: Sequence[Category],
-        calibration: Mapping[str, Any],
+        calibration: Mapping[str, Calibration],
     ) -> None:
         """Check that the models fit together."""
         self.text, self.image, self.fusion = text, image, fusion
@@ -127,7 +127,7 @@ class Ensemble:
         Raises:
             BundleError: They are not finite: a damaged model must not pass for an answer.
         """
-        probabilities = calibrate(logits, *self._calibration[model])
+        probabilities = calibrate(logits, self._calibration[model])
         if not np.isfinite(probabilities).all():
             raise BundleError("bundle.answers_not_finite", model=model, folder=str(self.fusion.path.parent))
         return probabilities

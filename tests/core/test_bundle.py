@@ -27,7 +27,8 @@ def change_config(folder, change):
 def one_category_less(content):
     """Everywhere in config.json, so that only the models know better."""
     content["categories"].pop()
-    for row in [*content["self_check"]["probabilities"], *content["category_temperatures"].values()]:
+    temperatures = [each["category_temperatures"] for each in content["calibration"].values()]
+    for row in [*content["self_check"]["probabilities"], *temperatures]:
         del row[-1:]
 
 
@@ -102,17 +103,20 @@ def test_a_file_that_config_does_not_list_is_refused(bundle):
     ("change", "words"),
     [
         (
-            lambda c: c.update(format_version=2),
-            "format version 2, but this package reads version 1; update the",
+            lambda c: c.update(format_version=3),
+            "format version 3, but this package reads version 2; update the",
         ),
         (lambda c: c.update(format_version="x"), "format version 'x'"),
-        (lambda c: c.pop("temperatures"), "lacks 'temperatures'"),
+        (lambda c: c.pop("calibration"), "lacks 'calibration'"),
         (
-            lambda c: c["temperatures"].update(text=0),
+            lambda c: c["calibration"]["text"].update(temperature=0),
             "gives text the temperature 0.0, 0.001 to 1000 is needed",
         ),
-        (lambda c: c["confidence_powers"].update(text=9), "gives text the confidence power 9.0"),
-        (lambda c: c["temperatures"].update(image="warm"), "holds a value of the wrong kind"),
+        (
+            lambda c: c["calibration"]["text"].update(confidence_power=9),
+            "gives text the confidence power 9.0",
+        ),
+        (lambda c: c["calibration"]["image"].update(temperature="warm"), "holds a value of the wrong kind"),
         (lambda c: c["categories"].reverse(), "categories out of order"),
         (lambda c: c["categories"][1].update(prdtypecode=10), "lists a prdtypecode twice"),
         (lambda c: c.update(categories=c["categories"][:1]), "lists 1 categories, at least 2"),

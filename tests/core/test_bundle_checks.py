@@ -33,6 +33,7 @@ from rakuten_models.bundle.folder import (
 from rakuten_models.bundle.strict_json import parse_json
 from rakuten_models.errors import BundleError, reason, shown
 from rakuten_models.files import file_facts, write_atomically
+from rakuten_models.inference.calibration import Calibration
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings
 from rakuten_models.product import Category
@@ -50,10 +51,11 @@ def a_config(**changes):
             categories=(Category(0, 10, {"en": "books", "fr": "livres"}), Category(1, -40, {})),
             text=TextSettings(),
             image=ImageSettings(),
-            temperatures={"text": 1.5, "image": 1.0, "fusion": 0.7},
-            confidence_powers={"text": 0.5, "image": 0.0, "fusion": -2.0},
-            spread_powers={"text": -0.1, "image": 0.0, "fusion": 2.0},
-            category_temperatures={"text": (0.9, 1.1), "image": (), "fusion": (1.0, 1.0)},
+            calibration={
+                "text": Calibration(1.5, 0.5, -0.1, (0.9, 1.1)),
+                "image": Calibration(),
+                "fusion": Calibration(0.7, -2.0, 2.0, (1.0, 1.0)),
+            },
             thresholds={
                 "0.95": {"probability": 0.9, "share_accepted": 0.5},
                 "0.99": {"probability": None, "share_accepted": 0.0},
@@ -100,20 +102,9 @@ def test_config_is_written_and_read_as_it_is(folder):
     assert text == json.dumps(written.to_json(), indent=1, ensure_ascii=False) + "\n"
     assert json.loads(text)["model_type"] == "rakuten-product-classification"
     assert list(json.loads(text)) == [
-        "format_version", "model_type", "categories", "preprocessing", "temperatures", "confidence_powers",
-        "spread_powers", "category_temperatures", "thresholds", "library_versions", "files", "self_check", "training",
+        "format_version", "model_type", "categories", "preprocessing", "calibration", "thresholds",
+        "library_versions", "files", "self_check", "training",
     ]  # fmt: skip
-
-
-def test_bundles_with_a_simpler_calibration_are_read_as_they_were(folder):
-    written = read_config(folder)
-    content = written.to_json()
-    newer = {name: getattr(written, name) for name in ("spread_powers", "category_temperatures")}
-    for name in newer:
-        del content[name]
-    older = BundleConfig.from_json(content)
-    assert older.calibration("text") == (1.5, 0.5, 0.0, ())
-    assert dataclasses.replace(older, **newer) == written
 
 
 def test_writing_lists_only_the_files_that_are_there(folder):
@@ -135,12 +126,12 @@ def test_a_name_in_other_letters_is_written_as_it_is(folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(format_version=2), "says format version 2, but this package reads version 1; update the "
+        (lambda c: c.update(format_version=4), "says format version 4, but this package reads version 2; update the "
          "rakuten_models package."),
-        (lambda c: c.update(format_version=0), "says format version 0, but this package reads version 1; train or "
+        (lambda c: c.update(format_version=0), "says format version 0, but this package reads version 2; train or "
          "download a bundle of the present format."),
-        (lambda c: c.update(format_version=True), "version True, but this package reads version 1; train or download"),
-        (lambda c: c.update(format_version=3.0), "version 3.0, but this package reads version 1; train or download"),
+        (lambda c: c.update(format_version=True), "version True, but this package reads version 2; train or download"),
+        (lambda c: c.update(format_version=3.0), "version 3.0, but this package reads version 2; train or download"),
         (lambda c: c.pop("format_version"), "says format version None,"),
         (lambda c: c.pop("categories"), f"config.json lacks 'categories'; {AGAIN}"),
         (lambda c: c["preprocessing"].pop("image"), f"config.json lacks 'image'; {AGAIN}"),
@@ -181,30 +172,36 @@ def test_a_name_in_other_letters_is_written_as_it_is(folder):
         (lambda c: c["preprocessing"]["image"].update(size=4097), "(ImageSettings.size is 4097,"),
         (lambda c: c["preprocessing"]["text"].update(description_tokens=65_537), "(TextSettings.description_tokens is "
          "65537, expected a whole number from 1 to 65536)"),
-        (lambda c: c.update(temperatures=1), "(temperatures is 1, expected an object)"),
-        (lambda c: c["temperatures"].pop("fusion"), f"config.json lacks 'fusion'; {AGAIN}"),
-        (lambda c: c["temperatures"].update(text=True), "(temperatures.text is True, expected a number)"),
-        (lambda c: c["temperatures"].update(text="1"), "(temperatures.text is '1', expected a number)"),
-        (lambda c: c["temperatures"].update(text=10**400), "expected a number)"),
-        (lambda c: c["temperatures"].update(image=0.0009), f"config.json gives image the temperature 0.0009, 0.001 to "
-         f"1000 is needed; {AGAIN}"),
-        (lambda c: c["temperatures"].update(image=1000.1), "gives image the temperature 1000.1"),
-        (lambda c: c["confidence_powers"].update(image=2.1), f"config.json gives image the confidence power 2.1, -2 to "
-         f"2 is needed; {AGAIN}"),
-        (lambda c: c["confidence_powers"].update(image=-2.1), "gives image the confidence power -2.1"),
-        (lambda c: c["spread_powers"].update(text=-2.1), f"config.json gives text the spread power -2.1, -2 to "
-         f"2 is needed; {AGAIN}"),
-        (lambda c: c["spread_powers"].pop("image"), "config.json lacks 'image'"),
-        (lambda c: c.update(spread_powers=None), "(spread_powers is None, expected an object)"),
-        (lambda c: c["category_temperatures"]["text"].append(1.0), "config.json gives text 3 temperatures for 2 "
-         f"categories; {AGAIN}"),
-        (lambda c: c["category_temperatures"].update(text=[0.0, 1.0]), "config.json gives a category of text a "
-         f"temperature that is not 0.001 to 1000; {AGAIN}"),
-        (lambda c: c["category_temperatures"].update(text=[1.0, None]),
-         "(category_temperatures.text[1] is None, expected a number)"),
-        (lambda c: c["category_temperatures"].update(text=2.0), "(category_temperatures.text is 2.0, expected a list)"),
-        (lambda c: c["category_temperatures"].pop("fusion"), "config.json lacks 'fusion'"),
-        (lambda c: c["confidence_powers"].update(image=None), "(confidence_powers.image is None, expected a number)"),
+        (lambda c: c.update(calibration=1), "(calibration is 1, expected an object)"),
+        (lambda c: c["calibration"].pop("fusion"), f"config.json lacks 'fusion'; {AGAIN}"),
+        (lambda c: c["calibration"].update(text=2), "(calibration.text is 2, expected an object)"),
+        (lambda c: c["calibration"]["text"].pop("temperature"), f"config.json lacks 'temperature'; {AGAIN}"),
+        (lambda c: c["calibration"]["text"].update(temperature=True), "(calibration.text.temperature is True, expected "
+         "a number)"),
+        (lambda c: c["calibration"]["text"].update(temperature="1"), "(calibration.text.temperature is '1', expected a "
+         "number)"),
+        (lambda c: c["calibration"]["text"].update(temperature=10**400), "expected a number)"),
+        (lambda c: c["calibration"]["image"].update(temperature=0.0009), "config.json gives image the temperature "
+         f"0.0009, 0.001 to 1000 is needed; {AGAIN}"),
+        (lambda c: c["calibration"]["image"].update(temperature=1000.1), "gives image the temperature 1000.1"),
+        (lambda c: c["calibration"]["image"].update(confidence_power=2.1), "config.json gives image the confidence "
+         f"power 2.1, -2 to 2 is needed; {AGAIN}"),
+        (lambda c: c["calibration"]["image"].update(confidence_power=-2.1), "gives image the confidence power -2.1"),
+        (lambda c: c["calibration"]["text"].update(spread_power=-2.1), "config.json gives text the spread power -2.1, "
+         f"-2 to 2 is needed; {AGAIN}"),
+        (lambda c: c["calibration"]["image"].pop("spread_power"), "config.json lacks 'spread_power'"),
+        (lambda c: c["calibration"]["text"]["category_temperatures"].append(1.0), "config.json gives text 3 "
+         f"temperatures for 2 categories; {AGAIN}"),
+        (lambda c: c["calibration"]["text"].update(category_temperatures=[0.0, 1.0]), "config.json gives a category of "
+         f"text a temperature that is not 0.001 to 1000; {AGAIN}"),
+        (lambda c: c["calibration"]["text"].update(category_temperatures=[1.0, None]),
+         "(calibration.text.category_temperatures[1] is None, expected a number)"),
+        (lambda c: c["calibration"]["text"].update(category_temperatures=2.0),
+         "(calibration.text.category_temperatures is 2.0, expected a list)"),
+        (lambda c: c["calibration"]["fusion"].pop("category_temperatures"), "config.json lacks "
+         "'category_temperatures'"),
+        (lambda c: c["calibration"]["image"].update(confidence_power=None), "(calibration.image.confidence_power is "
+         "None, expected a number)"),
         (lambda c: c.update(thresholds=[]), "(thresholds is [], expected an object)"),
         (lambda c: c["thresholds"].pop("0.95"), f"config.json has no threshold for precision 0.95; {AGAIN}"),
         (lambda c: c["thresholds"].update({"0.9": 1}), "(thresholds.'0.9' is 1, expected an object)"),
@@ -270,8 +267,9 @@ def test_what_makes_no_sense_is_refused(change, words):
         lambda c: c["preprocessing"]["image"].update(size=1),
         lambda c: c["preprocessing"]["image"].update(size=4096),
         lambda c: c["preprocessing"]["text"].update(description_tokens=65_536),
-        lambda c: c["temperatures"].update(text=0.001, image=1000, fusion=1),
-        lambda c: c["confidence_powers"].update(text=2, image=-2),
+        lambda c: c["calibration"]["text"].update(temperature=0.001),
+        lambda c: c["calibration"]["image"].update(temperature=1000, confidence_power=-2),
+        lambda c: c["calibration"]["text"].update(confidence_power=2),
         lambda c: c["thresholds"]["0.95"].update(probability=0),
         lambda c: c["thresholds"]["0.95"].update(probability=1),
         lambda c: c["files"].update(
@@ -480,7 +478,7 @@ def test_what_is_no_bundle(tmp_path, folder):
     assert said.startswith(f"{folder / CONFIG_FILE} is damaged (Expecting") and said.endswith(f"; {AGAIN}")
     (folder / CONFIG_FILE).write_bytes(b"[]")
     assert sentence(read_config, folder) == f"{folder / CONFIG_FILE} holds no JSON object; {AGAIN}"
-    (folder / CONFIG_FILE).write_bytes(b'{"format_version": 1}')
+    (folder / CONFIG_FILE).write_bytes(b'{"format_version": 2}')
     assert sentence(validate_bundle, folder).startswith(f"{folder / CONFIG_FILE} lacks ")
 
 

@@ -114,7 +114,7 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             outputs["text"] = models[0](encode_texts([product], tokenizer, config.text), training=False)
             found = calibrate(
                 np.asarray(outputs["text"]["logits"]),
-                *config.calibration("text"),
+                config.calibration["text"],
             )[0]
             np.testing.assert_allclose(found, served.text_probabilities, atol=1e-4)
         if product.image:
@@ -123,7 +123,7 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             )
             found = calibrate(
                 np.asarray(outputs["image"]["logits"]),
-                *config.calibration("image"),
+                config.calibration["image"],
             )[0]
             np.testing.assert_allclose(found, served.image_probabilities, atol=1e-4)
         if len(outputs) == 2:
@@ -136,7 +136,7 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
             fused = models[2]({**sides, "text_present": one, "image_present": one}, training=False)
             found = calibrate(
                 np.asarray(fused["logits"]),
-                *config.calibration("fusion"),
+                config.calibration["fusion"],
             )[0]
             np.testing.assert_allclose(found, served.probabilities, atol=1e-4)
             assert float(fused["image_weight"][0, 0]) == pytest.approx(served.image_weight, abs=1e-4)

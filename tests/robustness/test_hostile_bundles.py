@@ -75,7 +75,7 @@ def change_config(folder, change):
         (lambda c: c["files"][TOKENIZER_FILE].update(size=10**12), "files.tokenizer.json.size is 1000000000000"),
         (lambda c: c["files"][TOKENIZER_FILE].update(size=True), "size is True, expected a whole number"),
         (lambda c: c["files"][TOKENIZER_FILE].update(sha256="../x"), "expected 64 hex digits"),
-        (lambda c: c.update(format_version=2), "says format version 2, but this package reads version 1; update"),
+        (lambda c: c.update(format_version=3), "says format version 3, but this package reads version 2; update"),
         (lambda c: c.update(format_version=True), "says format version True"),
         (lambda c: c.update(format_version=1.0), "says format version 1.0"),
         (lambda c: c.update(format_version="x" * 10_000), "xxx..."),
@@ -106,7 +106,7 @@ def change_config(folder, change):
         (lambda c: c["self_check"]["probabilities"][1].__setitem__(3, True), "is True, expected a number"),
         (lambda c: c["self_check"]["probabilities"][1].__setitem__(3, 2), "holds a number that is no probability"),
         (lambda c: c["self_check"]["products"][0].update(image=5), "image is 5, expected a text"),
-        (lambda c: c["confidence_powers"].update(text=0.4), "answers its own self-check otherwise"),
+        (lambda c: c["calibration"]["text"].update(confidence_power=0.4), "answers its own self-check otherwise"),
         (lambda c: c.update(training=[]), "training is [], expected an object"),
     ],
 )  # fmt: skip
@@ -139,7 +139,8 @@ def test_json_is_read_strictly(bundle, text, words):
 def test_category_lists_of_another_length_than_the_models_are_refused(bundle):
     def one_less(content):
         content["categories"].pop()
-        for row in [*content["self_check"]["probabilities"], *content["category_temperatures"].values()]:
+        temperatures = [each["category_temperatures"] for each in content["calibration"].values()]
+        for row in [*content["self_check"]["probabilities"], *temperatures]:
             del row[-1:]
 
     change_config(bundle, one_less)

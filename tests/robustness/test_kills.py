@@ -376,10 +376,7 @@ def check_trained(bundle, whole):
         "categories",
         "text",
         "image",
-        "temperatures",
-        "confidence_powers",
-        "spread_powers",
-        "category_temperatures",
+        "calibration",
         "thresholds",
         "self_check",
     ):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rakuten_models.inference.calibration import calibrate
+from rakuten_models.inference.calibration import Calibration, calibrate
 from training.calibration import find_thresholds, fit_calibration, fit_offsets, fit_temperature
 
 
@@ -25,60 +25,71 @@ def _drawn(probabilities, random):
 def test_calibration_recovers_all_it_was_made_with(confidence_power, spread_power):
     random = np.random.default_rng(0)
     logits = random.normal(size=(100_000, 5)).astype(np.float32) * random.uniform(0.5, 5, (100_000, 1))
-    made_with = (1.6, confidence_power, spread_power, (0.7, 0.9, 1.0, 1.1, 1.6))
-    found = fit_calibration(logits, _drawn(calibrate(logits, *made_with), random))
-    np.testing.assert_allclose(found[1:3], made_with[1:3], atol=0.05)
+    made_with = Calibration(1.6, confidence_power, spread_power, (0.7, 0.9, 1.0, 1.1, 1.6))
+    found = fit_calibration(logits, _drawn(calibrate(logits, made_with), random))
+    np.testing.assert_allclose(
+        (found.confidence_power, found.spread_power), (confidence_power, spread_power), atol=0.05
+    )
     # Only the products of the temperature and the categories' own count.
-    np.testing.assert_allclose(found[0] * np.array(found[3]), 1.6 * np.array(made_with[3]), rtol=0.05)
+    np.testing.assert_allclose(
+        found.temperature * np.array(found.category_temperatures),
+        1.6 * np.array(made_with.category_temperatures),
+        rtol=0.05,
+    )
 
 
 def test_calibration_without_rows_changes_nothing_and_few_rows_change_little():
     random = np.random.default_rng(0)
     logits = random.normal(size=(30, 5)).astype(np.float32) * 3
-    truth = _drawn(calibrate(logits, 1.0), random)
-    assert fit_calibration(logits[:0], truth[:0]) == (1.0, 0.0, 0.0, ())
-    _, *powers, temperatures = fit_calibration(logits, truth)
-    assert np.abs(powers).max() < 0.4 and 0.6 < min(temperatures) <= max(temperatures) < 1.7
+    truth = _drawn(calibrate(logits, Calibration()), random)
+    assert fit_calibration(logits[:0], truth[:0]) == Calibration()
+    found = fit_calibration(logits, truth)
+    assert abs(found.confidence_power) < 0.4 and abs(found.spread_power) < 0.4
+    assert 0.6 < min(found.category_temperatures) <= max(found.category_temperatures) < 1.7
 
 
 def test_power_keeps_the_order_and_the_plain_temperature_is_the_power_0():
     logits = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32) * 4
     plain = np.exp(logits / 2.0)
-    np.testing.assert_allclose(calibrate(logits, 2.0), plain / plain.sum(axis=1, keepdims=True), rtol=1e-5)
-    surest = calibrate(logits, 1.0).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        calibrate(logits, Calibration(2.0)), plain / plain.sum(axis=1, keepdims=True), rtol=1e-5
+    )
+    surest = calibrate(logits, Calibration()).max(axis=1, keepdims=True)
     scaled = np.exp(logits / (2.0 * surest**0.7))
-    powered = calibrate(logits, 2.0, 0.7)
+    powered = calibrate(logits, Calibration(2.0, 0.7))
     np.testing.assert_allclose(powered, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-4)
     assert (powered.argsort(axis=1) == logits.argsort(axis=1)).all()
 
 
 def test_spread_power_counts_with_the_standard_deviation_and_keeps_the_order():
     logits = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32) * 4
-    surest = calibrate(logits, 1.0).max(axis=1, keepdims=True)
+    surest = calibrate(logits, Calibration()).max(axis=1, keepdims=True)
     scaled = np.exp(logits / (2.0 * surest**0.7 * logits.std(axis=1, keepdims=True) ** 0.4))
-    spread = calibrate(logits, 2.0, 0.7, 0.4)
+    spread = calibrate(logits, Calibration(2.0, 0.7, 0.4))
     np.testing.assert_allclose(spread, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-4)
     assert (spread.argsort(axis=1) == logits.argsort(axis=1)).all()
 
 
 def test_a_categorys_temperature_is_that_of_the_answers_in_it():
     logits = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32) * 4
-    own = calibrate(logits, 2.0, 0.7, 0.4, (0.5, 1.0, 2.0))
+    own = calibrate(logits, Calibration(2.0, 0.7, 0.4, (0.5, 1.0, 2.0)))
     for category, temperature in enumerate((0.5, 1.0, 2.0)):
         here = logits.argmax(axis=1) == category
         assert here.any()
-        np.testing.assert_allclose(own[here], calibrate(logits[here], 2.0 * temperature, 0.7, 0.4), rtol=1e-5)
+        expected = calibrate(logits[here], Calibration(2.0 * temperature, 0.7, 0.4))
+        np.testing.assert_allclose(own[here], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spread_power", [-2.0, 2.0])
 def test_logits_that_are_all_equal_say_nothing_whatever_the_power(spread_power):
-    np.testing.assert_allclose(calibrate(np.full((2, 5), 3.0, np.float32), 0.1, 1.0, spread_power), 0.2)
+    calibration = Calibration(0.1, 1.0, spread_power)
+    np.testing.assert_allclose(calibrate(np.full((2, 5), 3.0, np.float32), calibration), 0.2)
 
 
 def test_offsets_make_up_for_a_category_that_is_named_too_often():
     random = np.random.default_rng(0)
     logits = random.normal(size=(20_000, 5)).astype(np.float32) * 2
-    truth = _drawn(calibrate(logits, 1.0), random)
+    truth = _drawn(calibrate(logits, Calibration()), random)
     wrong = np.array([1.0, 0, 0, 0, -1.0], np.float32)
     offsets = fit_offsets(logits + wrong, truth)
     np.testing.assert_allclose(offsets, -wrong, atol=0.1)

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from rakuten_models.bundle.config import BundleConfig
+from rakuten_models.inference.calibration import Calibration
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings
 from rakuten_models.product import Category, Prediction
@@ -36,9 +37,11 @@ def example_config(**training):
         categories=CATEGORIES,
         text=TextSettings(),
         image=ImageSettings(),
-        temperatures={"text": 1.234, "image": 0.987, "fusion": 1.111},
-        confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0},
-        spread_powers={"text": -0.5, "image": 0.0, "fusion": 0.0},
+        calibration={
+            "text": Calibration(1.234, 0.25, -0.5),
+            "image": Calibration(0.987),
+            "fusion": Calibration(1.111),
+        },
         thresholds=THRESHOLDS,
         library_versions={"keras": "3.15.1"},
         files={"text_model.tflite": {"sha256": "0" * 64, "size": 1_500_000}},
@@ -184,8 +187,8 @@ def test_rakutens_own_limits_are_said_of_its_categories_only():
     assert "French marketplace" in render_card(example_config(), {})
     shop = BundleConfig(
         categories=(Category(0, 1, {"en": "1"}), Category(1, 2, {"en": "2"})), text=TextSettings(),
-        image=ImageSettings(), temperatures={"text": 1.0, "image": 1.0, "fusion": 1.0},
-        confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0}, thresholds=THRESHOLDS,
+        image=ImageSettings(), calibration=dict.fromkeys(("text", "image", "fusion"), Calibration()),
+        thresholds=THRESHOLDS,
     )  # fmt: skip
     card = render_card(shop, {})
     assert "Rakuten" not in card and "French marketplace" not in card and "2 categories" in card

@@ -13,6 +13,7 @@ from rakuten_models import ProductClassifier
 from rakuten_models.bundle.config import PLOT_FILES, BundleConfig
 from rakuten_models.bundle.folder import read_config, validate_bundle, write_config
 from rakuten_models.cli import run_command
+from rakuten_models.inference.calibration import Calibration
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings
 from rakuten_models.product import Category, Prediction
@@ -54,8 +55,7 @@ def prediction(text=None, image=None, both=None, decision="review"):
 def config_trained_on(catalog, **facts):
     return BundleConfig(
         categories=CATEGORIES, text=TextSettings(), image=ImageSettings(), thresholds={},
-        temperatures={"text": 1.0, "image": 1.0, "fusion": 1.0},
-        confidence_powers={"text": 0.25, "image": 0.0, "fusion": 0.0},
+        calibration=dict.fromkeys(("text", "image", "fusion"), Calibration()),
         training={"catalog_fingerprint": catalog.fingerprint(), **facts},
     )  # fmt: skip
 

@@ -97,7 +97,7 @@ def test_another_shops_categories_a_catalog_without_test_part_and_resume(tmp_pat
     # The same seed gives the same bundle.
     again = train.train_bundle(catalog, tmp_path / "again", settings, backbone_weights=None, show=False)
     first, second = read_config(output), read_config(again)
-    assert first.temperatures == second.temperatures and first.thresholds == second.thresholds
+    assert first.calibration == second.calibration and first.thresholds == second.thresholds
     assert first.self_check == second.self_check
     for one, other in zip(_answers(catalog, output), _answers(catalog, again), strict=True):
         np.testing.assert_array_equal(one, other)

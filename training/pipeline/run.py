@@ -168,10 +168,7 @@ class TrainingRun:
             categories=self._categories,
             text=self.settings.text_input,
             image=self.settings.image_input,
-            temperatures=answers.temperatures,
-            confidence_powers=answers.confidence_powers,
-            spread_powers=answers.spread_powers,
-            category_temperatures=answers.category_temperatures,
+            calibration=answers.calibration,
             thresholds=answers.thresholds,
             training=training,
         )

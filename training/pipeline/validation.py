@@ -15,7 +15,7 @@ import numpy as np
 from rakuten_models.bundle.config import SERVING_MODEL_FILES, TOKENIZER_FILE
 from rakuten_models.errors import ProductError
 from rakuten_models.files import file_facts
-from rakuten_models.inference.calibration import calibrate
+from rakuten_models.inference.calibration import Calibration, calibrate
 from rakuten_models.inference.runtime import CompiledModel, ImageModelRunner, TextModelRunner
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings, clean_product, load_tokenizer
@@ -37,20 +37,14 @@ class DecisionParameters:
     """How the three models' outputs become answers.
 
     Attributes:
-        temperatures: By model.
-        confidence_powers: By model.
-        spread_powers: By model.
-        category_temperatures: By model.
+        calibration: By model.
         thresholds: By wanted precision; see `find_thresholds`.
         weighted_f1: On the validation rows, by model and for "served"; where fusion takes part, from folds in which
             it was not fitted on the row it answers.
         fusion: How the fusion was fitted.
     """
 
-    temperatures: Mapping[str, float]
-    confidence_powers: Mapping[str, float]
-    spread_powers: Mapping[str, float]
-    category_temperatures: Mapping[str, Sequence[float]]
+    calibration: Mapping[str, Calibration]
     thresholds: Mapping[str, Mapping[str, float | None]]
     weighted_f1: Mapping[str, float | None]
     fusion: FusionReport
@@ -58,7 +52,11 @@ class DecisionParameters:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DecisionParameters:
         """From `dataclasses.asdict` of answers, through JSON or not."""
-        return cls(**{**values, "fusion": FusionReport(**values["fusion"])})
+        calibration = {
+            name: Calibration(**{**each, "category_temperatures": tuple(each["category_temperatures"])})
+            for name, each in values["calibration"].items()
+        }
+        return cls(**{**values, "calibration": calibration, "fusion": FusionReport(**values["fusion"])})
 
 
 class Validation:
@@ -201,9 +199,9 @@ class Validation:
             "fusion": fit_calibration(fused_logits, truth[both]),
         }
         # As the classifier answers: fusion where both sides are there, else the side that is.
-        served = dict(zip(image_rows, calibrate(image["logits"], *fitted["image"]), strict=True))
-        served |= zip(text_rows, calibrate(text["logits"], *fitted["text"]), strict=True)
-        served |= zip(both, calibrate(fused_logits, *fitted["fusion"]), strict=True)
+        served = dict(zip(image_rows, calibrate(image["logits"], fitted["image"]), strict=True))
+        served |= zip(text_rows, calibrate(text["logits"], fitted["text"]), strict=True)
+        served |= zip(both, calibrate(fused_logits, fitted["fusion"]), strict=True)
         served_rows = np.array(sorted(served), np.int64)
         probabilities = np.array([served[row] for row in served_rows], np.float32).reshape(
             -1, self._categories
@@ -218,10 +216,7 @@ class Validation:
             "served": self.f1(served_rows, probabilities.argmax(axis=1)),
         }
         return DecisionParameters(
-            temperatures={name: values[0] for name, values in fitted.items()},
-            confidence_powers={name: values[1] for name, values in fitted.items()},
-            spread_powers={name: values[2] for name, values in fitted.items()},
-            category_temperatures={name: values[3] for name, values in fitted.items()},
+            calibration=fitted,
             thresholds=thresholds,
             weighted_f1=validation,
             fusion=report,
