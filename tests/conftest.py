@@ -1,5 +1,6 @@
 """Shared by all tests: a tiny catalog drawn by test code, and the bundle that the real training makes of it."""
 
+import contextlib
 import dataclasses
 import os
 
@@ -88,3 +89,59 @@ def classifier(tiny_bundle):
     from rakuten_models import ProductClassifier
 
     return ProductClassifier.from_pretrained(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def starter():
+    """The bundle that ships with the package: real, and there without training."""
+    from rakuten_models import ProductClassifier
+
+    return ProductClassifier.from_pretrained()
+
+
+@pytest.fixture(scope="session")
+def serve_app(tmp_path_factory):
+    """A function of a bundle's folder (None: the starter bundle) and arguments that gives a running app's address.
+
+    Each app is started once and serves until the end; tests that look at an app's log or stop it start their own.
+    """
+    from tests.support.app_server import running_app
+
+    addresses = {}
+    with contextlib.ExitStack() as apps:
+
+        def serve(bundle=None, *arguments):
+            key = (bundle, *arguments)
+            if key not in addresses:
+                folder = tmp_path_factory.mktemp("app")
+                addresses[key] = apps.enter_context(running_app(bundle, folder, *arguments))
+            return addresses[key]
+
+        yield serve
+
+
+# A browser of the whole session would leave its event loop running under tests that use asyncio.
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; the test is skipped where there is none."""
+    from tests.support.screenshots import NO_BROWSER, find_browser, open_browser
+
+    if find_browser() is None:
+        pytest.skip(NO_BROWSER)
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def running_hub():
+    from tests.support.hub_server import HubServer
+
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def hub_server(running_hub):
+    """A hub on this machine, without repositories."""
+    running_hub.reset()
+    return running_hub

@@ -9,7 +9,7 @@ import sys
 import httpx
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
 import app
 from rakuten_models import Category, Prediction, Product, ProductClassifier
@@ -25,19 +25,7 @@ from tests.support.app_server import (
     REPOSITORY_ROOT,
     app_environment,
     free_port,
-    running_app,
 )
-
-
-@pytest.fixture(scope="module")
-def address(tiny_bundle, tmp_path_factory):
-    with running_app(tiny_bundle, tmp_path_factory.mktemp("app")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address):
-    return Client(address, verbose=False)
 
 
 def assert_same_answer(answer: dict, classifier: ProductClassifier, product: Product) -> None:

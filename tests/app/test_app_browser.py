@@ -6,46 +6,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from rakuten_models.app.examples import EXAMPLES_FOLDER
-from tests.support.app_server import running_app
-from tests.support.screenshots import NO_BROWSER, find_browser, open_browser
-
-pytest.importorskip("playwright", reason="playwright is not installed; see tests/requirements.txt")
-
-pytestmark = pytest.mark.skipif(find_browser() is None, reason=NO_BROWSER)
 
 UPLOAD = "#picture input[type=file]"
 
 
 @pytest.fixture(scope="module")
-def address(tiny_bundle, tmp_path_factory):
-    with running_app(tiny_bundle, tmp_path_factory.mktemp("app"), "--compare", str(tiny_bundle)) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def session(browser, address):
-    """Opens the page as another visitor each time; fails if a script failed in one of them."""
-    contexts, failures = [], []
-
-    def open_page(**settings) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        page.goto(address)
-        expect(page.locator("#designation").get_by_role("textbox")).to_be_visible()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not failures
+def address(serve_app, tiny_bundle):
+    """The app with two bundles, so that every tab is there."""
+    return serve_app(tiny_bundle, "--compare", str(tiny_bundle))
 
 
 def designation(page: Page):

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
+from playwright.sync_api import expect
 
 from rakuten_models import Category, Prediction
 from rakuten_models.app import catalog_job, launch
@@ -26,10 +27,7 @@ from rakuten_models.app.tabs.review import review_html
 from rakuten_models.app.views.catalog import metrics_html, preview_html, summary_html
 from rakuten_models.batch.evaluation import BatchMetrics
 from rakuten_models.catalog.columns import Columns
-from tests.support.app_server import free_port, running_app
-from tests.support.screenshots import NO_BROWSER, find_browser, open_browser
-
-needs_browser = pytest.mark.skipif(find_browser() is None, reason=NO_BROWSER)
+from tests.support.app_server import free_port
 
 HEADER = ["id", "title", "description", "photo", "code"]
 
@@ -69,40 +67,6 @@ def pictures(folder):
             archive.write(EXAMPLES_FOLDER / name, name)
         archive.writestr("../outside.jpg", b"never unpacked")
     return file
-
-
-@pytest.fixture(scope="module")
-def address(tiny_bundle, tmp_path_factory):
-    with running_app(tiny_bundle, tmp_path_factory.mktemp("app")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address):
-    return Client(address, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def session(browser, address):
-    contexts = []
-
-    def open_page(**settings):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(address)
-        page.get_by_role("tab", name=re.compile("Catalog")).click()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 def rows_of(file):
@@ -195,11 +159,8 @@ def test_a_file_of_the_server_is_no_catalog(address, marks):
     assert answer.startswith("event: error") and "accept-soft" not in answer
 
 
-@needs_browser
 def test_a_catalog_is_scored_reviewed_and_downloaded(session, catalog, pictures, folder):
-    from playwright.sync_api import expect
-
-    page = session()
+    page = session("Catalog")
     upload(page, "catalog-file", catalog)
     upload(page, "catalog-pictures", pictures)
     expect(page.get_by_label("Designation column")).to_have_value("title")
@@ -245,15 +206,12 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(session, catalog, pictures,
     ]
 
 
-@needs_browser
 def test_a_run_can_be_cancelled_and_nothing_is_kept(session, folder):
-    from playwright.sync_api import expect
-
     file = folder / "many.csv"
     file.write_text(
         "designation\n" + "".join(f"canapé de salon numéro {n}\n" for n in range(60_000)), encoding="utf-8"
     )
-    page = session()
+    page = session("Catalog")
     upload(page, "catalog-file", file)
     expect(page.get_by_label("Designation column")).to_have_value("designation")
     page.get_by_role("button", name="Score the catalog").click()
@@ -266,10 +224,7 @@ def test_a_run_can_be_cancelled_and_nothing_is_kept(session, folder):
     expect(page.get_by_role("button", name="Score the catalog")).to_be_enabled()
 
 
-@needs_browser
 def test_a_crowd_is_told_to_come_back(tiny_bundle, browser, folder, monkeypatch):
-    from playwright.sync_api import expect
-
     file = folder / "long.csv"
     file.write_text("designation\n" + "canapé de salon\n" * 300_000, encoding="utf-8")
     monkeypatch.setattr(page_module, "QUEUE_LENGTH", 1)
@@ -298,14 +253,11 @@ def test_a_crowd_is_told_to_come_back(tiny_bundle, browser, folder, monkeypatch)
         demo.close()
 
 
-@needs_browser
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02 no table", b'a,b\n"never closed\n'])
 def test_a_wrong_file_gets_a_sentence_in_the_page(session, tmp_path, content):
-    from playwright.sync_api import expect
-
     file = tmp_path / "wrong <i>${1}.csv"
     file.write_bytes(content)
-    page = session()
+    page = session("Catalog")
     page.get_by_role("button", name="Score the catalog").click()
     expect(page.get_by_role("alert")).to_contain_text("Give a catalog first")
     upload(page, "catalog-file", file)
@@ -319,13 +271,10 @@ def test_a_wrong_file_gets_a_sentence_in_the_page(session, tmp_path, content):
     )
 
 
-@needs_browser
 def test_visitors_see_only_their_own_catalog_on_any_window(session, folder):
-    from playwright.sync_api import expect
-
     for name in ("first", "second"):
         (folder / f"{name}.csv").write_text(f"designation\n{name} secret canapé\n", encoding="utf-8")
-    first, second = session(viewport={"width": 390, "height": 844}), session()
+    first, second = session("Catalog", viewport={"width": 390, "height": 844}), session("Catalog")
     for page, name in ((first, "first"), (second, "second")):
         upload(page, "catalog-file", folder / f"{name}.csv")
         expect(page.get_by_label("Designation column")).to_have_value("designation")
@@ -338,11 +287,8 @@ def test_visitors_see_only_their_own_catalog_on_any_window(session, folder):
     expect(first.locator("#review")).to_contain_text("first secret canapé")
 
 
-@needs_browser
 def test_another_file_puts_the_results_of_the_one_before_away(session, folder):
-    from playwright.sync_api import expect
-
-    page = session()
+    page = session("Catalog")
     good, bad = folder / "good.csv", folder / "bad.csv"
     good.write_text("designation\ncanapé\n", encoding="utf-8")
     bad.write_bytes(b"")

@@ -8,42 +8,14 @@ from playwright.sync_api import expect
 
 from rakuten_models import ProductClassifier
 from rakuten_models.app.examples import EXAMPLES_FOLDER
-from tests.support.app_server import running_app
-from tests.support.screenshots import NO_BROWSER, find_browser, open_browser
-
-pytest.importorskip("playwright", reason="playwright is not installed; see tests/requirements.txt")
-
-pytestmark = pytest.mark.skipif(find_browser() is None, reason=NO_BROWSER)
 
 UPLOAD = 'input[type="file"]'
 
 
-@pytest.fixture(scope="module")
-def address(tiny_bundle, tmp_path_factory):
-    with running_app(tiny_bundle, tmp_path_factory.mktemp("app")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
-def page(browser, address):
-    """The app in a fresh window; fails if the page asked any other host for anything or a script failed."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    requested, failures = [], []
-    page.on("request", lambda request: requested.append(request.url))
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.goto(address)
-    expect(page.get_by_label("Designation")).to_be_visible()
-    yield page
-    context.close()
-    assert not failures
-    assert not [url for url in requested if not url.startswith((address, "data:", "blob:"))]
+def page(session):
+    """The app in a fresh window."""
+    return session()
 
 
 @pytest.fixture(scope="module")

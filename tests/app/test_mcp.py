@@ -9,27 +9,26 @@ import asyncio
 import base64
 
 import pytest
+
+pytest.importorskip("mcp", reason="mcp is not installed; see requirements-mcp.txt")
+
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from rakuten_models import Product, ProductClassifier
+from rakuten_models import Product
 from rakuten_models.app.examples import EXAMPLES_FOLDER
-from tests.support.app_server import running_app
-
-pytest.importorskip("mcp", reason="mcp is not installed; see requirements-mcp.txt")
 
 PICTURE = EXAMPLES_FOLDER / "pool.jpg"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with running_app(None, tmp_path_factory.mktemp("app"), "--mcp") as address:
-        yield address
+def address(serve_app):
+    return serve_app(None, "--mcp")
 
 
 @pytest.fixture(scope="module")
-def classifier():
-    return ProductClassifier.from_pretrained()
+def classifier(starter):
+    return starter
 
 
 def ask(address, *calls):

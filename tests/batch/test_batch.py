@@ -36,12 +36,6 @@ ADDED = ["prdtypecode", "category", "probability", "decision", "image_weight"]
 
 
 @pytest.fixture(scope="module")
-def starter():
-    """The bundle that ships with the package: real, and there without training."""
-    return ProductClassifier.from_pretrained()
-
-
-@pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
     """A CSV file of 162 products, some without texts, some without pictures; with labels."""
     return write_tiny_catalog(tmp_path_factory.mktemp("catalog"), layout="csv", rows_per_category=6)

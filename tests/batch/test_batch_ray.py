@@ -30,11 +30,6 @@ pytest.importorskip("ray.data", reason="needs requirements-scale.txt")
 
 
 @pytest.fixture(scope="module")
-def starter():
-    return ProductClassifier.from_pretrained()
-
-
-@pytest.fixture(scope="module")
 def laptop(tmp_path_factory):
     """Ray on this machine, started once: what every call without an address would start for itself."""
     os.environ["PYTHONPATH"] = str(REPOSITORY_ROOT)

@@ -16,7 +16,7 @@ from rakuten_models.hub import client
 from rakuten_models.hub.download import download_folder
 from rakuten_models.hub.spaces import set_space_variables
 from rakuten_models.hub.upload import upload_folder
-from tests.support.hub_server import HubServer, Repository, StoredFile
+from tests.support.hub_server import Repository, StoredFile
 
 FILES = ("README.md", "config.json", "weights.tflite", "large.txt")
 
@@ -28,18 +28,6 @@ def short_pauses_no_xet_no_login(monkeypatch):
     # As on a machine where nobody has logged in.
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "no token")
-
-
-@pytest.fixture(scope="module")
-def running_server():
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def hub_server(running_server):
-    running_server.reset()
-    return running_server
 
 
 @pytest.fixture(scope="module")

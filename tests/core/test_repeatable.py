@@ -1,5 +1,6 @@
 """The same bundle and the same product: the same probabilities to 1e-6, wherever and however they are asked for."""
 
+import contextlib
 import csv
 import itertools
 import json
@@ -17,9 +18,9 @@ import pytest
 from gradio_client import Client, handle_file
 
 from benchmarks.synthetic_data import catalog
-from rakuten_models import Product, ProductClassifier
+from rakuten_models import Product
 from rakuten_models.app.examples import EXAMPLES_FOLDER
-from tests.support.app_server import REPOSITORY_ROOT, app_environment, running_app
+from tests.support.app_server import REPOSITORY_ROOT, app_environment
 
 TOLERANCE = 1e-6
 
@@ -34,11 +35,6 @@ products = pickle.load(sys.stdin.buffer)
 predictions = ProductClassifier.from_pretrained().predict(products)
 json.dump([prediction.probabilities.tolist() for prediction in predictions], sys.stdout)
 """
-
-
-@pytest.fixture(scope="module")
-def starter():
-    return ProductClassifier.from_pretrained()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +112,7 @@ def test_a_process_on_one_core_answers_alike(products, expected):
     assert_same(asked_in_another_process(products, 2, one_core), expected)
 
 
-def test_page_and_command_answer_as_the_package(starter, products, expected, tmp_path):
+def test_page_and_command_answer_as_the_package(starter, products, expected, serve_app):
     chosen = [0, 1, 2, 3, 4, 12, len(products) - 20, len(products) - 12, len(products) - 1]
     codes = [category.prdtypecode for category in starter.categories]
 
@@ -124,8 +120,7 @@ def test_page_and_command_answer_as_the_package(starter, products, expected, tmp
         by_code = {each["prdtypecode"]: each["probability"] for each in answer["probabilities"]}
         return [by_code[code] for code in codes]
 
-    with running_app(None, tmp_path) as address:
-        client = Client(address, verbose=False)
+    with contextlib.closing(Client(serve_app(), verbose=False)) as client:
         for row in chosen:
             product = products[row]
             picture = handle_file(product.image) if product.image else None

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 from rakuten_models.app.examples import EXAMPLES_FOLDER
-from tests.support.app_server import REPOSITORY_ROOT, app_environment, running_app
+from tests.support.app_server import REPOSITORY_ROOT, app_environment
 
 README = (REPOSITORY_ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -23,9 +23,8 @@ def blocks(heading, language):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with running_app(None, tmp_path_factory.mktemp("app")) as address:
-        yield address
+def address(serve_app):
+    return serve_app()
 
 
 @pytest.fixture

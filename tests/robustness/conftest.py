@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.app_client import SECRET
 from tests.support.app_server import REPOSITORY_ROOT, app_process
-from tests.support.screenshots import NO_BROWSER, find_browser, open_browser
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +33,3 @@ def web(address):
 def functions(web):
     """The numbers of the page's own functions, by the names that Gradio gave them."""
     return {each["api_name"]: each["id"] for each in web.get("/config").json()["dependencies"]}
-
-
-# A browser of the whole session would leave its event loop running under tests that use asyncio.
-@pytest.fixture(scope="module")
-def browser():
-    if find_browser() is None:
-        pytest.skip(NO_BROWSER)
-    with open_browser() as browser:
-        yield browser

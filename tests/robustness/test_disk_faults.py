@@ -91,11 +91,6 @@ def says_that_the_disk_is_full(error):
     assert "free some space and run the command again" in error
 
 
-@pytest.fixture(scope="module")
-def starter():
-    return ProductClassifier.from_pretrained()
-
-
 def write_catalog(path, rows=400):
     lines = (f"piscine tubulaire {number},{'x' * (number % 90)}\n" for number in range(rows))
     path.write_text("designation,description\n" + "".join(lines))

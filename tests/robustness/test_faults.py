@@ -23,7 +23,7 @@ from rakuten_models.errors import HubError
 from rakuten_models.hub import client
 from rakuten_models.hub.download import download_folder
 from rakuten_models.hub.upload import upload_folder
-from tests.support.hub_server import HubServer, StoredFile, client_points_at
+from tests.support.hub_server import StoredFile, client_points_at
 
 FILES = ("README.md", "config.json", "weights.tflite", "more.tflite")
 
@@ -64,16 +64,9 @@ def answers_within(seconds):
     _http.close_session()
 
 
-@pytest.fixture(scope="module")
-def running_server():
-    with HubServer() as server:
-        yield server
-
-
 @pytest.fixture
-def server(running_server):
-    running_server.reset()
-    return running_server
+def server(hub_server):
+    return hub_server
 
 
 @pytest.fixture(scope="module")

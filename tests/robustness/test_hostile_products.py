@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from PIL import Image
 
-from rakuten_models import Product, ProductClassifier, ProductError
+from rakuten_models import Product, ProductError
 from rakuten_models.inference.offset_mapping import clean_with_offsets
 from rakuten_models.preprocessing.image import ImageSettings, read_image
 from tests.support import hostile_pictures
@@ -48,11 +48,6 @@ for name, product in pickle.load(sys.stdin.buffer):
     seconds = time.process_time() - started
     print(json.dumps([name, outcome(prediction), peak_memory() - before, seconds]), flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def starter():
-    return ProductClassifier.from_pretrained()
 
 
 def check_explanation(starter, product):

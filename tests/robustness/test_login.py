@@ -1,5 +1,7 @@
 """The app behind a login."""
 
+import contextlib
+
 import httpx
 import pytest
 from gradio_client import Client
@@ -46,8 +48,8 @@ def test_without_a_login_there_is_nothing_to_be_had(users, tmp_path_factory):
         assert web.get("/config").status_code == 200
         # With the browser's cookie, another website's page gets nothing all the same.
         assert web.get("/config", headers={"origin": "https://evil.example"}).status_code == 403
-        client = Client(address, auth=("bert", "hé secret"), verbose=False)
-        assert client.predict(designation="canapé", api_name="/classify")["prdtypecode"]
+        with contextlib.closing(Client(address, auth=("bert", "hé secret"), verbose=False)) as client:
+            assert client.predict(designation="canapé", api_name="/classify")["prdtypecode"]
         web.cookies.clear()
         answers = [
             web.post("/login", data={"username": "anna", "password": "no"}).status_code for _ in range(12)

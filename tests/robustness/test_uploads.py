@@ -200,10 +200,10 @@ def test_no_downloaded_cell_is_a_formula(address, tmp_path):
         writer = csv.writer(stream)
         writer.writerow(names)
         writer.writerows([formula, formula, "-5"] for formula in FORMULAS)
-    client = Client(address, verbose=False)
-    scored, counts = client.predict(
-        handle_file(file), None, names[0], "description", "", api_name="/classify_batch"
-    )
+    with contextlib.closing(Client(address, verbose=False)) as client:
+        scored, counts = client.predict(
+            handle_file(file), None, names[0], "description", "", api_name="/classify_batch"
+        )
     assert counts["scored"] == len(FORMULAS)
     with open(scored, newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))

@@ -16,7 +16,7 @@ from rakuten_models.bundle.config import ALL_FILES, KERAS_FILES, SERVING_FILES
 from rakuten_models.classifier import load_classifier
 from rakuten_models.cli import run_command
 from rakuten_models.hub import client
-from tests.support.hub_server import HubServer, StoredFile, client_points_at
+from tests.support.hub_server import StoredFile, client_points_at
 from training import publish
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -24,21 +24,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 PRODUCTS = [Product("Piscine tubulaire ronde 3,66 m"), Product("Chaise longue", "en bois <b>clair</b>")]
 
 
-@pytest.fixture(scope="module")
-def running_server():
-    with HubServer() as server:
-        yield server
-
-
 @pytest.fixture
-def hub_server(running_server, monkeypatch, tmp_path):
+def hub_server(hub_server, monkeypatch, tmp_path):
     """A hub that every call in this process talks to, with anna's token and an empty cache."""
     monkeypatch.setattr(client, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    running_server.reset()
-    with client_points_at(running_server, monkeypatch):
-        monkeypatch.setenv("HF_TOKEN", running_server.token)
-        yield running_server
+    with client_points_at(hub_server, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", hub_server.token)
+        yield hub_server
 
 
 @pytest.fixture
