@@ -5,6 +5,7 @@ import dataclasses
 import os
 
 import pytest
+from filelock import FileLock
 
 from tests.support.tiny_catalog import write_tiny_catalog
 
@@ -75,12 +76,37 @@ def tiny_catalog(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_catalog, tmp_path_factory):
-    """A whole bundle, evaluated on the test part of the tiny catalog. Tests that change files copy it first."""
-    from training.train import train_bundle
+def made_once(tmp_path_factory):
+    """A function that makes a folder once a run: the first of the processes makes it, the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
 
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    return train_bundle(tiny_catalog, folder, tiny_settings(), backbone_weights=None, show=False)
+    def made(name, make):
+        folder = root / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = tmp_path_factory.mktemp("unfinished") / name
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_catalog, made_once):
+    """A whole bundle, evaluated on the test part of the tiny catalog. Tests that change files copy it first."""
+
+    def train(folder):
+        from training.train import train_bundle
+
+        train_bundle(tiny_catalog, folder, tiny_settings(), backbone_weights=None, show=False)
+
+    folder = made_once("tiny_bundle", train)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    yield folder
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 @pytest.fixture(scope="session")
