@@ -89,8 +89,6 @@ def explanation_to_lines(explanation: Explanation) -> str:
         strongest = sorted(words, key=lambda word: -abs(word.contribution))[:_STRONGEST_WORDS]
         listed = ", ".join(f"{' '.join(word.text.split())} {word.contribution:+.2f}" for word in strongest)
         lines.append(f"Words {label} it: {listed or 'none'}")
-    if not explanation.exact:
-        lines.append("(An older text model: each word's figure is what leaving it out changes.)")
     if explanation.text_part is not None and explanation.image_part is not None:
         lines.append(
             f"Of its score {explanation.score:+.2f} the text brought {explanation.text_part:+.2f} and the picture "

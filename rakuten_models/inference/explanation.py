@@ -25,7 +25,8 @@ from PIL import Image
 from rakuten_models.errors import ExplanationError, Message, ProductError
 from rakuten_models.inference.ensemble import ModelOutputs
 from rakuten_models.inference.runtime import TEXT_INPUTS, TextModelRunner, centred_weights
-from rakuten_models.inference.word_attribution import read_words
+from rakuten_models.inference.word_attribution import FIELDS, read_words
+from rakuten_models.preprocessing.text import clean_product
 from rakuten_models.product import Category, Prediction, Product
 
 # Blue and orange: told apart with any colour vision (Okabe and Ito 2008, "Color Universal Design").
@@ -40,9 +41,9 @@ class WordContribution:
 
     Attributes:
         field: "designation" or "description".
-        start: Where it begins in the product's own text, before any cleaning.
+        start: Where it begins in the cleaned text.
         end: Where it ends.
-        text: What stands there: `getattr(product, field)[start:end]`, entities and all.
+        text: What stands there: `explanation.texts[field][start:end]`.
         contribution: In logits; above 0 speaks for the category, below 0 against it.
     """
 
@@ -60,14 +61,12 @@ class Explanation:
     Attributes:
         prediction: What `ProductClassifier.predict` says of the product.
         category: The category that is explained.
+        texts: The texts as the model reads them, by field: no HTML, no entities, single spaces; see `clean_text`.
         words: What the model read, in reading order (designation first), without overlaps; words past what the model
             reads are not listed. Empty without a text.
-        base: What no word accounts for: the bias, and what was read but cannot be placed in the product's own text.
-            `base` and all contributions add up to `text_score`. None without a text.
+        base: What no word accounts for: the bias, and spaces. `base` and all contributions add up to `text_score`.
+            None without a text.
         text_score: The text model's centred logit for the category; None without a text.
-        exact: Whether the words' contributions are the exact sum described above. False for a text model of an
-            earlier version, which can only be asked again without each word; what a word's absence changes is then its
-            contribution, and `base` is what is left over.
         heat_map: float32 (rows, columns), each region's contribution to the image model's centred logit: its mean is
             `image_score`. It lies over the picture as `read_image` fits it into a square. None without a picture.
         image_score: The image model's centred logit for the category; None without a picture.
@@ -79,10 +78,10 @@ class Explanation:
 
     prediction: Prediction
     category: Category
+    texts: Mapping[str, str]
     words: tuple[WordContribution, ...]
     base: float | None
     text_score: float | None
-    exact: bool
     heat_map: np.ndarray | None
     image_score: float | None
     score: float
@@ -145,12 +144,10 @@ class Analysis:
             category = find_category(prediction.categories, prdtypecode)
         words: tuple[WordContribution, ...] = ()
         base = text_score = heat_map = image_score = picture = None
-        exact = True
+        cleaned = clean_product(self.product)
         if outputs.text is not None:
             text_score = float(_centred(outputs.text["logits"][0])[category.index])
-            words, base, exact = _explain_text(
-                self.product, self.text_model, outputs.text, text_score, category.index
-            )
+            words, base = _explain_text(cleaned, self.text_model, outputs.text, category.index)
         if outputs.image is not None:
             image_score = float(_centred(outputs.image["logits"][0])[category.index])
             heat_map = _centred(outputs.image["category_maps"][0])[:, :, category.index]
@@ -166,10 +163,10 @@ class Analysis:
         return Explanation(
             prediction=prediction,
             category=category,
+            texts=dict(zip(FIELDS, cleaned, strict=True)),
             words=words,
             base=base,
             text_score=text_score,
-            exact=exact,
             heat_map=heat_map,
             image_score=image_score,
             score=(text_part or 0.0) + (image_part or 0.0),
@@ -180,30 +177,22 @@ class Analysis:
 
 
 def _explain_text(
-    product: Product,
-    side: TextModelRunner,
-    outputs: Mapping[str, np.ndarray],
-    score: float,
-    category_index: int,
-) -> tuple[tuple[WordContribution, ...], float, bool]:
-    """The words, the base, and whether they add up by the model's own form."""
+    cleaned: tuple[str, str], model: TextModelRunner, outputs: Mapping[str, np.ndarray], category_index: int
+) -> tuple[tuple[WordContribution, ...], float]:
+    """The words of one product and the base, from the text model's inputs and outputs."""
     encoded = {name: outputs[name] for name in TEXT_INPUTS}
-    read = read_words(product, side.tokenizer, side.settings, encoded)
-    weights = centred_weights(category_index, int(side.model.outputs["logits"]["shape"][-1]))
-    if side.model.explains:
-        parts = side.contributions(encoded, outputs["features"], weights)
-        contributions, unplaced = read.contributions(
-            {"token_ids": parts["tokens"][0], "character_ids": parts["characters"][0]}
-        )
-        base = unplaced + float(parts["base"][0, 0])
-    else:
-        contributions = score - side.scores_without(encoded, read.owners, weights).astype(float)
-        base = score - float(contributions.sum())
-    words = tuple(
-        WordContribution(field, start, end, getattr(product, field)[start:end], contribution)
-        for (field, start, end), contribution in zip(read.places, contributions.tolist(), strict=True)
+    read = read_words(cleaned, model.tokenizer, model.settings, encoded)
+    weights = centred_weights(category_index, outputs["logits"].shape[1])
+    parts = model.contributions(encoded, outputs["features"], weights)
+    contributions, unplaced = read.contributions(
+        {"token_ids": parts["tokens"][0], "character_ids": parts["characters"][0]}
     )
-    return words, base, side.model.explains
+    texts = dict(zip(FIELDS, cleaned, strict=True))
+    words = tuple(
+        WordContribution(field, start, end, texts[field][start:end], contribution)
+        for (field, start, end), contribution in zip(read.spans, contributions.tolist(), strict=True)
+    )
+    return words, unplaced + float(parts["base"][0, 0])
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:
@@ -239,7 +228,7 @@ def highlight_segments(text: str, words: Sequence[WordContribution]) -> list[tup
     """Cut a text into marked and unmarked stretches.
 
     Args:
-        text: A product's designation or description.
+        text: A cleaned designation or description.
         words: Those of an explanation that lie in this field, in reading order.
 
     Returns:

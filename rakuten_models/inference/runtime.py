@@ -24,7 +24,7 @@ FUSION_INPUTS = frozenset(
     ("text_features", "text_logits", "image_features", "image_logits", "text_present", "image_present")
 )
 
-# Every compiled model has the first signature; a text model that can be explained exactly has the second, too.
+# Every compiled model has the first signature; a text model has the second, too.
 SERVING, EXPLAINING = "serving_default", "explain"
 
 # Texts that one thread reads at a time, and texts in one run of the model: the embedded n-grams of a long text take
@@ -61,26 +61,27 @@ class CompiledModel:
     Args:
         path: The file. Its sha256 must have been checked: a malformed file can crash the process.
         threads: Processors that one call may use.
+        signatures: Those that will be run.
 
     Raises:
-        BundleError: The file cannot be read as a compiled model.
+        BundleError: The file cannot be read as a compiled model with these signatures.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
-        """Map the file and prepare its signature."""
+    def __init__(
+        self, path: str | os.PathLike[str], threads: int = 1, signatures: Sequence[str] = (SERVING,)
+    ) -> None:
+        """Map the file and prepare its signatures."""
         try:
             self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
-            self._run = self._interpreter.get_signature_runner(SERVING)
-            explains = EXPLAINING in self._interpreter.get_signature_list()
-            self._explain = self._interpreter.get_signature_runner(EXPLAINING) if explains else None
+            self._runners = {name: self._interpreter.get_signature_runner(name) for name in signatures}
         except (ValueError, RuntimeError) as error:
             raise BundleError(
                 f"{path} cannot be read as a compiled model ({reason(error)}); download or train the bundle again."
             ) from error
         self._lock = threading.Lock()
         self.path = Path(path)
-        self.inputs: Mapping[str, Mapping[str, Any]] = self._run.get_input_details()
-        self.outputs: Mapping[str, Mapping[str, Any]] = self._run.get_output_details()
+        self.inputs: Mapping[str, Mapping[str, Any]] = self._runners[SERVING].get_input_details()
+        self.outputs: Mapping[str, Mapping[str, Any]] = self._runners[SERVING].get_output_details()
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run once; arrays by the names in DESIGN of the bundle, first axis n.
@@ -88,23 +89,16 @@ class CompiledModel:
         Raises:
             BundleError: The model cannot be run on them.
         """
-        return self._call(self._run, inputs)
-
-    @property
-    def explains(self) -> bool:
-        """Whether the file holds the signature behind `explain`; bundles of earlier versions lack it."""
-        return self._explain is not None
+        return self._call(SERVING, inputs)
 
     def explain(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run a text model's second signature; see `TextModelRunner.contributions`."""
-        if self._explain is None:
-            raise BundleError(f"{self.path} cannot say what a word adds; ask `explains` first.")
-        return self._call(self._explain, inputs)
+        return self._call(EXPLAINING, inputs)
 
-    def _call(self, signature: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
             with self._lock:
-                outputs: dict[str, np.ndarray] = signature(**inputs)
+                outputs: dict[str, np.ndarray] = self._runners[signature](**inputs)
         except (ValueError, RuntimeError) as error:
             raise BundleError(
                 f"{self.path} cannot be run ({reason(error)}); download or train the bundle again."
@@ -180,7 +174,7 @@ class TextModelRunner:
 
     def __init__(self, path: str | os.PathLike[str], tokenizer: Tokenizer, settings: TextSettings) -> None:
         """Load the model and check that it takes what preprocessing makes."""
-        self.model = CompiledModel(path)
+        self.model = CompiledModel(path, signatures=(SERVING, EXPLAINING))
         self.tokenizer = tokenizer
         self.settings = settings
         self.model.check_signature(TEXT_INPUTS, {"logits", "features"})
@@ -247,32 +241,6 @@ class TextModelRunner:
             columns are those of token_ids and character_ids, base is the bias; together they are the sum.
         """
         return self.model.explain(**encoded, features=features, category_weights=weights)
-
-    def scores_without(
-        self,
-        encoded: Mapping[str, np.ndarray],
-        owners: Mapping[str, np.ndarray],
-        weights: np.ndarray,
-    ) -> np.ndarray:
-        """The weighted sum of the logits without each word, by a run of the model a word.
-
-        Args:
-            encoded: One product, from `encode`.
-            owners: By input, int (columns,): the word, 0 to words - 1, to which a column belongs, -1 for none.
-            weights: float32 (1, categories), from `centred_weights`.
-
-        Returns:
-            float32 (words,).
-        """
-        words = 1 + max(int(columns.max(initial=-1)) for columns in owners.values())
-        scores = []
-        for start in range(0, words, _TEXTS_A_TASK):
-            number = np.arange(start, min(start + _TEXTS_A_TASK, words))[:, np.newaxis]
-            answer = self.model(
-                **{name: (ids * (owners[name] != number)).astype(np.int32) for name, ids in encoded.items()}
-            )
-            scores.append((answer["logits"] * weights).sum(axis=1))
-        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
 
 def _cut_to_longest(ids: np.ndarray, step: int) -> np.ndarray:

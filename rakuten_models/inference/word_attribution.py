@@ -1,4 +1,4 @@
-"""Which words of a product's own text became which columns of the text model's inputs."""
+"""Which words of a product's cleaned texts became which columns of the text model's inputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from tokenizers import PreTokenizedString, Regex, Token, Tokenizer
 from tokenizers.pre_tokenizers import Split
 
-from rakuten_models.inference.offset_mapping import clean_with_offsets
 from rakuten_models.preprocessing.text import TextSettings
-from rakuten_models.product import Product
+
+FIELDS = ("designation", "description")
 
 # What `train_tokenizer` calls a word: token i is the i-th of them.
 _WORDS = Split(Regex(r"\w+"), "isolated")
@@ -29,11 +29,11 @@ class ReadWords:
     """The words that a model reads of a product, and which of its inputs' columns they became.
 
     Attributes:
-        places: For each word (field, start, end) in the product's own text.
+        spans: For each word (field, start, end) in the product's cleaned text.
         owners: {"token_ids", "character_ids"} -> int64 (columns,): the word that a column belongs to, -1 for none.
     """
 
-    places: Sequence[tuple[str, int, int]]
+    spans: Sequence[tuple[str, int, int]]
     owners: Mapping[str, np.ndarray]
 
     def contributions(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
@@ -45,123 +45,111 @@ class ReadWords:
         Returns:
             float64 (words,), and the sum of the columns that belong to no word.
         """
-        sums = np.zeros(len(self.places) + 1)
+        sums = np.zeros(len(self.spans) + 1)
         for name, values in columns.items():
             sums += np.bincount(self.owners[name] + 1, values, len(sums))
         return sums[1:], float(sums[0])
 
 
 def read_words(
-    product: Product, tokenizer: Tokenizer, settings: TextSettings, encoded: Mapping[str, np.ndarray]
+    cleaned: tuple[str, str], tokenizer: Tokenizer, settings: TextSettings, encoded: Mapping[str, np.ndarray]
 ) -> ReadWords:
-    """Find the words in the product's own text that became the columns of `encode_texts`.
+    """Find the words that became the columns of `encode_texts`.
 
     A word is a run of letters and digits; signs beside it without a space belong to it, signs alone are a word.
 
     Args:
-        product: With a text.
+        cleaned: Designation and description, from `clean_product`.
         tokenizer: The bundle's.
         settings: The bundle's.
         encoded: What `encode_texts` made of this product alone.
     """
-    places: list[tuple[str, int, int]] = []
+    spans: list[tuple[str, int, int]] = []
     owners = {name: np.full(ids.shape[1], -1, np.int64) for name, ids in encoded.items()}
-    designation = (
-        owners["token_ids"][: settings.designation_tokens],
-        owners["character_ids"][: settings.designation_characters],
-    )
-    description = (
-        owners["token_ids"][settings.designation_tokens :],
-        owners["character_ids"][settings.designation_characters :],
-    )
-    for field, columns in (("designation", designation), ("description", description)):
-        if getattr(product, field):
-            _read_field(field, getattr(product, field), tokenizer, *columns, places)
-    return ReadWords(places, owners)
+    tokens, characters = settings.designation_tokens, settings.designation_characters
+    for name, text, columns in zip(
+        FIELDS,
+        cleaned,
+        (
+            (owners["token_ids"][:tokens], owners["character_ids"][:characters]),
+            (owners["token_ids"][tokens:], owners["character_ids"][characters:]),
+        ),
+        strict=True,
+    ):
+        found = _read_field(text, tokenizer, *columns)
+        for owner in columns:
+            owner[owner >= 0] += len(spans)
+        spans += [(name, start, end) for start, end in found]
+    return ReadWords(spans, owners)
 
 
 def _read_field(
-    field: str,
-    raw: str,
-    tokenizer: Tokenizer,
-    token_owners: np.ndarray,
-    character_owners: np.ndarray,
-    places: list[tuple[str, int, int]],
-) -> None:
-    """Write each column's word into the owners, which are views of this field's columns, and add the words' places."""
-    most = _CHARACTERS_A_BYTE * len(character_owners)
-    cleaned, placed_starts, placed_ends = clean_with_offsets(raw, most)
-    starts, ends = placed_starts.tolist(), placed_ends.tolist()
-    begun = len(places)
+    text: str, tokenizer: Tokenizer, token_owners: np.ndarray, character_owners: np.ndarray
+) -> list[tuple[int, int]]:
+    """Write the number of each column's word into the owners of this field; return the words' spans."""
+    spans: list[tuple[int, int]] = []
 
-    def place(first: int, last: int) -> int:
-        """The number of the word at cleaned[first:last]; what shares a place with the word before is that word."""
-        while first < last and starts[first] < 0:
-            first += 1
-        while first < last and starts[last - 1] < 0:
-            last -= 1
+    def word(first: int, last: int) -> int:
+        """The number of the word at text[first:last] without spaces; what overlaps the word before is that word."""
+        stretch = text[first:last]
+        first += len(stretch) - len(stretch.lstrip())
+        last = first + len(stretch.strip())
         if first == last:
             return -1
-        start, end = starts[first], ends[last - 1]
-        if len(places) > begun and start < places[-1][2]:
-            places[-1] = (field, min(start, places[-1][1]), max(end, places[-1][2]))
+        if spans and first < spans[-1][1]:
+            spans[-1] = spans[-1][0], max(last, spans[-1][1])
         else:
-            places.append((field, start, end))
-        return len(places) - 1
+            spans.append((first, last))
+        return len(spans) - 1
 
     of_tokens: list[int] = []
     of_characters: list[int] = []
-    # The word that signs right after it belong to; bytes of signs that wait for a word right after them, and where.
+    # The word that signs right after it belong to; the bytes of signs that wait for a word right after them.
     current: int | None = None
-    waiting, waiting_place = 0, (0, 0)
-
-    def stand_alone() -> None:
-        nonlocal waiting
-        if waiting:
-            of_characters.extend([place(*waiting_place)] * waiting)
-            waiting = 0
-
-    pieces = _pieces(cleaned[:most], tokenizer)
-    for number, (text, (first, last), _) in enumerate(pieces):
+    waiting, waiting_span = 0, (0, 0)
+    for number, (piece, (first, last), _) in enumerate(
+        _pieces(text[: _CHARACTERS_A_BYTE * len(character_owners)], tokenizer)
+    ):
         if len(of_tokens) >= len(token_owners) and len(of_characters) >= len(character_owners):
             break
+        # Less the space in front.
+        first, last = max(first - 1, 0), last - 1
         if number % 2:
-            current = place(first - 1, last - 1)
+            current = word(first, last)
             of_tokens.append(current)
-            of_characters += [current] * (waiting + len(text.encode()))
+            of_characters += [current] * (waiting + len(piece.encode()))
             waiting = 0
             continue
-        if text == " ":
-            of_characters.append(-1)
-            current = None
-            continue
-        begin, end = max(first - 1, 0), last - 1
-        for run in _RUN.findall(text):
+        for run in _RUN.findall(piece):
             size = len(run.encode())
-            if not run.isspace():
-                # The same signs may have stood before; the normaliser may have changed these.
-                found = cleaned.find(run, begin, end)
-                place_of_run = (begin, end) if found < 0 else (found, found + len(run))
-                begin = begin if found < 0 else found + len(run)
-                if current is not None:
-                    of_characters += [current] * size
-                else:
-                    waiting, waiting_place = size, place_of_run
+            if run.isspace():
+                if waiting:
+                    of_characters += [word(*waiting_span)] * waiting
+                    waiting = 0
+                of_characters += [-1] * size
+                current = None
                 continue
-            stand_alone()
-            of_characters += [-1] * size
-            current = None
-    stand_alone()
+            # The same signs may have stood before; the normaliser may have changed these.
+            found = text.find(run, first, last)
+            span = (first, last) if found < 0 else (found, found + len(run))
+            first = first if found < 0 else span[1]
+            if current is not None:
+                of_characters += [current] * size
+            else:
+                waiting, waiting_span = size, span
+    if waiting:
+        of_characters += [word(*waiting_span)] * waiting
     for owners, words in ((token_owners, of_tokens), (character_owners, of_characters)):
         owners[: len(words)] = words[: len(owners)]
+    return spans
 
 
-def _pieces(cleaned: str, tokenizer: Tokenizer) -> list[tuple[str, tuple[int, int], list[Token] | None]]:
+def _pieces(text: str, tokenizer: Tokenizer) -> list[tuple[str, tuple[int, int], list[Token] | None]]:
     """A space and the text, as the tokenizer's normaliser leaves them, cut up: no word, word, no word, word ...
 
-    Each with its place in both together. `encode_texts` puts the same space before the characters.
+    Each with its span in both together. `encode_texts` puts the same space before the characters.
     """
-    pieces = PreTokenizedString(f" {cleaned}")
+    pieces = PreTokenizedString(f" {text}")
     if tokenizer.normalizer is not None:
         pieces.normalize(tokenizer.normalizer.normalize)
     _WORDS.pre_tokenize(pieces)

@@ -1,4 +1,4 @@
-"""Explanations: they add up to what the models said, and they point at the right place of the product's own text."""
+"""Explanations: they add up to what the models said, and they point at the right words of the product's text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from rakuten_models import Product, ProductClassifier, ProductError
 from rakuten_models.bundle.folder import read_config, write_config
 from rakuten_models.classify import main
-from rakuten_models.errors import ExplanationError, RakutenModelsError
+from rakuten_models.errors import BundleError, ExplanationError, RakutenModelsError
 from rakuten_models.inference import runtime
 from rakuten_models.inference.explanation import (
     AGAINST_COLOUR,
@@ -21,9 +21,7 @@ from rakuten_models.inference.explanation import (
     heat_map_image,
     highlight_segments,
 )
-from rakuten_models.inference.offset_mapping import clean_with_offsets
 from rakuten_models.inference.runtime import EXPLAINING, SERVING, CompiledModel
-from rakuten_models.preprocessing.cleaning import clean_text
 from rakuten_models.preprocessing.image import fit_image
 from rakuten_models.preprocessing.text import TextSettings, encode_texts, load_tokenizer
 from training.data.catalog import read_catalog
@@ -83,7 +81,6 @@ def test_words_and_base_add_up_to_the_served_logit(classifier, products, number)
         explanation = classifier.explain(product, code)
         logits = served_text_logits(classifier, product)
         scale = max(1.0, float(np.abs(logits).max()))
-        assert explanation.exact
         assert explanation.text_score == pytest.approx(
             centred(logits)[explanation.category.index], abs=1e-4 * scale
         )
@@ -153,21 +150,16 @@ def test_every_column_is_what_a_plain_loop_says():
     np.testing.assert_allclose(everything, (answer["logits"] * wanted).sum(axis=1), atol=1e-3)
 
 
-def test_words_are_found_in_the_products_own_text(classifier):
+def test_words_are_found_in_the_cleaned_text(classifier):
     explanation = classifier.explain(Product(ODD_TEXTS[3], "l’Ã©tÃ© à la piscine, 😀 3,66 m !!!"))
-    placed = [(word.field, word.text) for word in explanation.words]
-    assert placed == [
-        *(
-            ("designation", text)
-            for text in ("Piscine", "&eacute;t&eacute;", "B&acirc;che", "noire", "&amp;eacute;pais")
-        ),
-        *(
-            ("description", text)
-            for text in ("l", "Ã©tÃ©", "à", "la", "piscine", "😀", "3", "66", "m", "!!!")
-        ),
+    assert explanation.texts == {
+        "designation": "Piscine été Bâche noire épais",
+        "description": "l'été à la piscine, 😀 3,66 m !!!",
+    }
+    assert [(word.field, word.text) for word in explanation.words] == [
+        *(("designation", text) for text in ("Piscine", "été", "Bâche", "noire", "épais")),
+        *(("description", text) for text in ("l", "été", "à", "la", "piscine", "😀", "3", "66", "m", "!!!")),
     ]
-    # The word in the tag's attribute was not read.
-    assert explanation.words[0].start == ODD_TEXTS[3].index(">") + 1
 
 
 def test_a_word_belongs_to_its_field(classifier):
@@ -182,9 +174,10 @@ def test_words_do_not_overlap_and_segments_cover_the_text(classifier, products):
     for product in products:
         if classifier.predict([product])[0].text_probabilities is None:
             continue
-        words = classifier.explain(product).words
+        explanation = classifier.explain(product)
+        words = explanation.words
         for field in ("designation", "description"):
-            own, text = [word for word in words if word.field == field], getattr(product, field)
+            own, text = [word for word in words if word.field == field], explanation.texts[field]
             assert all(word.text == text[word.start : word.end] != "" for word in own)
             assert all(one.end <= other.start for one, other in zip(own, own[1:], strict=False))
             segments = highlight_segments(text, own)
@@ -202,20 +195,6 @@ def test_a_text_that_is_longer_than_what_is_read(classifier):
     assert fields.count("designation") == 64 and 200 <= fields.count("description") <= 206
     assert max(word.end for word in explanation.words) < 1_040
     assert total(explanation) == pytest.approx(explanation.text_score, abs=1e-4)
-
-
-@pytest.mark.parametrize("raw", ODD_TEXTS)
-def test_offsets_follow_the_cleaning(raw):
-    cleaned, starts, ends = clean_with_offsets(raw)
-    assert cleaned == clean_text(raw)
-    assert len(starts) == len(ends) == len(cleaned)
-    placed = starts >= 0
-    assert (np.diff(starts[placed]) >= 0).all() and (ends[placed] > starts[placed]).all()
-    letters = np.array([character.isalnum() for character in cleaned], bool)
-    assert placed[letters].all()
-    for position in np.flatnonzero(letters):
-        piece = raw[starts[position] : ends[position]]
-        assert len(piece) <= 14 and (piece == cleaned[position] or not piece.isascii() or "&" in piece)
 
 
 def test_highlighting_nothing():
@@ -334,30 +313,13 @@ def test_an_analysis_explains_the_text_where_the_picture_cannot_be_read(classifi
     assert explanation.words and explanation.picture is None and explanation.heat_map is None
 
 
-@pytest.fixture(scope="module")
-def older_bundle(tiny_bundle, tmp_path_factory):
-    """The tiny bundle as it was compiled before there were explanations."""
-    folder = tmp_path_factory.mktemp("older") / "bundle"
-    shutil.copytree(tiny_bundle, folder)
+def test_a_text_model_without_the_second_signature_is_refused(tiny_bundle, tmp_path):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     model = keras.saving.load_model(folder / "text_model.keras", compile=False)
     (folder / "text_model.tflite").write_bytes(_compile({SERVING: model}))
     write_config(folder, read_config(folder))
-    return folder
-
-
-def test_a_bundle_without_the_signature_predicts_and_explains_by_leaving_words_out(classifier, older_bundle):
-    older = ProductClassifier.from_pretrained(older_bundle)
-    product = Product("piscine ronde d'été", "bâche " * 50)
-    expected = classifier.explain(product)
-    found = older.explain(product)
-    np.testing.assert_allclose(found.prediction.probabilities, expected.prediction.probabilities, atol=1e-6)
-    assert not found.exact and found.text_score == pytest.approx(expected.text_score, abs=1e-5)
-    assert total(found) == pytest.approx(found.text_score, abs=1e-5)
-    assert [(w.field, w.start, w.end) for w in found.words] == [
-        (w.field, w.start, w.end) for w in expected.words
-    ]
-    without = older.explain(Product("ronde d'été", product.description), found.category.prdtypecode)
-    assert found.words[0].contribution == pytest.approx(found.text_score - without.text_score, abs=0.05)
+    with pytest.raises(BundleError, match=r"cannot be read as a compiled model \(.*explain"):
+        ProductClassifier.from_pretrained(folder)
 
 
 def test_the_second_signature_stores_no_table_twice(tmp_path):

@@ -270,7 +270,7 @@ def main(cases: int) -> None:
             if number % 10 == 0 and prediction.error is None:
                 explanation = classifier.explain(product)
                 if explanation.heat_map is not None:
-                    heat_map_image(image, explanation.heat_map, classifier.config.image)
+                    heat_map_image(explanation.picture, explanation.heat_map)
                 found["explained"] += 1
             if (taken := time.process_time() - started) > longest:
                 longest, slowest = taken, data

@@ -75,7 +75,7 @@ def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mappi
             "needed for its weights: the conversion lost weights; check the TensorFlow version against "
             "training/requirements.txt."
         )
-    compiled = CompiledModel(serving_path)
+    compiled = CompiledModel(serving_path, signatures=tuple(signatures))
     if name == "text":
         check_explanations(compiled, example)
     return compare(saved, compiled, name, example)

@@ -126,10 +126,6 @@ _WORDS: dict[str, tuple[str, str]] = {
         "The sum of the words and a base of {base} is the text model's score for this category, {score}.",
         "La somme des mots et d'une base de {base} est la note du modèle de texte pour ce rayon, {score}.",
     ),
-    "why_approximate": (
-        "Each word is weighed by how the text model's score changes without it.",
-        "Chaque mot compte pour ce que la note du modèle de texte perd sans lui.",
-    ),
     "why_no_text": ("No text, so no words to show.", "Pas de texte, donc pas de mots à montrer."),
     "why_no_words": (
         "No word of this text moved the answer.",

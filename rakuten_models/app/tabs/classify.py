@@ -342,7 +342,7 @@ class ClassifyTab:
 
             Returns:
                 prdtypecode, category (names by language) and probability of what was explained
-                words of designation and description with their place and contribution
+                texts, cleaned as the model reads them, and their words with position and contribution
                 text_score, to which base and all words add up
                 heat_map (rows of numbers) of the picture, whose mean is image_score
                 score of the model that answered, with text_part and image_part; null where a side is absent

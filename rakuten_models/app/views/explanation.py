@@ -46,7 +46,7 @@ def why_html(classifier: ProductClassifier, product: Product, code: int | None, 
     title = words("why_title", category=words.quoted(category.name(words.language)))
     return (
         f'<div class="answer why"><section><h3>{as_html(title)} <span class="code">{category.prdtypecode}</span>'
-        f"</h3>{back}{_words_html(explanation, product, words)}</section>"
+        f"</h3>{back}{_words_html(explanation, words)}</section>"
         f"{_picture_html(explanation, words)}{_parts_html(explanation, words)}</div>"
     )
 
@@ -60,6 +60,7 @@ def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
         "prdtypecode": category.prdtypecode,
         "category": {code: category.name(code) for code in ("en", "fr")},
         "probability": float(probabilities[category.index]),
+        "texts": dict(explanation.texts),
         "words": [
             {
                 "field": word.field,
@@ -72,7 +73,6 @@ def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
         ],
         "base": _plain(explanation.base),
         "text_score": _plain(explanation.text_score),
-        "exact": explanation.exact,
         "heat_map": None if heat_map is None else [[round(float(v), 4) for v in row] for row in heat_map],
         "image_score": _plain(explanation.image_score),
         "score": explanation.score,
@@ -81,16 +81,15 @@ def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _words_html(explanation: Explanation, product: Product, words: Translator) -> str:
+def _words_html(explanation: Explanation, words: Translator) -> str:
     if explanation.prediction.text_probabilities is None:
         return f'<p class="hint">{as_html(words("why_no_text"))}</p>'
     if not explanation.words:
         return f'<p class="hint">{as_html(words("why_no_words"))}</p>'
     strongest = max(abs(word.contribution) for word in explanation.words) or 1.0
     texts = []
-    for field in ("designation", "description"):
-        text = getattr(product, field)
-        if not text.strip():
+    for field, text in explanation.texts.items():
+        if not text:
             continue
         of_field = tuple(word for word in explanation.words if word.field == field)
         marked = "".join(
@@ -130,14 +129,12 @@ def _most(explanation: Explanation, words: Translator) -> str:
         ) or words("why_none")
 
     sentence = words("why_most", positive=listed(1), negative=listed(-1))
-    if explanation.exact and explanation.base is not None and explanation.text_score is not None:
-        method = words(
-            "why_exact",
-            base=words.number(explanation.base, 2),
-            score=words.number(explanation.text_score, 2),
-        )
-    else:
-        method = words("why_approximate")
+    assert explanation.base is not None and explanation.text_score is not None, "there are words"
+    method = words(
+        "why_exact",
+        base=words.number(explanation.base, 2),
+        score=words.number(explanation.text_score, 2),
+    )
     return f'<p class="sentence">{as_html(sentence)}</p><p class="hint">{as_html(method)}</p>'
 
 
