@@ -66,6 +66,16 @@ class Message(str):
         """Codes and values travel between processes."""
         return _message, (self.code, dict(self.values))
 
+    def to_json(self) -> str:
+        """Code and values as text, for a column of a table; see `from_json`."""
+        return json.dumps([self.code, self.values])
+
+    @classmethod
+    def from_json(cls, text: str) -> Message:
+        """What `to_json` wrote."""
+        code, values = json.loads(text)
+        return cls(code, **values)
+
 
 def _message(code: str, values: Mapping[str, Any]) -> Message:
     return Message(code, **values)
@@ -119,7 +129,11 @@ class HubError(RakutenModelsError):
 
 
 class BatchError(RakutenModelsError):
-    """A catalog that cannot be read or an output that cannot be written; the sentence says what to do."""
+    """A catalog that cannot be scored or an output that cannot be written; the sentence says what to do."""
+
+
+class CatalogError(BatchError):
+    """A catalog that cannot be used; the sentence says what is wrong, where, and what to do."""
 
 
 class BatchCancelled(BatchError):

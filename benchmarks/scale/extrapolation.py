@@ -43,7 +43,7 @@ def measure_writer(bundle: Path, source: Path, rounds: int) -> Writer:
     table = next(catalog.chunks(_CHUNK_ROWS))
     settings = ScoreSettings(recognise_columns(catalog.names))
     with TableScorer(ProductClassifier.from_pretrained(bundle), settings) as scorer:
-        part = encoded(scorer(table), OutputFormat(csv=False), first=True)
+        part = encoded(scorer(table).table, OutputFormat(csv=False), first=True)
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         output = ScoredOutput(Path(folder) / "out", {})
         with output.open(overwrite=False):

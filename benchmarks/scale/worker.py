@@ -18,7 +18,7 @@ from typing import Any
 import pandas
 
 from rakuten_models import Product, ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.progress import BatchProgress
 from rakuten_models.bundle.folder import read_config
 from rakuten_models.cli import run_command

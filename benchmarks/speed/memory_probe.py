@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.machine import peak_memory
 from rakuten_models import ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import score_catalog
 
 
 def main() -> int:

@@ -8,23 +8,25 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow.parquet
 
 from rakuten_models.app.catalog_summary import CatalogSummary, ScoredRow
 from rakuten_models.app.limits import NO_ROOM
 from rakuten_models.app.security.disk_quota import DiskQuota
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.evaluation import BatchMetrics, evaluate_scored, write_corrections
-from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.batch.progress import BatchProgress
-from rakuten_models.batch.scorer import last_prefix, text_of
+from rakuten_models.batch.scorer import last_prefix
+from rakuten_models.batch.settings import BatchSettings
 from rakuten_models.catalog.columns import Columns
 from rakuten_models.catalog.csv_writer import spreadsheet_safe_cell
+from rakuten_models.catalog.products import text_of
 from rakuten_models.catalog.source import CatalogSource, read_header
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.errors import BatchCancelled, RakutenModelsError
-from rakuten_models.product import Category, Prediction, Product, decide
+from rakuten_models.product import Category
 
 logger = logging.getLogger(__name__)
 
@@ -75,28 +77,6 @@ class ScoredCatalog:
         }
 
 
-class ClassifierAtThreshold:
-    """A classifier whose decisions are made at another threshold; everything else is the classifier's.
-
-    Args:
-        classifier: Answers.
-        threshold: The least probability that is accepted, 0 to 1; None if none is.
-    """
-
-    def __init__(self, classifier: ProductClassifier, threshold: float | None) -> None:
-        """Keep both."""
-        self._classifier = classifier
-        self._threshold = threshold
-
-    def predict(self, products: Sequence[Product]) -> list[Prediction]:
-        """As `ProductClassifier.predict` for a sequence."""
-        return [decide(prediction, self._threshold) for prediction in self._classifier.predict(products)]
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else a classifier has."""
-        return getattr(self._classifier, name)
-
-
 def recognise(source: Path) -> tuple[list[str], Columns]:
     """The column names of a catalog, and which is what.
 
@@ -129,7 +109,7 @@ def score(
         disk: Says whether there is room for the scored file and its copy.
         pictures: A ZIP of the pictures; without one no picture is read, whatever paths the catalog names.
         columns: Which column is what.
-        threshold: The least probability that is accepted, 0 to 1; None if none is.
+        threshold: The least probability to accept, 0 to 1; None takes the bundle's.
         progress: Called as rows are done.
         cancelled: Asked now and then; True ends the work.
 
@@ -160,12 +140,11 @@ def _score(
         done = score_catalog(
             source,
             output,
-            # The rest of a classifier it has by __getattr__, which no type checker sees.
-            classifier=cast(ProductClassifier, ClassifierAtThreshold(classifier, threshold)),
+            classifier=classifier,
             images=pictures,
-            columns=columns,
-            top=TOP,
-            spreadsheet_safe=not parquet,
+            settings=BatchSettings(
+                columns=columns, top=TOP, threshold=threshold, spreadsheet_safe=not parquet
+            ),
             progress=progress,
             cancelled=cancelled,
         )
@@ -173,7 +152,11 @@ def _score(
             columns = _as_written(columns)
         summary = CatalogSummary.of(_scored_rows(output, columns))
         lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
-    summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
+    # A Message's code and values, which the written file cannot hold.
+    summary.problems = [
+        replace(row, line=lines.get(row.number), problem=done.problems.get(row.number, row.problem))
+        for row in summary.problems
+    ]
     if columns.label:
         try:
             with _named_as_uploaded(output):

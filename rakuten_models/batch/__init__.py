@@ -2,5 +2,6 @@
 
 from rakuten_models.batch.evaluation import evaluate_scored
 from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch.settings import BatchSettings
 
-__all__ = ["evaluate_scored", "score_catalog"]
+__all__ = ["BatchSettings", "evaluate_scored", "score_catalog"]

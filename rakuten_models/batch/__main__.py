@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import sys
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ from tqdm import tqdm
 
 from rakuten_models.batch.drift import read_reference, report_files, report_text, write_report
 from rakuten_models.batch.evaluation import LABEL_COLUMN, BatchMetrics, evaluate_scored
-from rakuten_models.batch.pipeline import ENGINES, score_catalog
+from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.batch.progress import BatchProgress, BatchSummary
+from rakuten_models.batch.settings import ENGINES, BatchSettings
+from rakuten_models.catalog.columns import add_column_options, chosen_columns, recognise_columns
 from rakuten_models.catalog.image_store import PICTURE_SECONDS
 from rakuten_models.catalog.source import read_header
 from rakuten_models.classifier import ProductClassifier, load_classifier
@@ -32,12 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    header = read_header(options.source)
-    chosen = {
-        name: value
-        for name in ("designation", "description", "image")
-        if (value := getattr(options, f"{name}_column")) is not None
-    }
+    columns = recognise_columns(read_header(options.source).names, chosen_columns(options))
     classifier, name = load_classifier(options.bundle, options.revision)
     reference = read_reference(classifier) if options.report else None
     bar: tqdm | None = None
@@ -57,16 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.output,
             classifier=classifier,
             images=options.images,
-            columns=dataclasses.replace(header.columns, **chosen),
-            label_column=options.label_column,
-            top=options.top,
+            settings=BatchSettings(
+                columns=columns,
+                top=options.top,
+                spreadsheet_safe=options.spreadsheet_safe,
+                overwrite=options.overwrite,
+                picture_seconds=options.picture_timeout,
+                engine=options.engine,
+                address=options.address,
+                workers=options.workers,
+            ),
             progress=None if options.quiet else show,
-            spreadsheet_safe=options.spreadsheet_safe,
-            overwrite=options.overwrite,
-            picture_seconds=options.picture_timeout,
-            engine=options.engine,
-            address=options.address,
-            workers=options.workers,
         )
     except KeyboardInterrupt:
         summary = None
@@ -77,10 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped: the same command goes on where it was.", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(summary_text(summary, classifier))
-    label = options.label_column or header.columns.label
-    if label is not None:
+    if columns.label is not None:
         try:
-            print(metrics_text(evaluate_scored(summary.output, label), label))
+            print(metrics_text(evaluate_scored(summary.output, columns.label), columns.label))
         except BatchError as error:
             if options.label_column is not None:
                 raise
@@ -189,15 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="the most probable categories to write (default: 3)"
     )
-    for name in ("designation", "description", "image"):
-        parser.add_argument(
-            f"--{name}-column", metavar="NAME", help=f"the column of the {name}, if not so named"
-        )
-    parser.add_argument(
-        "--label-column",
-        metavar="NAME",
-        help=f"the column of the true codes to compare with (default: {LABEL_COLUMN})",
-    )
+    add_column_options(parser)
     parser.add_argument(
         "--report",
         metavar="FOLDER|FILE.json",

@@ -20,9 +20,10 @@ from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer
 
 from rakuten_models.batch.output import read_state
-from rakuten_models.batch.scorer import last_prefix, text_of
+from rakuten_models.batch.scorer import last_prefix
 from rakuten_models.bundle.config import METRICS_FILE, TOKENIZER_FILE
 from rakuten_models.catalog.columns import Columns
+from rakuten_models.catalog.products import column_texts
 from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.errors import BatchError
@@ -118,10 +119,7 @@ def read_reference(classifier: ProductClassifier) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError):
         reference = None
     if not isinstance(reference, dict) or not reference.get("scored"):
-        raise BatchError(
-            f"The bundle in {classifier.folder} holds no figures to compare with; add them with `python -m "
-            "training.evaluate --bundle FOLDER --catalog-dir CATALOG --update-bundle`, or leave out --report."
-        )
+        raise BatchError("batch.no_reference", bundle=classifier.folder)
     return reference
 
 
@@ -163,7 +161,7 @@ def write_report(
             draw(found, classifier.categories).save(stream, "PNG", optimize=True)
     except OSError as error:
         raise BatchError(
-            f"The report cannot be written to {json_file.parent} ({error.strerror}); give another place."
+            "batch.report_not_written", folder=json_file.parent, reason=error.strerror
         ) from error
     return found
 
@@ -173,7 +171,7 @@ def scored_figures(output: str | os.PathLike[str], classifier: ProductClassifier
     source = CatalogSource(output)
     prefix = last_prefix(source.names)
     if prefix is None:
-        raise BatchError(f"{output} is no scored catalog; score it first.")
+        raise BatchError("batch.not_scored", output=output)
     columns = Columns(**(read_state(output) or {"identity": {"columns": {}}})["identity"]["columns"])
     figures = ScoredFigures(load_tokenizer(classifier.folder / TOKENIZER_FILE), classifier.config.text)
     step = max(1, -(-source.rows // _MAX_TEXTS))
@@ -188,10 +186,7 @@ def scored_figures(output: str | os.PathLike[str], classifier: ProductClassifier
             else:
                 figures.add(int(code), float(probability), decision)
         sampled = table.take(list(range(-start % step, len(table), step)))
-        texts = [
-            [text_of(value) for value in sampled.column(name).to_pylist()] if name else [""] * len(sampled)
-            for name in (columns.designation, columns.description)
-        ]
+        texts = [column_texts(sampled, name) for name in (columns.designation, columns.description)]
         figures.add_texts([Product(*pair) for pair in zip(*texts, strict=True)])
         start += len(table)
     return figures.to_json()
@@ -279,8 +274,8 @@ def draw(found: Mapping[str, Any], categories: Sequence[Category]) -> Image.Imag
     rows = [(f"{code} {names.get(code, '')}"[:40], before, after) for code, before, after in shown]
     steps = zip(found["reference"]["probability_bins"], found["now"]["probability_bins"], strict=True)
     spread = [
-        (f"{place / PROBABILITY_BINS:.1f} to {(place + 1) / PROBABILITY_BINS:.1f}", before, after)
-        for place, (before, after) in enumerate(steps)
+        (f"{step / PROBABILITY_BINS:.1f} to {(step + 1) / PROBABILITY_BINS:.1f}", before, after)
+        for step, (before, after) in enumerate(steps)
     ]
     text = report_text(found, {}).splitlines()[:6]
     height = 60 + 22 * len(text) + (len(rows) + len(spread) + 2) * _LINE + 90

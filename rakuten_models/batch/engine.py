@@ -1,6 +1,6 @@
 """What every engine does with a chunk, and the engine of this machine: one process, all cores, one chunk at a time.
 
-An engine is a function that hands out the pieces of an output in order, from the first chunk that is not done. Which
+An engine is a function that hands out the scored chunks in order, from the first one that is not done. Which
 chunk goes to whom changes no byte of them, so that a run begun by one engine may be ended by another.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow
 
@@ -36,23 +36,17 @@ class JobSpec:
 
 
 class ScoredChunk(NamedTuple):
-    """One scored chunk.
-
-    Attributes:
-        content: Its bytes in the output.
-        rows: Rows in it.
-        counts: `Counts.to_json` of them.
-    """
+    """One scored chunk: its bytes in the output, how many rows they are, and what was counted of them."""
 
     content: bytes
     rows: int
-    counts: dict[str, Any]
+    counts: Counts
 
 
 def score_chunk(
     scorer: TableScorer,
     table: pyarrow.Table,
-    work: JobSpec,
+    job: JobSpec,
     *,
     first: bool,
     done: Callable[[int], None] | None = None,
@@ -62,27 +56,26 @@ def score_chunk(
     Args:
         scorer: Scores.
         table: The chunk, from the catalog.
-        work: What it is a chunk of.
+        job: What it is a chunk of.
         first: Whether it is the first of the output.
         done: See `TableScorer`.
     """
     scored = scorer(table, done)
-    counts = Counts({})
-    counts.add(scored, work.settings.prefix)
-    return ScoredChunk(encoded(scored, work.form, first=first), len(scored), counts.to_json())
+    content = encoded(scored.table, job.form, first=first)
+    return ScoredChunk(content, len(scored.table), Counts.of(scored, job.settings.prefix))
 
 
 def local_chunks(
-    work: JobSpec, scorer: TableScorer, *, chunks: int, rows: int, done: Callable[[int], None]
+    job: JobSpec, scorer: TableScorer, chunks: int, rows: int, done: Callable[[int], None]
 ) -> Generator[ScoredChunk]:
-    """The pieces, scored in this process.
+    """The scored chunks, made in this process.
 
     Args:
-        work: What to do.
+        job: What to do.
         scorer: Scores.
         chunks: How many are done.
         rows: How many rows they hold.
         done: Called with numbers of rows as they are scored; may raise to stop.
     """
-    for number, table in enumerate(work.catalog.chunks(work.chunk_rows, skip=rows), start=chunks):
-        yield score_chunk(scorer, table, work, first=number == 0, done=done)
+    for number, table in enumerate(job.catalog.chunks(job.chunk_rows, skip=rows), start=chunks):
+        yield score_chunk(scorer, table, job, first=number == 0, done=done)

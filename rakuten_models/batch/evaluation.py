@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,19 +15,15 @@ import pyarrow
 import pyarrow.parquet
 
 from rakuten_models.batch.output import is_csv, read_state
-from rakuten_models.batch.scorer import last_prefix, text_of
-from rakuten_models.catalog.columns import recognise_columns
+from rakuten_models.batch.scorer import last_prefix
+from rakuten_models.catalog.columns import INDEX_NAMES, recognise_columns
 from rakuten_models.catalog.csv_writer import cell_text, csv_cell, spreadsheet_safe_cell
 from rakuten_models.catalog.lines import MAX_LINE
+from rakuten_models.catalog.products import code_of, text_of
 from rakuten_models.errors import BatchError
 from rakuten_models.files import replaced_file
 
 LABEL_COLUMN = "prdtypecode"
-
-# A table that once had a gap writes 10 as 10.0; an apostrophe may keep a spreadsheet from calculating.
-_CODE = re.compile(r"'?([+-]?\d{1,15})(?:\.0*)?")
-
-_INDEX_NAMES = ("", "index", "id", "Unnamed: 0")
 
 _MAX_NAMED = 100
 
@@ -77,32 +72,30 @@ def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = N
     names = _names(path)
     prefix = last_prefix(names)
     if prefix is None:
-        raise BatchError(f"{path} is no scored catalog; score it first.")
+        raise BatchError("batch.not_scored", output=path)
     label = label_column or identity.get("label_column") or recognise_columns(names).label
     if label is None or label not in names:
-        wanted = f"no column {label!r}" if label else "no column prdtypecode"
-        raise BatchError(f"{path} has {wanted} to compare with; name the one that holds the labels.")
+        column = repr(label) if label else "prdtypecode"
+        raise BatchError("batch.no_label_column", output=path, column=column)
     pairs: Counter[tuple[int, int | None]] = Counter()
     unlabelled = 0
     unreadable: Counter[str] = Counter()
     for truth, predicted in _values(path, label, f"{prefix}prdtypecode"):
-        text = text_of(truth).strip()
-        found = _CODE.fullmatch(text)
-        if found:
-            pairs[int(found.group(1)), int(predicted) if predicted not in (None, "") else None] += 1
+        code, text = code_of(truth), text_of(truth).strip()
+        if code is not None:
+            pairs[code, int(predicted) if predicted not in (None, "") else None] += 1
         elif not text:
             unlabelled += 1
         elif text in unreadable or len(unreadable) < _MAX_NAMED:
             unreadable[text] += 1
     if not pairs:
-        what = f"{next(iter(unreadable))!r} is no whole number" if unreadable else "it is empty"
-        raise BatchError(
-            f"The column {label!r} of {path} holds no prdtypecode ({what}); name another column."
-        )
-    return _measures(pairs, set(identity.get("prdtypecodes", ())), unlabelled, unreadable)
+        if not unreadable:
+            raise BatchError("batch.labels_empty", name=label, file=path)
+        raise BatchError("batch.labels_no_numbers", name=label, file=path, value=next(iter(unreadable)))
+    return _metrics(pairs, set(identity.get("prdtypecodes", ())), unlabelled, unreadable)
 
 
-def _measures(
+def _metrics(
     pairs: Mapping[tuple[int, int | None], int],
     known: set[int],
     unlabelled: int,
@@ -112,13 +105,13 @@ def _measures(
     known = known or {predicted for _, predicted in pairs if predicted is not None}
     labels = {truth for truth, _ in pairs}
     codes = tuple(sorted(known | labels | {predicted for _, predicted in pairs if predicted is not None}))
-    place = {code: index for index, code in enumerate(codes)}
+    index = {code: number for number, code in enumerate(codes)}
     matrix = np.zeros((len(codes), len(codes)), np.int64)
     support = np.zeros(len(codes), np.int64)
     for (truth, predicted), count in pairs.items():
-        support[place[truth]] += count
+        support[index[truth]] += count
         if predicted is not None:
-            matrix[place[truth], place[predicted]] += count
+            matrix[index[truth], index[predicted]] += count
     rows = int(support.sum())
     hits = np.diag(matrix)
     # 2 hits / (rows of the category + rows that were given it) is the harmonic mean of recall and precision.
@@ -131,7 +124,7 @@ def _measures(
         rows=rows,
         unscored=rows - int(matrix.sum()),
         unlabelled=unlabelled,
-        unknown={code: int(support[place[code]]) for code in sorted(labels - known)},
+        unknown={code: int(support[index[code]]) for code in sorted(labels - known)},
         unreadable=dict(unreadable),
     )
 
@@ -159,22 +152,20 @@ def write_corrections(
     """
     rows = list(rows)
     if not rows:
-        raise BatchError("There are no corrections to write; give at least one row.")
+        raise BatchError("batch.no_corrections")
     names = list(rows[0])
     if LABEL_COLUMN not in names:
         raise BatchError(
-            f"The corrections have no {LABEL_COLUMN}; they have: {', '.join(names) or 'nothing'}."
+            "batch.corrections_without_code", label=LABEL_COLUMN, columns=", ".join(names) or "nothing"
         )
     # The index goes first: that is where training looks for it.
-    index = next((name for name in _INDEX_NAMES if name in names), None)
+    index = next((name for name in INDEX_NAMES if name in names), None)
     ordered = [*([] if index is None else [index]), *(name for name in names if name != index)]
     header = ["index" if name == index else name for name in ordered]
     lines = [",".join(csv_cell(_safe(name, spreadsheet_safe)) for name in header)]
     for number, row in enumerate(rows, start=1):
         if row.keys() != rows[0].keys():
-            raise BatchError(
-                f"Correction {number} has other columns than the first; give every row the same."
-            )
+            raise BatchError("batch.correction_other_columns", number=number)
         cells = {name: cell_text(value) for name, value in row.items()}
         cells[LABEL_COLUMN] = _code(row[LABEL_COLUMN], number)
         lines.append(",".join(csv_cell(_safe(cells[name], spreadsheet_safe)) for name in ordered))
@@ -188,11 +179,10 @@ def _safe(text: str, spreadsheet_safe: bool) -> str:
 
 
 def _code(value: Any, number: int) -> str:
-    text = text_of(value).strip()
-    found = _CODE.fullmatch(text)
-    if text and not found:
-        raise BatchError(f"Correction {number}: the {LABEL_COLUMN} {text!r} is no whole number.")
-    return str(int(found.group(1))) if found else ""
+    code, text = code_of(value), text_of(value).strip()
+    if text and code is None:
+        raise BatchError("batch.correction_no_number", number=number, label=LABEL_COLUMN, value=text)
+    return "" if code is None else str(code)
 
 
 def _names(path: Path) -> list[str]:
@@ -201,7 +191,7 @@ def _names(path: Path) -> list[str]:
             return next(csv.reader(stream), [])
     parts = _parts(path)
     if not parts:
-        raise BatchError(f"{path} is no scored catalog; score it first.")
+        raise BatchError("batch.not_scored", output=path)
     return list(pyarrow.parquet.read_schema(parts[0]).names)
 
 
@@ -216,9 +206,9 @@ def _values(path: Path, *names: str) -> Iterator[tuple[Any, ...]]:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream)
             header = next(reader)
-            places = [header.index(name) for name in names]
+            indices = [header.index(name) for name in names]
             for row in reader:
-                yield tuple(row[place] for place in places)
+                yield tuple(row[index] for index in indices)
         return
     for part in _parts(path):
         with pyarrow.parquet.ParquetFile(part) as content:

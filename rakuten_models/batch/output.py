@@ -82,13 +82,9 @@ class ScoredOutput:
             BatchError: The output is something else, of another run, or being written by another process.
         """
         if self._csv and self.path.is_dir():
-            raise BatchError(
-                f"{self.path} is a folder; give a file name that ends in .csv, or another folder name."
-            )
+            raise BatchError("batch.output_is_folder", output=self.path)
         if not self._csv and self.path.exists() and not self.path.is_dir():
-            raise BatchError(
-                f"{self.path} is a file; give a folder for the Parquet parts, or a name that ends in .csv."
-            )
+            raise BatchError("batch.output_is_file", output=self.path)
         (self.path.parent if self._csv else self.path).mkdir(parents=True, exist_ok=True)
         with self._locked():
             earlier = self._earlier_state(overwrite)
@@ -153,7 +149,7 @@ class ScoredOutput:
         if state is None:
             return None
         if state["identity"] != self._identity:
-            what = f"holds the scores of {_difference(state['identity'], self._identity)}"
+            error = _other_run(self.path, state["identity"], self._identity)
         else:
             if state["finished"]:
                 self._put_in_place()
@@ -161,12 +157,10 @@ class ScoredOutput:
                 return None if state["finished"] and overwrite else state
             if not state["finished"] or (self._csv and not self.path.exists()):
                 return None
-            what = "was changed after it was scored"
+            error = BatchError("batch.output_changed", output=self.path)
         if overwrite:
             return None
-        raise BatchError(
-            f"{self.path} {what}; give another output, or --overwrite (overwrite=True) to replace it."
-        )
+        raise error
 
     def _is_there(self, state: Mapping[str, Any]) -> bool:
         """Whether all that the state knows of is on the disk."""
@@ -182,13 +176,9 @@ class ScoredOutput:
         """Without a state, what is there is not ours."""
         if self._csv:
             if self.path.exists() and not overwrite:
-                raise BatchError(
-                    f"{self.path} exists already; give another output, or --overwrite (overwrite=True) to replace it."
-                )
+                raise BatchError("batch.output_exists", output=self.path)
         elif any(entry.name not in (".lock", f".{STATE_FILE}{WRITING}") for entry in self.path.iterdir()):
-            raise BatchError(
-                f"The folder {self.path} is not empty and no scored catalog; give a new or empty folder."
-            )
+            raise BatchError("batch.output_not_empty", output=self.path)
 
     def _clear(self) -> None:
         """Take away what the state does not know of: of an overwritten run, or of a moment before a kill."""
@@ -214,9 +204,7 @@ class ScoredOutput:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
-                    raise BatchError(
-                        f"{self.path} is being written by another run; wait for it, or give another output."
-                    ) from error
+                    raise BatchError("batch.output_locked", output=self.path) from error
             try:
                 yield
             finally:
@@ -271,10 +259,10 @@ def _part_name(number: int) -> str:
     return f"part-{number:06d}.parquet"
 
 
-def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What another run was about, in words."""
-    for key, words in (("input", "another input"), ("bundle", "another bundle")):
-        if earlier.get(key) != now.get(key):
-            return words
+def _other_run(output: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> BatchError:
+    """What the run was about whose output is there."""
     different = sorted(key for key in {*earlier, *now} if earlier.get(key) != now.get(key))
-    return f"the same catalog with other settings ({', '.join(different)})"
+    for key in ("input", "bundle"):
+        if key in different:
+            return BatchError(f"batch.output_of_other_{key}", output=output)
+    return BatchError("batch.output_of_other_settings", output=output, settings=", ".join(different))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,31 +9,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow
-
-from rakuten_models.errors import BatchCancelled
+from rakuten_models.batch.scorer import ScoredTable
+from rakuten_models.errors import BatchCancelled, Message
 from rakuten_models.product import REVIEW
 
-# What a row's sentence holds, and the reason it is counted under; the sentence itself tells the particulars.
-_REASONS = (
-    (r"where the header has", "another number of fields than the header"),
-    (r"is no UTF-8", "bytes that are no UTF-8"),
-    (r"quotation mark that", "a quotation mark in the wrong place"),
-    (r"carriage return|NUL character|surrogate pair", "a character that has no place there"),
-    (r"one object a line", "no JSON object"),
-    (r"^Line \d+ is longer", "too long a line"),
-    (r"holds no text and no picture", "no text and no picture"),
-    (r"no pictures were given", "no text, and no pictures were given"),
-    (r"is not in the|does not exist", "the picture was not found"),
-    (r"leads out of", "the picture's path leads out of the images folder"),
-    (r"is a URL", "the picture is a URL"),
-    (r"make it smaller", "the picture is too large"),
-    (r"did not arrive within", "the picture did not arrive in time"),
-    (r"cannot be fetched", "the picture cannot be fetched"),
-    (r"^The picture", "the picture cannot be read"),
-)
+# By code of a row's problem, the reason it is counted under.
+_REASONS = {
+    "batch.row_no_pictures_given": "no text, and no pictures were given",
+    "catalog.line_carriage_return": "a character that has no place there",
+    "catalog.line_fields": "another number of fields than the header",
+    "catalog.line_long": "too long a line",
+    "catalog.line_no_json": "no JSON object",
+    "catalog.line_no_object": "no JSON object",
+    "catalog.line_not_utf_8": "bytes that are no UTF-8",
+    "catalog.line_nul": "a character that has no place there",
+    "catalog.line_one_field": "another number of fields than the header",
+    "catalog.line_quotation_mark": "a quotation mark in the wrong place",
+    "catalog.line_surrogate": "a character that has no place there",
+    "catalog.picture_late": "the picture did not arrive in time",
+    "catalog.picture_leads_out": "the picture's path leads out of the images folder",
+    "catalog.picture_not_fetched": "the picture cannot be fetched",
+    "catalog.picture_not_in_folder": "the picture was not found",
+    "catalog.picture_not_in_zip": "the picture was not found",
+    "catalog.picture_too_large": "the picture is too large",
+    "catalog.picture_unreadable_in_zip": "the picture cannot be read",
+    "catalog.picture_url": "the picture is a URL",
+    "product.empty": "no text and no picture",
+    "product.picture_damaged": "the picture cannot be read",
+    "product.picture_empty": "the picture cannot be read",
+    "product.picture_is_folder": "the picture cannot be read",
+    "product.picture_missing": "the picture was not found",
+    "product.picture_too_large": "the picture is too large",
+    "product.picture_too_many_pixels": "the picture is too large",
+    "product.picture_unreadable": "the picture cannot be read",
+}
 
-_OTHER = "another reason"
+# So many of the first rows with a problem are kept with its code and values.
+_MAX_PROBLEMS = 20
+
+
+def reason_of(code: str) -> str:
+    """The reason that a row's problem is counted under: one of few, however many rows there are."""
+    return _REASONS.get(code, "another reason")
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ class BatchSummary:
         left_out_pictures: By reason, rows that were scored from their text because their picture could not be read.
         with_picture: Scored rows whose picture was read.
         already_finished: There was nothing to do: the output was finished by an earlier run.
+        problems: By row number from 1, the first 20 rows that were not scored or whose picture was left out, and why.
     """
 
     rows: int
@@ -83,6 +100,7 @@ class BatchSummary:
     left_out_pictures: Mapping[str, int] = field(default_factory=dict)
     with_picture: int = 0
     already_finished: bool = False
+    problems: Mapping[int, Message] = field(default_factory=dict)
 
 
 class Event(Protocol):
@@ -121,60 +139,92 @@ class Run:
             left = (self._total - self.done) / rate if rate else None
             self._progress(BatchProgress(self.done, self._total, rate, left))
         if self._cancelled is not None and self._cancelled():
-            raise BatchCancelled(
-                f"The run was stopped at {self.done:,} of {self._total:,} rows; started again, it goes on from "
-                "its last whole chunk."
-            )
+            raise BatchCancelled("batch.stopped", done=self.done, total=self._total)
 
 
+@dataclass
 class Counts:
-    """What a summary counts, from the beginning of the output on."""
+    """What a summary counts, from the beginning of the output on.
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        """Go on from the counts in a state file; {} at the beginning."""
-        self._scored = int(state.get("scored", 0))
-        self._to_review = int(state.get("to_review", 0))
-        self._with_picture = int(state.get("with_picture", 0))
-        self._failed = Counter(state.get("failed", {}))
-        self._pictures = Counter(state.get("left_out_pictures", {}))
-        self._categories = Counter({int(code): n for code, n in state.get("per_category", {}).items()})
+    Attributes:
+        scored: Rows with a prediction.
+        to_review: Of these, to review.
+        with_picture: Of these, with a picture that was read.
+        failed: By reason, rows without a prediction.
+        left_out_pictures: By reason, scored rows whose picture was left out.
+        per_category: By prdtypecode, rows that were given it.
+        problems: By row number from 0, `Message.to_json` of the first problems.
+    """
 
-    def add(self, table: pyarrow.Table, prefix: str) -> None:
-        """Count the rows of a scored table."""
-        names = ("prdtypecode", "decision", "image_weight", "error")
-        columns = (table.column(prefix + name).to_pylist() for name in names)
-        for code, decision, image_weight, error in zip(*columns, strict=True):
-            if code is None:
-                self._failed[reason_of(error)] += 1
-                continue
-            self._scored += 1
-            self._to_review += decision == REVIEW
-            # It is 0 where there is no picture.
-            self._with_picture += image_weight > 0
-            self._categories[code] += 1
-            if error is not None:
-                self._pictures[reason_of(error)] += 1
+    scored: int = 0
+    to_review: int = 0
+    with_picture: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    left_out_pictures: Counter[str] = field(default_factory=Counter)
+    per_category: Counter[int] = field(default_factory=Counter)
+    problems: dict[int, str] = field(default_factory=dict)
 
-    def include(self, other: Mapping[str, Any]) -> None:
-        """Add the `to_json` of other rows."""
-        more = Counts(other)
-        self._scored += more._scored
-        self._to_review += more._to_review
-        self._with_picture += more._with_picture
-        self._failed.update(more._failed)
-        self._pictures.update(more._pictures)
-        self._categories.update(more._categories)
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Counts:
+        """What `to_json` made; {} is the beginning."""
+        return cls(
+            scored=state.get("scored", 0),
+            to_review=state.get("to_review", 0),
+            with_picture=state.get("with_picture", 0),
+            failed=Counter(state.get("failed", {})),
+            left_out_pictures=Counter(state.get("left_out_pictures", {})),
+            per_category=Counter({int(code): count for code, count in state.get("per_category", {}).items()}),
+            problems={int(row): text for row, text in state.get("problems", {}).items()},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the state file."""
         return {
-            "scored": self._scored,
-            "to_review": self._to_review,
-            "with_picture": self._with_picture,
-            "failed": dict(self._failed),
-            "left_out_pictures": dict(self._pictures),
-            "per_category": {str(code): self._categories[code] for code in sorted(self._categories)},
+            "scored": self.scored,
+            "to_review": self.to_review,
+            "with_picture": self.with_picture,
+            "failed": dict(self.failed),
+            "left_out_pictures": dict(self.left_out_pictures),
+            "per_category": {str(code): count for code, count in sorted(self.per_category.items())},
+            "problems": {str(row): text for row, text in self.problems.items()},
         }
+
+    @property
+    def rows(self) -> int:
+        """All rows that were counted."""
+        return self.scored + sum(self.failed.values())
+
+    @classmethod
+    def of(cls, scored: ScoredTable, prefix: str) -> Counts:
+        """The counts of a table's rows."""
+        counts = cls()
+        names = ("prdtypecode", "decision", "image_weight")
+        columns = (scored.table.column(prefix + name).to_pylist() for name in names)
+        for row, (code, decision, image_weight) in enumerate(zip(*columns, strict=True)):
+            problem = scored.problems.get(row)
+            if code is not None:
+                counts.scored += 1
+                counts.to_review += decision == REVIEW
+                # It is 0 where there is no picture.
+                counts.with_picture += image_weight > 0
+                counts.per_category[code] += 1
+            if problem is not None:
+                reasons = counts.failed if code is None else counts.left_out_pictures
+                reasons[reason_of(problem.code)] += 1
+                if len(counts.problems) < _MAX_PROBLEMS:
+                    counts.problems[row] = problem.to_json()
+        return counts
+
+    def include(self, other: Counts) -> None:
+        """Add the counts of the rows that follow."""
+        for row, text in list(other.problems.items())[: _MAX_PROBLEMS - len(self.problems)]:
+            self.problems[self.rows + row] = text
+        self.scored += other.scored
+        self.to_review += other.to_review
+        self.with_picture += other.with_picture
+        self.failed.update(other.failed)
+        self.left_out_pictures.update(other.left_out_pictures)
+        self.per_category.update(other.per_category)
 
     def summary(
         self, run: Run, started: float, output: Path, *, already_finished: bool = False
@@ -182,20 +232,16 @@ class Counts:
         """All counts, with the time since `started` (time.monotonic)."""
         seconds = time.monotonic() - started
         return BatchSummary(
-            rows=self._scored + sum(self._failed.values()),
-            scored=self._scored,
-            failed=dict(self._failed),
-            per_category=dict(self._categories),
-            to_review=self._to_review,
+            rows=self.rows,
+            scored=self.scored,
+            failed=dict(self.failed),
+            per_category=dict(self.per_category),
+            to_review=self.to_review,
             seconds=seconds,
             rows_per_second=(run.done - run.before) / max(1e-9, seconds),
             output=output,
-            left_out_pictures=dict(self._pictures),
-            with_picture=self._with_picture,
+            left_out_pictures=dict(self.left_out_pictures),
+            with_picture=self.with_picture,
             already_finished=already_finished,
+            problems={row + 1: Message.from_json(text) for row, text in self.problems.items()},
         )
-
-
-def reason_of(sentence: str) -> str:
-    """The reason that a row's sentence is counted under: one of few, however many rows there are."""
-    return next((reason for pattern, reason in _REASONS if re.search(pattern, sentence)), _OTHER)

@@ -8,26 +8,20 @@ out Arrow tables can run it. The columns it adds begin with `predicted_`; a cata
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow
 
 from rakuten_models.bundle.config import CONFIG_FILE
-from rakuten_models.catalog.columns import Columns, has_pictures
-from rakuten_models.catalog.image_store import (
-    PICTURE_SECONDS,
-    FolderPictures,
-    UrlPictures,
-    ZipPictures,
-    open_pictures,
-)
+from rakuten_models.catalog.columns import Columns
+from rakuten_models.catalog.image_store import PICTURE_SECONDS, open_pictures
+from rakuten_models.catalog.products import PictureFinder, column_texts
 from rakuten_models.catalog.source import PROBLEM_COLUMN
 from rakuten_models.classifier import CHUNK, ProductClassifier
-from rakuten_models.errors import BatchError, ProductError
+from rakuten_models.errors import BatchError, Message
 from rakuten_models.files import file_facts
 from rakuten_models.inference.runtime import usable_cores
 from rakuten_models.product import REVIEW, Prediction, Product
@@ -37,8 +31,6 @@ _PICTURE_BYTES = 32_000_000
 
 # Finer differences mean nothing, and processors round them differently.
 _DIGITS = 6
-
-_NO_PICTURES = "The row has no text, and no pictures were given; give the images folder or ZIP file."
 
 _PREDICTED = re.compile(r"predicted_(?:(\d+)_)?prdtypecode")
 
@@ -51,6 +43,7 @@ class ScoreSettings:
         columns: Which column is what.
         images: The pictures' folder, ZIP file or URL; None: their names are not looked at.
         top: How many of the most probable categories are written for each row, at least 1.
+        threshold: The least probability to accept, 0 to 1; None takes the bundle's.
         prefix: Of the added columns, from `free_prefix`.
         picture_seconds: That one picture under a URL may take.
     """
@@ -58,8 +51,16 @@ class ScoreSettings:
     columns: Columns
     images: str | None = None
     top: int = 3
+    threshold: float | None = None
     prefix: str = "predicted_"
     picture_seconds: float = PICTURE_SECONDS
+
+
+class ScoredTable(NamedTuple):
+    """A table with its predictions, and by row number from 0 why a row was not scored or its picture left out."""
+
+    table: pyarrow.Table
+    problems: Mapping[int, Message]
 
 
 def added_fields(settings: ScoreSettings) -> list[pyarrow.Field]:
@@ -77,9 +78,9 @@ def added_fields(settings: ScoreSettings) -> list[pyarrow.Field]:
         "decision": pyarrow.string(),
         "image_weight": pyarrow.float64(),
     }
-    for place in range(1, settings.top + 1):
-        kinds[f"top_{place}_prdtypecode"] = pyarrow.int64()
-        kinds[f"top_{place}_probability"] = pyarrow.float64()
+    for rank in range(1, settings.top + 1):
+        kinds[f"top_{rank}_prdtypecode"] = pyarrow.int64()
+        kinds[f"top_{rank}_probability"] = pyarrow.float64()
     kinds |= {"bundle": pyarrow.string(), "error": pyarrow.string()}
     return [pyarrow.field(settings.prefix + name, kind) for name, kind in kinds.items()]
 
@@ -129,14 +130,12 @@ class TableScorer:
         self._classifier = classifier
         self._settings = settings
         self._bundle = bundle_name(classifier)
-        self._pictures: FolderPictures | ZipPictures | UrlPictures | None = None
-        if settings.images is not None:
-            if not has_pictures(settings.columns):
-                raise BatchError(
-                    f"No column says which of the pictures in {settings.images} belongs to a row; name the column with "
-                    "the file names, or have imageid and productid."
-                )
-            self._pictures = open_pictures(settings.images, settings.picture_seconds)
+        if settings.images is not None and not settings.columns.has_pictures:
+            raise BatchError("batch.no_picture_column", images=settings.images)
+        self._pictures = (
+            None if settings.images is None else open_pictures(settings.images, settings.picture_seconds)
+        )
+        self._finder = PictureFinder(settings.columns, self._pictures)
         # While one group of rows is in a model, the texts of the next are cleaned and its pictures read.
         self._threads = ThreadPoolExecutor(min(8, usable_cores()), thread_name_prefix="batch")
 
@@ -145,16 +144,12 @@ class TableScorer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the threads and the pictures go."""
-        self.close()
-
-    def close(self) -> None:
         """Let the threads and the pictures go; rows that nobody has begun with are not scored any more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._pictures is not None:
             self._pictures.close()
 
-    def __call__(self, table: pyarrow.Table, done: Callable[[int], None] | None = None) -> pyarrow.Table:
+    def __call__(self, table: pyarrow.Table, done: Callable[[int], None] | None = None) -> ScoredTable:
         """Score the rows of a table.
 
         Args:
@@ -165,9 +160,10 @@ class TableScorer:
         Returns:
             The same columns without PROBLEM_COLUMN, and `added_fields` after them.
         """
-        problems = [None] * len(table)
+        problems: list[Message | None] = [None] * len(table)
         if PROBLEM_COLUMN in table.column_names:
-            problems = table.column(PROBLEM_COLUMN).to_pylist()
+            texts = table.column(PROBLEM_COLUMN).to_pylist()
+            problems = [text and Message.from_json(text) for text in texts]
             table = table.drop_columns([PROBLEM_COLUMN])
         # The same groups whatever the number of threads: the same table gives the same result.
         order = self._by_length(table)
@@ -186,10 +182,9 @@ class TableScorer:
         finally:
             for future in futures:
                 future.cancel()
-        for place, field in enumerate(added_fields(self._settings)):
-            values = pyarrow.array([row[place] for row in rows], field.type)
-            table = table.append_column(field, values)
-        return table
+        for index, field in enumerate(added_fields(self._settings)):
+            table = table.append_column(field, pyarrow.array([row[index] for row in rows], field.type))
+        return ScoredTable(table, {number: row[-1] for number, row in enumerate(rows) if row[-1] is not None})
 
     def _by_length(self, table: pyarrow.Table) -> list[int]:
         """The row numbers, those of short descriptions first.
@@ -197,34 +192,32 @@ class TableScorer:
         The text model takes a few products at a time, all as long as the longest of them: with its like beside it
         a short one costs a fraction, which doubles the speed and changes no answer.
         """
-        lengths = [len(text) for text in self._texts(table, self._settings.columns.description)]
+        lengths = [len(text) for text in column_texts(table, self._settings.columns.description)]
         return sorted(range(len(table)), key=lengths.__getitem__)
 
-    def _group(self, table: pyarrow.Table, problems: Sequence[str | None]) -> list[list[Any]]:
+    def _group(self, table: pyarrow.Table, problems: Sequence[Message | None]) -> list[list[Any]]:
         """The added values of at most CHUNK rows, in predict calls whose pictures fit into memory."""
         columns = self._settings.columns
-        designations = self._texts(table, columns.designation)
-        descriptions = self._texts(table, columns.description)
-        pictures = self._picture_values(table)
+        designations = column_texts(table, columns.designation)
+        descriptions = column_texts(table, columns.description)
+        cells = self._finder.cells(table)
         predictions: list[Prediction] = []
-        held: list[Product] = []
-        errors: list[str | None] = []
+        waiting: list[Product] = []
+        errors: list[Message | None] = []
         size = 0
-        for row, (problem, (image, error)) in enumerate(
-            zip(problems, self._read_pictures(pictures, problems), strict=True)
-        ):
-            held.append(Product() if problem else Product(designations[row], descriptions[row], image))
+        for row, (image, error) in enumerate(self._finder.find_all(cells, problems)):
+            waiting.append(
+                Product() if problems[row] else Product(designations[row], descriptions[row], image)
+            )
             errors.append(error)
             size += len(image) if isinstance(image, bytes) else 0
-            if size >= _PICTURE_BYTES:
-                predictions += self._classifier.predict(held)
-                held, size = [], 0
-        if held:
-            predictions += self._classifier.predict(held)
+            if size >= _PICTURE_BYTES or row == len(cells) - 1:
+                predictions += self._classifier.predict(waiting, threshold=self._settings.threshold)
+                waiting, size = [], 0
         rows = []
-        for prediction, error, (value, *numbers) in zip(predictions, errors, pictures, strict=True):
+        for prediction, error, (value, *numbers) in zip(predictions, errors, cells, strict=True):
             if error is None and prediction.category is None and self._pictures is None:
-                error = _NO_PICTURES if value or all(numbers) else None
+                error = Message("batch.row_no_pictures_given") if value or all(numbers) else None
             rows.append(self._row(prediction, error or prediction.error))
         return rows
 
@@ -245,63 +238,3 @@ class TableScorer:
         ]
         pairs += [None] * (2 * self._settings.top - len(pairs))
         return [*best, *pairs, self._bundle, error]
-
-    def _texts(self, table: pyarrow.Table, name: str | None) -> list[str]:
-        """A column as texts, "" where it is empty or absent."""
-        if name is None:
-            return [""] * len(table)
-        return [text_of(value) for value in table.column(name).to_pylist()]
-
-    def _picture_values(self, table: pyarrow.Table) -> list[tuple[Any, str, str]]:
-        """For each row what it says of its picture: the image column's value, imageid and productid."""
-        columns = self._settings.columns
-        images: Sequence[Any] = [None] * len(table)
-        if columns.image is not None:
-            images = table.column(columns.image).to_pylist()
-        numbers = [self._texts(table, name) for name in (columns.imageid, columns.productid)]
-        return list(zip(images, *numbers, strict=True))
-
-    def _read_pictures(
-        self, pictures: Sequence[tuple[Any, str, str]], problems: Sequence[str | None]
-    ) -> Iterator[tuple[Any, str | None]]:
-        """`_picture` of each row in order, or its problem; some at a time where that is worth it."""
-
-        def read(row: int) -> tuple[Any, str | None]:
-            return (None, problems[row]) if problems[row] else self._picture(*pictures[row])
-
-        ahead = self._pictures.ahead if self._pictures is not None else 1
-        if ahead == 1:
-            yield from map(read, range(len(pictures)))
-            return
-        with ThreadPoolExecutor(ahead, thread_name_prefix="pictures") as threads:
-            waiting: deque[Future[tuple[Any, str | None]]] = deque()
-            for row in range(len(pictures)):
-                waiting.append(threads.submit(read, row))
-                if len(waiting) == ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-    def _picture(self, value: Any, imageid: str, productid: str) -> tuple[Any, str | None]:
-        """A row's picture as `Product.image` takes it, or None; and why it cannot be had."""
-        if isinstance(value, dict):
-            # As the Parquet files of many hub data sets hold a picture.
-            value = value.get("bytes") or value.get("path")
-        if isinstance(value, bytes) or self._pictures is None:
-            return (value if isinstance(value, bytes) and value else None), None
-        name = text_of(value).strip()
-        try:
-            if name:
-                return self._pictures.named(name), None
-            return self._pictures.by_numbers(imageid.strip(), productid.strip()), None
-        except ProductError as error:
-            return None, str(error)
-
-
-def text_of(value: Any) -> str:
-    """A cell as text: "" if it is empty, and 12 for 12.0, which a column of integers with gaps becomes."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return value if isinstance(value, str) else str(value)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rakuten_models.catalog.lines import MAX_LINE, Line, Lines, Record
-from rakuten_models.errors import BatchError
+from rakuten_models.errors import CatalogError, Message
 
 MAX_COLUMNS = 2_000
 
@@ -23,11 +23,11 @@ def csv_header(path: Path) -> tuple[list[str], str]:
     """The column names of a CSV file, and its delimiter: comma, else semicolon or tab.
 
     Raises:
-        BatchError: The file is empty, in another encoding, or its header cannot be read.
+        CatalogError: The file is empty, in another encoding, or its header cannot be read.
     """
     with path.open("rb") as stream:
         if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise BatchError(f"{path} is UTF-16 text; save it as UTF-8.")
+            raise CatalogError("catalog.utf_16", file=path)
     text = _header_text(path)
     delimiter = "," if "," in text else max(_DELIMITERS, key=text.count)
     _raise_field_limit()
@@ -35,14 +35,12 @@ def csv_header(path: Path) -> tuple[list[str], str]:
         try:
             names = next(fields for fields in csv.reader(lines, delimiter=delimiter, strict=True) if fields)
         except csv.Error as error:
-            raise BatchError(
-                f"{path}: the header cannot be read ({error}); correct its quotation marks."
-            ) from error
+            raise CatalogError("catalog.header_unreadable", file=path, reason=str(error)) from error
     if len(names) > MAX_COLUMNS:
-        raise BatchError(f"{path} has {len(names):,} columns; at most {MAX_COLUMNS:,} can be read.")
-    repeated = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        raise CatalogError("catalog.too_many_columns", file=path, count=len(names), limit=MAX_COLUMNS)
+    repeated = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if repeated is not None:
-        raise BatchError(f"{path} has the column {repeated!r} twice; give every column a name of its own.")
+        raise CatalogError("catalog.column_named_twice", file=path, name=repeated)
     return names, delimiter
 
 
@@ -51,15 +49,13 @@ def _header_text(path: Path) -> str:
         for text in lines:
             problem = lines.taken[-1].problem
             if problem:
-                raise BatchError(f"{path}: {problem}")
+                raise CatalogError("catalog.header_problem", file=path, problem=problem)
             if "\r" in text.rstrip("\r\n"):
-                raise BatchError(
-                    f"{path} ends its lines with carriage returns alone; save it with Unix line ends."
-                )
+                raise CatalogError("catalog.carriage_returns", file=path)
             if text.strip("\r\n"):
                 return text
             lines.begin_record()
-    raise BatchError(f"{path} is empty; expected a header line and one line a product.")
+    raise CatalogError("catalog.empty_file", file=path)
 
 
 def _raise_field_limit() -> None:
@@ -109,26 +105,19 @@ def _broken(lines: Lines, names: list[str], delimiter: str, reason: str = "") ->
     lines.give_back()
     line = lines.taken[0]
     problem = line.problem
-    if problem is None and "\0" in line.text:
-        problem = f"Line {line.number} holds a NUL character; remove it."
-    elif problem is None and "new-line" in reason:
-        problem = f"Line {line.number} has a carriage return outside quotation marks; take it out."
-    elif problem is None:
-        problem = (
-            f"Line {line.number} has a quotation mark that is not closed, or that stands inside a quoted field; "
-            "double it or take it out."
-        )
+    if problem is None:
+        # The csv module's errors have no code; this is how it words a carriage return outside quotation marks.
+        what = "carriage_return" if "new-line" in reason else "quotation_mark"
+        what = "nul" if "\0" in line.text else what
+        problem = Message(f"catalog.line_{what}", line=line.number)
     return _record(lines.taken, _fields_of(line.text, delimiter), names, problem)
 
 
-def _record(taken: list[Line], fields: list[str], names: list[str], problem: str | None) -> Record:
+def _record(taken: list[Line], fields: list[str], names: list[str], problem: Message | None) -> Record:
     size = sum(len(line.text) for line in taken)
     if len(fields) != len(names):
-        line = taken[0].number
-        problem = problem or (
-            f"Line {line} has {len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}; "
-            "correct its commas and quotation marks."
-        )
+        code = "catalog.line_one_field" if len(fields) == 1 else "catalog.line_fields"
+        problem = problem or Message(code, line=taken[0].number, count=len(fields), expected=len(names))
     values: list[str | None] = [*fields[: len(names)], *[None] * (len(names) - len(fields))]
     return Record(taken[0].number, values, problem, size, taken[0].offset)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rakuten_models.catalog.locations import is_url, path_of
-from rakuten_models.errors import BatchError, ProductError
+from rakuten_models.errors import CatalogError, ProductError
 
 # One picture as a file; a product photo has a hundredth of it.
 MAX_MEMBER = 50_000_000
@@ -73,8 +73,8 @@ class FolderPictures:
             except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, links in a circle
                 inside = True
             if not inside:
-                raise ProductError(_leads_out(name))
-        raise ProductError(f"The picture {name!r} is not in the images folder; check the path.")
+                raise _error("leads_out", name)
+        raise _error("not_in_folder", name)
 
     def by_numbers(self, imageid: str, productid: str) -> str | None:
         """The path of the challenge's picture of a product; None if there is none.
@@ -82,7 +82,7 @@ class FolderPictures:
         Raises:
             ProductError: It is a link that leads out of the folder.
         """
-        name = _numbered_name(imageid, productid)
+        name = numbered_name(imageid, productid)
         if name is None:
             return None
         for folder in _CHALLENGE_FOLDERS:
@@ -103,7 +103,7 @@ class ZipPictures:
         """Read the list of members.
 
         Raises:
-            BatchError: The file is no ZIP, or has members that no honest ZIP has (`_check_members`).
+            CatalogError: The file is no ZIP, or has members that no honest ZIP has (`_check_members`).
         """
         stream = path.open("rb")
         try:
@@ -112,9 +112,7 @@ class ZipPictures:
             _check_members(self._archive)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
             stream.close()
-            raise BatchError(
-                f"{path} cannot be read as a ZIP file ({error}); pack the pictures again."
-            ) from error
+            raise CatalogError("catalog.zip_unreadable", file=path, reason=str(error)) from error
         self._stream = stream
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._by_file_name: dict[str, zipfile.ZipInfo | None] = {}
@@ -139,7 +137,7 @@ class ZipPictures:
         relative = _checked_name(name)
         member = self._members.get(relative) or self._by_file_name.get(posixpath.basename(relative))
         if member is None:
-            raise ProductError(f"The picture {name!r} is not in the ZIP file; check the name.")
+            raise _error("not_in_zip", name)
         return self._read(member, name)
 
     def by_numbers(self, imageid: str, productid: str) -> bytes | None:
@@ -148,7 +146,7 @@ class ZipPictures:
         Raises:
             ProductError: It is too large, encrypted or damaged.
         """
-        name = _numbered_name(imageid, productid)
+        name = numbered_name(imageid, productid)
         member = self._by_file_name.get(name) if name else None
         return None if member is None or name is None else self._read(member, name)
 
@@ -158,20 +156,17 @@ class ZipPictures:
         self._stream.close()
 
     def _read(self, member: zipfile.ZipInfo, name: str) -> bytes:
-        too_large = f"The picture {name!r} has more than {MAX_MEMBER // 1_000_000} MB; make it smaller."
         if member.file_size > MAX_MEMBER:
-            raise ProductError(too_large)
+            raise _too_large(name)
         try:
             with self._archive.open(member) as stream:
                 # The size in the list may be a lie; no more than the limit is ever unpacked.
                 content = stream.read(MAX_MEMBER + 1)
         # A damaged, encrypted or unknown packing: every unpacker has errors of its own.
         except Exception as error:
-            raise ProductError(
-                f"The picture {name!r} cannot be read from the ZIP file ({error}); pack it again."
-            ) from error
+            raise _error("unreadable_in_zip", name, reason=str(error)) from error
         if len(content) > MAX_MEMBER:
-            raise ProductError(too_large)
+            raise _too_large(name)
         return content
 
 
@@ -203,12 +198,12 @@ class UrlPictures:
         """
         relative = _checked_name(name)
         if relative.startswith("/"):
-            raise ProductError(_leads_out(name))
+            raise _error("leads_out", name)
         for each in dict.fromkeys((relative, posixpath.basename(relative))):
             content = self._read(each, name)
             if content is not None:
                 return content
-        raise ProductError(f"The picture {name!r} is not in the images folder; check the path.")
+        raise _error("not_in_folder", name)
 
     def by_numbers(self, imageid: str, productid: str) -> bytes | None:
         """The file of the challenge's picture of a product; None if there is none.
@@ -216,7 +211,7 @@ class UrlPictures:
         Raises:
             ProductError: It is too large, did not arrive in time, or cannot be had.
         """
-        name = _numbered_name(imageid, productid)
+        name = numbered_name(imageid, productid)
         return self._read(name, name) if name else None
 
     def close(self) -> None:
@@ -238,21 +233,14 @@ class UrlPictures:
         try:
             answer = answers.get(timeout=self._seconds)
         except queue.Empty:
-            raise ProductError(
-                f"The picture {name!r} did not arrive within {self._seconds:g} s; score the row again later, or give "
-                "it longer."
-            ) from None
+            raise _error("late", name, seconds=self._seconds) from None
         if isinstance(answer, FileNotFoundError):
             return None
         if isinstance(answer, Exception):
             reason = " ".join(str(answer).split()) or type(answer).__name__
-            raise ProductError(
-                f"The picture {name!r} cannot be fetched ({reason}); check the URL and your access."
-            )
+            raise _error("not_fetched", name, reason=reason)
         if len(answer) > MAX_MEMBER:
-            raise ProductError(
-                f"The picture {name!r} has more than {MAX_MEMBER // 1_000_000} MB; make it smaller."
-            )
+            raise _too_large(name)
         return answer
 
 
@@ -266,7 +254,7 @@ def open_pictures(
         seconds: That one picture under a URL may take.
 
     Raises:
-        BatchError: There is no such folder or file, or the file is no ZIP.
+        CatalogError: There is no such folder or file, or the file is no ZIP.
     """
     path = path_of(source)
     if is_url(path) and path.suffix.lower() != ".zip":
@@ -275,7 +263,7 @@ def open_pictures(
         return FolderPictures(path)
     if path.is_file():
         return ZipPictures(path)
-    raise BatchError(f"{path} does not exist; give the folder or the ZIP file that holds the pictures.")
+    raise CatalogError("catalog.images_missing", path=path)
 
 
 def _check_list(stream: Any) -> None:
@@ -313,18 +301,24 @@ def _check_members(archive: zipfile.ZipFile) -> None:
 def _checked_name(name: str) -> str:
     """The name with forward slashes, relative and without detours."""
     if _URL.match(name):
-        raise ProductError(f"The picture {name!r} is a URL; download the pictures and give their folder.")
+        raise _error("url", name)
     relative = posixpath.normpath(name.replace("\\", "/"))
     if relative == ".." or relative.startswith("../"):
-        raise ProductError(_leads_out(name))
+        raise _error("leads_out", name)
     return relative
 
 
-def _leads_out(name: str) -> str:
-    return f"The picture {name!r} leads out of the images folder; give a path within it."
+def _error(what: str, name: str, **values: Any) -> ProductError:
+    """Why a row's picture cannot be had."""
+    return ProductError(f"catalog.picture_{what}", name=name, **values)
 
 
-def _numbered_name(imageid: str, productid: str) -> str | None:
+def _too_large(name: str) -> ProductError:
+    return _error("too_large", name, limit=MAX_MEMBER // 1_000_000)
+
+
+def numbered_name(imageid: str, productid: str) -> str | None:
+    """The file name of the challenge's picture of a product; None where a number is missing or none."""
     if not (_NUMBER.fullmatch(imageid) and _NUMBER.fullmatch(productid)):
         return None
     return f"image_{imageid}_product_{productid}.jpg"

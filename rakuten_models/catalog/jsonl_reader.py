@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 
 from rakuten_models.catalog.lines import Line, Lines, Record
+from rakuten_models.errors import Message
 
 # A larger integer would change its value in a column of floats.
 _MAX_EXACT_FLOAT = 2**53
@@ -26,21 +27,18 @@ def json_records(path: Path, offset: int = 0, line: int = 1) -> Iterator[Record]
                 yield Record(taken.number, value, taken.problem or problem, len(text), taken.offset)
 
 
-def _json_object(line: Line) -> tuple[dict[str, Any], str | None]:
+def _json_object(line: Line) -> tuple[dict[str, Any], Message | None]:
     try:
         value = json.loads(line.text)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "too large or too deep a value"
-        return {}, f"Line {line.number} is no JSON ({reason}); expected one object a line."
+        return {}, Message("catalog.line_no_json", line=line.number, reason=reason)
     if not isinstance(value, dict):
-        return {}, f"Line {line.number} holds a {type(value).__name__}; expected one object a line."
+        return {}, Message("catalog.line_no_object", line=line.number, kind=type(value).__name__)
     if "\\u" in line.text:
         mended = _without_surrogates(value)
         if mended != value:
-            return (
-                mended,
-                f"Line {line.number} holds half of a surrogate pair (\\ud800 to \\udfff); correct the text.",
-            )
+            return mended, Message("catalog.line_surrogate", line=line.number)
     return value, None
 
 

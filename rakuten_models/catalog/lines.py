@@ -6,6 +6,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rakuten_models.errors import Message
+
 # Longer lines are no product, and would have to be held in memory whole.
 MAX_LINE = 4_000_000
 
@@ -20,14 +22,14 @@ class Record(NamedTuple):
         line: Where it begins, the file's first line being 1.
         values: CSV: a list of str, None for a field that is not there, as long as the header. JSON Lines: a
             dict, empty if the line could not be read.
-        problem: Why it cannot be trusted, as a sentence; None if it can.
+        problem: Why it cannot be trusted; None if it can.
         size: About how many bytes it takes.
         offset: The byte of the file it begins at.
     """
 
     line: int
     values: Any
-    problem: str | None
+    problem: Message | None
     size: int
     offset: int
 
@@ -37,7 +39,7 @@ class Line(NamedTuple):
 
     number: int
     text: str
-    problem: str | None
+    problem: Message | None
     offset: int
 
 
@@ -108,13 +110,11 @@ class Lines:
             while content and not content.endswith(b"\n"):
                 content = self._stream.readline(MAX_LINE)
                 self._offset += len(content)
-            problem = f"Line {self._number} is longer than {MAX_LINE // 1_000_000} MB; shorten its texts."
+            problem = Message("catalog.line_long", line=self._number, limit=MAX_LINE // 1_000_000)
             return Line(self._number, "", problem, offset)
         try:
             return Line(self._number, content.decode("utf-8"), None, offset)
         except UnicodeDecodeError as error:
             byte = content[error.start]
-            problem = (
-                f"Line {self._number} holds the byte 0x{byte:02X}, which is no UTF-8; save the file as UTF-8."
-            )
+            problem = Message("catalog.line_not_utf_8", line=self._number, byte=f"{byte:02X}")
             return Line(self._number, content.decode("utf-8", "replace"), problem, offset)

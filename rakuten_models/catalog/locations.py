@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
 
-from rakuten_models.errors import BatchError
+from rakuten_models.errors import CatalogError
 
 CHALLENGE_FILES = ("X_train_update.csv", "X_test_update.csv")
 
@@ -23,38 +23,33 @@ _FORMATS = {
     ".parquet": "parquet",
 }
 
-_EXPECTED = "a .csv, .jsonl or .parquet file, a folder of them, or a glob"
-
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
 
 
-def is_url(place: str | os.PathLike[str]) -> bool:
-    """Whether a place is named by a URL, file:// ones excepted, which are local paths in other words."""
-    found = _URL.match(str(place))
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Whether a location is a URL; file:// ones are not, being local paths in other words."""
+    found = _URL.match(str(location))
     return found is not None and found["scheme"].lower() not in ("file", "local")
 
 
-def path_of(place: str | os.PathLike[str]) -> Any:
-    """A place as a Path; that of a URL is a `upath.UPath`, which has the methods of one.
+def path_of(location: str | os.PathLike[str]) -> Any:
+    """A location as a Path; that of a URL is a `upath.UPath`, which has the methods of one.
 
     Raises:
-        BatchError: What such URLs need is not installed.
+        CatalogError: What such URLs need is not installed.
     """
-    if not is_url(place):
-        found = _URL.match(str(place))
-        return Path(url2pathname(str(place)[found.end() :])) if found else Path(place)
+    if not is_url(location):
+        found = _URL.match(str(location))
+        return Path(url2pathname(str(location)[found.end() :])) if found else Path(location)
     try:
         from upath import UPath
 
-        path = UPath(place)
+        path = UPath(location)
         path.fs  # noqa: B018  the scheme's library is imported here, and only here
     except ImportError as error:
-        raise BatchError(
-            f"{place} needs a library that is not installed ({error}); run `pip install .[scale]`, and what fsspec "
-            "names for this kind of URL, such as s3fs or gcsfs."
-        ) from error
+        raise CatalogError("catalog.url_library_missing", url=location, reason=str(error)) from error
     except ValueError as error:
-        raise BatchError(f"{place} cannot be used ({error}); give a URL that fsspec knows.") from error
+        raise CatalogError("catalog.url_unknown", url=location, reason=str(error)) from error
     return path
 
 
@@ -84,14 +79,14 @@ def find_files(source: str | os.PathLike[str]) -> tuple[Path, ...]:
         source: A file, a folder or a glob; the challenge's folder stands for its X file.
 
     Raises:
-        BatchError: There is none.
+        CatalogError: There is none.
     """
     if is_url(source) and glob.has_magic(str(source)):
         return _catalog_files(source, _matching(source))
     path = path_of(source)
     if path.is_file():
         if path.suffix.lower() not in _FORMATS:
-            raise BatchError(f"{path} is no catalog; expected {_EXPECTED}.")
+            raise CatalogError("catalog.other_kind", file=path)
         return (path.absolute(),)
     if path.is_dir():
         challenge = next((path / name for name in CHALLENGE_FILES if (path / name).is_file()), None)
@@ -99,7 +94,7 @@ def find_files(source: str | os.PathLike[str]) -> tuple[Path, ...]:
     elif glob.has_magic(str(source)):
         found = _matching(source)
     else:
-        raise BatchError(f"{path} does not exist; expected {_EXPECTED}.")
+        raise CatalogError("catalog.missing", file=path)
     return _catalog_files(source, found)
 
 
@@ -111,5 +106,5 @@ def _catalog_files(source: str | os.PathLike[str], found: Sequence[Path]) -> tup
         if file.suffix.lower() in _FORMATS and not file.name.startswith((".", "_")) and file.is_file()
     )
     if not files:
-        raise BatchError(f"{source} holds no catalog; expected {_EXPECTED}.")
+        raise CatalogError("catalog.no_files", folder=source)
     return tuple(file.absolute() for file in files)

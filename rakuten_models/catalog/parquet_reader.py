@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from rakuten_models.catalog.locations import is_url
-from rakuten_models.errors import BatchError
+from rakuten_models.errors import CatalogError
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def open_parquet(file: Any) -> Iterator[pyarrow.parquet.ParquetFile]:
     """A Parquet file, local or under a URL, open for the block.
 
     Raises:
-        BatchError: It is no Parquet file, or damaged.
+        CatalogError: It is no Parquet file, or damaged.
     """
     try:
         if isinstance(file, Path) and not is_url(file):
@@ -29,8 +29,8 @@ def open_parquet(file: Any) -> Iterator[pyarrow.parquet.ParquetFile]:
             with file.open("rb") as stream, pyarrow.parquet.ParquetFile(stream) as content:
                 yield content
     except (pyarrow.ArrowException, OSError) as error:
-        raise BatchError(
-            f"{file} is no readable Parquet file ({' '.join(str(error).split())}); write it again."
+        raise CatalogError(
+            "catalog.parquet_unreadable", file=file, reason=" ".join(str(error).split())
         ) from error
 
 

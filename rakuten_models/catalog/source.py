@@ -27,10 +27,10 @@ from rakuten_models.catalog.jsonl_reader import json_kind, json_records, json_ty
 from rakuten_models.catalog.lines import Record
 from rakuten_models.catalog.locations import CHALLENGE_FILES, find_files, is_url, kind_of, path_of, url_facts
 from rakuten_models.catalog.parquet_reader import open_parquet, rows_of_chunk, rows_of_groups, tables_from
-from rakuten_models.errors import BatchError
+from rakuten_models.errors import CatalogError
 from rakuten_models.files import file_facts
 
-# In a chunk's table, beside the file's own columns: why a row cannot be trusted, null if it can.
+# In a chunk's table, beside the file's own columns: why a row cannot be trusted (`Message.to_json`), null if it can.
 PROBLEM_COLUMN = "__row_problem__"
 
 # A chunk ends early where its rows take more memory than this.
@@ -66,7 +66,7 @@ def read_header(source: str | os.PathLike[str]) -> Header:
     """The column names of a catalog and what was recognised; its rows are not read (JSON Lines: they are).
 
     Raises:
-        BatchError: There is no such file, or it cannot be read as a catalog.
+        CatalogError: There is no such file, or it cannot be read as a catalog.
     """
     catalog = CatalogSource(source)
     return Header(catalog.names, recognise_columns(catalog.names))
@@ -86,7 +86,7 @@ class CatalogSource:
         folder: The folder that was given; None if it was a file, a glob or the challenge's folder.
 
     Raises:
-        BatchError: There is no such file, the files differ in kind or columns, or one cannot be read.
+        CatalogError: There is no such file, the files differ in kind or columns, or one cannot be read.
     """
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
@@ -96,9 +96,7 @@ class CatalogSource:
         self.folder = path if path.is_dir() and self.files[0].name not in CHALLENGE_FILES else None
         kinds = {kind_of(file) for file in self.files}
         if len(kinds) > 1:
-            raise BatchError(
-                f"{source} holds files of several kinds ({', '.join(sorted(kinds))}); give those of one kind."
-            )
+            raise CatalogError("catalog.several_kinds", folder=source, kinds=", ".join(sorted(kinds)))
         self.kind = kinds.pop()
         self._delimiters: dict[Path, str] = {}
         self._json_rows: dict[Path, int] = {}
@@ -108,9 +106,7 @@ class CatalogSource:
         ]()
         self.names: list[str] = list(self.schema.names)
         if PROBLEM_COLUMN in self.names:
-            raise BatchError(
-                f"{source} has a column {PROBLEM_COLUMN!r}, which is taken; give it another name."
-            )
+            raise CatalogError("catalog.column_taken", file=source, name=PROBLEM_COLUMN)
 
     @cached_property
     def rows_by_file(self) -> dict[Path, int]:
@@ -177,7 +173,7 @@ class CatalogSource:
         """The tables of some consecutive chunks of one file, from where the first of them lies.
 
         Raises:
-            BatchError: The file cannot be read, or is not as it was when `plan` was made.
+            CatalogError: The file cannot be read, or is not as it was when `plan` was made.
         """
         first = chunks[0]
         file = self.files[first.file]
@@ -191,9 +187,7 @@ class CatalogSource:
                 tables = (self._table(list(itertools.islice(records, chunk.rows))) for chunk in chunks)
                 yield from self._as_planned(tables, chunks)
         except OSError as error:
-            raise BatchError(
-                f"{file} cannot be read ({error}); put the catalog where every worker can read it."
-            ) from error
+            raise CatalogError("catalog.unreadable_for_worker", file=file, reason=str(error)) from error
 
     def _as_planned(
         self, tables: Iterator[pyarrow.Table], chunks: Sequence[Chunk]
@@ -201,9 +195,7 @@ class CatalogSource:
         for chunk in chunks:
             table = next(tables, None)
             if table is None or len(table) != chunk.rows:
-                raise BatchError(
-                    f"{self.files[chunk.file]} was changed while it was scored; score it again with another output."
-                )
+                raise CatalogError("catalog.changed", file=self.files[chunk.file])
             yield table
 
     def lines_of(self, rows: Collection[int]) -> dict[int, int]:
@@ -232,7 +224,7 @@ class CatalogSource:
                 [json_value(record.values.get(field.name), field.type) for record in records]
                 for field in self.schema
             ]
-        columns = [*values, [record.problem for record in records]]
+        columns = [*values, [record.problem and record.problem.to_json() for record in records]]
         arrays = [pyarrow.array(each, field.type) for each, field in zip(columns, schema, strict=True)]
         return pyarrow.Table.from_arrays(arrays, schema=schema)
 
@@ -258,14 +250,10 @@ class CatalogSource:
                 for name, value in record.values.items():
                     kinds.setdefault(name, set()).add(json_kind(value))
                 if len(kinds) > MAX_COLUMNS:
-                    raise BatchError(
-                        f"{file} has more than {MAX_COLUMNS:,} different keys; expected one object a product."
-                    )
+                    raise CatalogError("catalog.too_many_keys", file=file, limit=MAX_COLUMNS)
             self._json_rows[file] = rows
         if not kinds:
-            raise BatchError(
-                f"{self.files[0]} holds no JSON objects; expected one object a line, one line a product."
-            )
+            raise CatalogError("catalog.no_json_objects", file=self.files[0])
         return pyarrow.schema([(name, json_type(found - {"null"})) for name, found in kinds.items()])
 
     def _parquet_schema(self) -> pyarrow.Schema:
@@ -278,7 +266,7 @@ class CatalogSource:
                 raise _different_columns(file, _typed(found), self.files[0], _typed(schema))
             schema = schema or found
         if schema is not None and len(set(schema.names)) < len(schema.names):
-            raise BatchError(f"{self.files[0]} has a column twice; give every column a name of its own.")
+            raise CatalogError("catalog.column_twice", file=self.files[0])
         return schema
 
 
@@ -300,7 +288,9 @@ def _typed(schema: pyarrow.Schema) -> list[str]:
     return [f"{field.name}: {field.type}" for field in schema]
 
 
-def _different_columns(file: Path, found: Sequence[str], first: Path, expected: Sequence[str]) -> BatchError:
+def _different_columns(
+    file: Path, found: Sequence[str], first: Path, expected: Sequence[str]
+) -> CatalogError:
     """What one file has that another has not: names, with their types where files have them."""
     missing = [each for each in expected if each not in found]
     more = [each for each in found if each not in expected]
@@ -310,6 +300,4 @@ def _different_columns(file: Path, found: Sequence[str], first: Path, expected: 
         if names
     ]
     how = " and ".join(said) or "in another order"
-    return BatchError(
-        f"{file} has other columns than {first.name} ({how}); give files with the same columns."
-    )
+    return CatalogError("catalog.other_columns", file=file, first=first.name, difference=how)

@@ -69,7 +69,7 @@ def sentences_in(path):
 
 def blank(template):
     """A template as `sentences_in` writes it."""
-    return re.sub(r"{\w+}", "{}", template)
+    return re.sub(r"{\w+(!r)?(:[^}]+)?}", "{}", template)
 
 
 def in_french(sentence):

@@ -19,15 +19,15 @@ import pyarrow.dataset
 import pytest
 
 from rakuten_models import Product, ProductClassifier
+from rakuten_models.batch import BatchSettings, score_catalog
 from rakuten_models.batch.__main__ import main
-from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.batch.progress import reason_of
 from rakuten_models.batch.scorer import ScoreSettings, TableScorer
 from rakuten_models.catalog.columns import Columns, recognise_columns
 from rakuten_models.catalog.csv_writer import spreadsheet_safe_cell
 from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.cli import run_command
-from rakuten_models.errors import BatchCancelled, BatchError
+from rakuten_models.errors import BatchCancelled, BatchError, templates
 from tests.support.app_server import BUNDLE_VARIABLES, REPOSITORY_ROOT, app_environment
 from tests.support.hub_server import HubServer, client_points_at
 from tests.support.tiny_catalog import write_tiny_catalog
@@ -408,7 +408,7 @@ def test_a_cancelled_run_goes_on_where_it_was(starter, tmp_path, name):
 SCRIPT = """
 import sys
 from rakuten_models import ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import BatchSettings, score_catalog
 score_catalog(sys.argv[1], sys.argv[2], classifier=ProductClassifier.from_pretrained(), chunk_rows=64)
 """
 
@@ -492,39 +492,49 @@ def test_two_runs_on_one_output_are_told_apart(starter, tmp_path):
     score_catalog(source, tmp_path / "out", classifier=starter, progress=second)
 
 
-def test_a_wrapper_tells_its_answers_apart(starter, tmp_path):
-    class Wrapper:
-        def __init__(self, variant):
-            self.variant = variant
-
-        def __getattr__(self, name):
-            return getattr(starter, name)
-
+def test_a_threshold_decides_and_tells_runs_apart(starter, tmp_path):
     source = repeated_csv(tmp_path / "in.csv", 10)
-    score_catalog(source, tmp_path / "out", classifier=Wrapper(0.5))
-    assert score_catalog(source, tmp_path / "out", classifier=Wrapper(0.5)).already_finished
-    with pytest.raises(BatchError, match=r"other settings \(variant\)"):
-        score_catalog(source, tmp_path / "out", classifier=Wrapper(0.6))
+    settings = BatchSettings(threshold=0.5)
+    score_catalog(source, tmp_path / "out", classifier=starter, settings=settings)
+    for row in read_parts(tmp_path / "out").to_pylist():
+        assert (row["predicted_decision"] == "accept") == (row["predicted_probability"] >= 0.5)
+    assert score_catalog(source, tmp_path / "out", classifier=starter, settings=settings).already_finished
+    with pytest.raises(BatchError, match=r"other settings \(threshold\)"):
+        score_catalog(source, tmp_path / "out", classifier=starter, settings=settings, threshold=0.6)
 
 
 def test_a_table_is_scored_without_any_file(starter, catalog):
     whole = next(CatalogSource(catalog).chunks(100))
     settings = ScoreSettings(recognise_columns(whole.column_names), images=str(catalog.parent))
     with TableScorer(starter, settings) as scorer:
-        once = scorer(whole)
-        parts = pyarrow.concat_tables([scorer(whole.slice(0, 33)), scorer(whole.slice(33))])
+        once = scorer(whole).table
+        parts = pyarrow.concat_tables([scorer(whole.slice(0, 33)).table, scorer(whole.slice(33)).table])
     assert once.to_pydict() == parts.to_pydict()
     assert once.column_names[: whole.num_columns - 1] == whole.column_names[:-1]
 
 
 def test_reasons_stay_few():
-    assert (
-        reason_of("Line 12 has 3 fields where the header has 2; x")
-        == "another number of fields than the header"
-    )
-    assert reason_of("The picture 'a' does not exist; check the path.") == "the picture was not found"
-    assert reason_of("The picture 'a' is damaged or cut off (x)") == "the picture cannot be read"
-    assert reason_of("Something new") == "another reason"
+    assert reason_of("catalog.line_fields") == "another number of fields than the header"
+    assert reason_of("product.picture_missing") == "the picture was not found"
+    assert reason_of("product.picture_damaged") == "the picture cannot be read"
+    assert reason_of("something.new") == "another reason"
+    row_codes = {code for code in templates("en") if code.startswith(("catalog.line_", "catalog.picture_"))}
+    assert {reason_of(code) for code in row_codes}.isdisjoint({"another reason"})
+
+
+def test_a_summary_keeps_the_first_problems_with_code_and_values(starter, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("designation,image\n" + "chaise,none.jpg\n" * 3 + ",,\n" * 30)
+    (tmp_path / "pictures").mkdir()
+    chosen = {"classifier": starter, "images": tmp_path / "pictures", "chunk_rows": 2}
+    problems = score_catalog(source, tmp_path / "out.csv", **chosen).problems
+    assert list(problems) == list(range(1, 21))
+    assert (problems[1].code, problems[1].values) == ("catalog.picture_not_in_folder", {"name": "none.jpg"})
+    assert problems[4].code == "catalog.line_fields" and problems[4].values["line"] == 5
+    rows = read_csv(tmp_path / "out.csv")
+    assert [rows[number - 1]["predicted_error"] for number in problems] == list(problems.values())
+    again = score_catalog(source, tmp_path / "out.csv", **chosen)
+    assert again.already_finished and again.problems == problems
 
 
 def peak_kilobytes(source, output):

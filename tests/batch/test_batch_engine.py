@@ -15,8 +15,8 @@ import pytest
 
 from rakuten_models import ProductClassifier
 from rakuten_models.app.examples import EXAMPLES_FOLDER
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.__main__ import main
-from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.batch.ray_data.engine import tasks_of
 from rakuten_models.batch.ray_data.worker import actor_size, bundle_on_this_machine
 from rakuten_models.bundle.config import SERVING_FILES
@@ -306,8 +306,8 @@ def test_a_full_disk_is_one_sentence_and_nothing_done_is_lost(starter, tmp_path,
         "designation,notes\n" + "".join(f"livre {n},{os.urandom(200).hex()}\n" for n in range(1500))
     )
     code = (
-        "import sys; from rakuten_models import batch; batch.score_catalog.__kwdefaults__['chunk_rows'] = 100; "
-        "from rakuten_models.batch.__main__ import command; sys.exit(command())"
+        "import functools, sys; from rakuten_models.batch import __main__ as batch; "
+        "batch.BatchSettings = functools.partial(batch.BatchSettings, chunk_rows=100); sys.exit(batch.command())"
     )
     arguments = [sys.executable, "-c", code, str(source), str(tiny_disk / name), "--quiet"]
     options = {"cwd": REPOSITORY_ROOT, "env": app_environment(), "capture_output": True, "text": True}

@@ -15,12 +15,15 @@ from rakuten_models.catalog.columns import Columns, recognise_columns
 from rakuten_models.catalog.image_store import open_pictures
 from rakuten_models.catalog.lines import MAX_LINE, MAX_LINES
 from rakuten_models.catalog.source import PROBLEM_COLUMN, CatalogSource, read_header
-from rakuten_models.errors import BatchError, ProductError
+from rakuten_models.errors import BatchError, Message, ProductError
 
 
 def rows_of(source, chunk_rows=1000, skip=0):
     tables = list(CatalogSource(source).chunks(chunk_rows, skip))
-    return [row for table in tables for row in table.to_pylist()]
+    rows = [row for table in tables for row in table.to_pylist()]
+    for row in rows:
+        row[PROBLEM_COLUMN] = row[PROBLEM_COLUMN] and Message.from_json(row[PROBLEM_COLUMN])
+    return rows
 
 
 def csv_rows(tmp_path, content, **options):

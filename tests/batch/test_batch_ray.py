@@ -17,8 +17,8 @@ import pyarrow.dataset
 import pytest
 
 from rakuten_models import ProductClassifier
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.__main__ import main
-from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.batch.ray_data.cluster import cluster
 from rakuten_models.cli import run_command
 from rakuten_models.errors import BatchCancelled, BatchError
@@ -220,7 +220,7 @@ BROKEN_WORKERS = """
 import os, sys, ray
 ray.init(address="local", runtime_env={"env_vars": {"TMPDIR": sys.argv[3]}}, log_to_driver=False, logging_level="ERROR")
 from rakuten_models import ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import score_catalog
 from rakuten_models.cli import run_command
 def main(_):
     score_catalog(sys.argv[1], sys.argv[2], classifier=ProductClassifier.from_pretrained(), engine="ray", chunk_rows=50)

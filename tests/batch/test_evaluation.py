@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from rakuten_models import ProductClassifier
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.evaluation import evaluate_scored, write_corrections
-from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.errors import BatchError
 from tests.support.tiny_catalog import write_tiny_catalog
 from training.data.catalog import read_catalog

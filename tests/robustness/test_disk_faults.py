@@ -18,8 +18,8 @@ import threading
 import pytest
 
 from rakuten_models import ProductClassifier
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.__main__ import main as batch_command
-from rakuten_models.batch.pipeline import score_catalog
 from rakuten_models.bundle.folder import read_config, validate_bundle
 from rakuten_models.cli import EXIT_SYSTEM_ERROR, run_command
 from rakuten_models.hub import upload

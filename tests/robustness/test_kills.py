@@ -21,7 +21,7 @@ import time
 import pytest
 
 from rakuten_models import ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import score_catalog
 from rakuten_models.bundle.config import SERVING_FILES
 from rakuten_models.bundle.folder import read_config, validate_bundle
 from rakuten_models.classifier import STARTER_FOLDER
@@ -273,7 +273,7 @@ def contents_published(bundle, tmp_path):
 SCORE = f"""
 import sys
 from rakuten_models import ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import score_catalog
 classifier = ProductClassifier.from_pretrained()
 print("{READY}", flush=True)
 score_catalog(sys.argv[1], sys.argv[2], classifier=classifier, chunk_rows=64)

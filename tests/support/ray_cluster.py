@@ -23,7 +23,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from rakuten_models import ProductClassifier
-from rakuten_models.batch.pipeline import score_catalog
+from rakuten_models.batch import score_catalog
 from rakuten_models.batch.progress import BatchProgress
 
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

@@ -63,7 +63,7 @@ SENTENCES = (
     ),
     # A catalog's file.
     (
-        "{file} is no catalog; expected {expected}.",
+        "{file} is no catalog; expected a .csv, .jsonl or .parquet file, a folder of them, or a glob.",
         "{file} n'est pas un catalogue ; donnez un fichier .csv, .jsonl ou .parquet.",
     ),
     (
@@ -131,7 +131,11 @@ SENTENCES = (
         "fichiers, ou donnez imageid et productid.",
     ),
     (
-        "The column {name} of {file} holds no prdtypecode ({reason}); name another column.",
+        "The column {name} of {file} holds no prdtypecode (it is empty); name another column.",
+        "La colonne {name} de {file} ne contient aucun prdtypecode ; choisissez-en une autre.",
+    ),
+    (
+        "The column {name} of {file} holds no prdtypecode ({value} is no whole number); name another column.",
         "La colonne {name} de {file} ne contient aucun prdtypecode ; choisissez-en une autre.",
     ),
     # Its rows.

@@ -31,7 +31,7 @@ from rakuten_models.app.views.catalog import (
 from rakuten_models.app.views.elements import card_html
 from rakuten_models.app.views.metrics import confusion_detail_html, confusion_html
 from rakuten_models.batch.progress import BatchProgress
-from rakuten_models.catalog.columns import Columns, has_product
+from rakuten_models.catalog.columns import Columns
 from rakuten_models.errors import BatchCancelled, RakutenModelsError
 
 
@@ -179,7 +179,7 @@ class CatalogTab:
                 *nothing,
             )
             return
-        if not has_product(columns):
+        if not columns.has_product:
             yield failure_html(words("give_column")), *idle, *nothing
             return
         session = self._sessions.of(visitor_of(request))

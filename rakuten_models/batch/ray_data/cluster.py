@@ -40,9 +40,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         import ray.data
         import ray.data.exceptions
     except ImportError as error:
-        raise BatchError(
-            f"The engine ray needs Ray Data, which is not installed ({error}); run `pip install .[scale]`."
-        ) from error
+        raise BatchError("batch.ray_missing", reason=str(error)) from error
     if ray.is_initialized():
         yield ray
         return
@@ -58,8 +56,7 @@ def cluster(address: str | None) -> Iterator[Any]:
     # ConnectionError if nobody answers, ValueError for a malformed address, RuntimeError for another version.
     except (OSError, ValueError, RuntimeError) as error:
         raise BatchError(
-            f"The Ray cluster {address or 'of this machine'} cannot be used ({last_line(error)}); look whether it "
-            "runs, with the same Ray and Python as here."
+            "batch.cluster_unusable", address=address or "of this machine", reason=last_line(error)
         ) from error
     try:
         yield ray

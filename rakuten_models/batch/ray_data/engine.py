@@ -1,9 +1,9 @@
-"""The engine for catalogs larger than one machine: the same pieces through Ray Data, on this machine or a cluster.
+"""The engine for catalogs larger than one machine: the same chunks through Ray Data, on this machine or a cluster.
 
 The catalog's plan (where each chunk lies, a few numbers each) goes through three steps: tasks read chunks, actors that
 each hold the bundle once score them and encode them as they stand in the output, and this process writes them in
 order, which is all it does with them. Ray Data lets no step run further ahead than the next can take, starts again
-what was lost with a worker or a node, and the output's own state (`batch_output`) survives the death of all.
+what was lost with a worker or a node, and the output's own state (`batch/output.py`) survives the death of all.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import pyarrow
 
 from rakuten_models import __version__
 from rakuten_models.batch.engine import JobSpec, ScoredChunk, score_chunk
+from rakuten_models.batch.progress import Counts
 from rakuten_models.batch.ray_data.cluster import cluster, last_line
 from rakuten_models.batch.ray_data.worker import ActorSize, actor_size, bundle_on_this_machine, take_cores
 from rakuten_models.batch.scorer import TableScorer
+from rakuten_models.batch.settings import BatchSettings
 from rakuten_models.bundle.config import SERVING_FILES
 from rakuten_models.catalog.source import CatalogSource, Chunk
 from rakuten_models.classifier import ProductClassifier
@@ -41,56 +43,51 @@ _BLOCK_BYTES = 65_536
 # Without one chunk after which a run gives up: some node is lost for good, or a chunk takes down every worker.
 _STANDSTILL_SECONDS = 1800.0
 
-_GOES_ON = "what is done is kept, and the same command goes on from there"
-
 
 def ray_chunks(
-    work: JobSpec,
+    job: JobSpec,
     classifier: ProductClassifier,
-    *,
     chunks: int,
     done: Callable[[int], None],
-    address: str | None = None,
-    workers: int | None = None,
+    settings: BatchSettings,
 ) -> Generator[ScoredChunk]:
-    """The pieces, scored by a cluster.
+    """The scored chunks, made by a cluster.
 
     Args:
-        work: What to do; its files and pictures must be readable wherever workers run.
+        job: What to do; its files and pictures must be readable wherever workers run.
         classifier: Whose bundle the workers get.
         chunks: How many are done.
-        done: Called with the rows of each piece; may raise to stop.
-        address: See `cluster`.
-        workers: How many actors score; None: by the cluster's size.
+        done: Called with the rows of each chunk; may raise to stop.
+        settings: The cluster's address and the number of workers.
 
     Yields:
-        The pieces after those that are done, in order.
+        The chunks after those that are done, in order.
 
     Raises:
         BatchError: See `cluster`; or a worker cannot read, load or score, in one sentence.
     """
     if not isinstance(classifier, ProductClassifier):
-        raise BatchError("The engine ray loads the bundle in its workers; give the ProductClassifier itself.")
-    plan = work.catalog.plan(work.chunk_rows)
+        raise BatchError("batch.ray_needs_classifier")
+    plan = job.catalog.plan(job.chunk_rows)
     if chunks >= len(plan):
         return
-    with cluster(address) as ray:
-        size = actor_size([node["Resources"] for node in ray.nodes() if node["Alive"]], workers)
-        dataset = _dataset(ray, work, classifier, tasks_of(plan, chunks), size)
+    with cluster(settings.address) as ray:
+        size = actor_size([node["Resources"] for node in ray.nodes() if node["Alive"]], settings.workers)
+        dataset = _dataset(ray, job, classifier, tasks_of(plan, chunks), size)
         number = chunks
         # At its end the iterator stops what still runs.
         with contextlib.closing(_rows(ray, dataset)) as rows:
             for row in rows:
                 if row["problem"] is not None:
-                    raise BatchError(f"{row['problem'].rstrip('.')}; {_GOES_ON}.")
+                    raise BatchError("batch.worker_failed", problem=row["problem"].rstrip("."))
                 if row["number"] != number:
-                    raise BatchError(f"Chunk {row['number']} came where {number} was due; {_GOES_ON}.")
+                    raise BatchError("batch.chunk_out_of_order", number=row["number"], expected=number)
                 number += 1
-                yield ScoredChunk(row["content"], row["rows"], json.loads(row["counts"]))
+                yield ScoredChunk(row["content"], row["rows"], Counts.from_json(json.loads(row["counts"])))
                 # By now it is written: who stops the run here loses nothing.
                 done(row["rows"])
         if number != len(plan):
-            raise BatchError(f"The cluster gave {number} of {len(plan)} chunks; {_GOES_ON}.")
+            raise BatchError("batch.chunks_missing", number=number, expected=len(plan))
 
 
 def tasks_of(plan: Sequence[Chunk], done: int) -> list[dict[str, Any]]:
@@ -113,7 +110,7 @@ def tasks_of(plan: Sequence[Chunk], done: int) -> list[dict[str, Any]]:
 
 
 def _dataset(
-    ray: Any, work: JobSpec, classifier: ProductClassifier, tasks: list[dict[str, Any]], size: ActorSize
+    ray: Any, job: JobSpec, classifier: ProductClassifier, tasks: list[dict[str, Any]], size: ActorSize
 ) -> Any:
     """The three steps, not yet running."""
     context = ray.data.DataContext.get_current().copy()
@@ -135,7 +132,7 @@ def _dataset(
             ray.data.from_items(tasks, override_num_blocks=len(tasks))
             .map_batches(
                 _read,
-                fn_kwargs={"catalog": work.catalog},
+                fn_kwargs={"catalog": job.catalog},
                 batch_size=1,
                 batch_format="pyarrow",
                 num_cpus=_READ_CPUS,
@@ -144,7 +141,7 @@ def _dataset(
             .map_batches(
                 _Scorer,
                 fn_constructor_kwargs={
-                    "work": work,
+                    "job": job,
                     "bundle": ray.put(files),
                     "revision": classifier.revision,
                     "version": __version__,
@@ -170,7 +167,7 @@ def _rows(ray: Any, dataset: Any) -> Generator[dict[str, Any]]:
         OSError,
         RuntimeError,
     ) as error:
-        raise BatchError(f"The Ray cluster failed ({last_line(error)}); {_GOES_ON}.") from error
+        raise BatchError("batch.cluster_failed", reason=last_line(error)) from error
 
 
 def _read(batch: pyarrow.Table, catalog: CatalogSource) -> Iterator[pyarrow.Table]:
@@ -191,27 +188,25 @@ def _read(batch: pyarrow.Table, catalog: CatalogSource) -> Iterator[pyarrow.Tabl
 class _Scorer:
     """An actor: holds the bundle once and scores chunk after chunk."""
 
-    def __init__(self, work: JobSpec, bundle: Any, revision: str | None, version: str, cores: int) -> None:
+    def __init__(self, job: JobSpec, bundle: Any, revision: str | None, version: str, cores: int) -> None:
         """Load the bundle; what is wrong with it is said with the first chunk, in a sentence."""
         import ray
 
-        self._work = work
+        self._job = job
         self._problem: str | None = None
         try:
             if version != __version__:
-                raise BatchError(
-                    f"rakuten_models is {__version__} here, not {version}; install the same everywhere."
-                )
+                raise BatchError("batch.worker_version", here=__version__, expected=version)
             self._lock = take_cores(cores)
             classifier = ProductClassifier(bundle_on_this_machine(ray.get(bundle)), revision)
-            self._scorer = TableScorer(classifier, work.settings)
+            self._scorer = TableScorer(classifier, job.settings)
         except (RakutenModelsError, OSError) as error:
             self._problem = _on_this_machine(error)
 
     def __call__(self, batch: pyarrow.Table) -> Iterator[pyarrow.Table]:
-        """Score chunks from `_read`: each a row with its piece, or with the problem."""
-        for place, number in enumerate(batch["number"].to_pylist()):
-            problem = batch["problem"][place].as_py() or self._problem
+        """Score chunks from `_read`: each a row with its output, or with the problem."""
+        for index, number in enumerate(batch["number"].to_pylist()):
+            problem = batch["problem"][index].as_py() or self._problem
             row: dict[str, Any] = {
                 "number": number,
                 "content": b"",
@@ -221,9 +216,10 @@ class _Scorer:
             }
             if problem is None:
                 try:
-                    table = pyarrow.ipc.open_stream(batch["table"][place].as_buffer()).read_all()
-                    piece = score_chunk(self._scorer, table, self._work, first=number == 0)
-                    row |= {"content": piece.content, "rows": piece.rows, "counts": json.dumps(piece.counts)}
+                    table = pyarrow.ipc.open_stream(batch["table"][index].as_buffer()).read_all()
+                    chunk = score_chunk(self._scorer, table, self._job, first=number == 0)
+                    counts = json.dumps(chunk.counts.to_json())
+                    row |= {"content": chunk.content, "rows": chunk.rows, "counts": counts}
                 except (RakutenModelsError, OSError) as error:
                     row["problem"] = _on_this_machine(error)
             yield _one_row(row)

@@ -58,10 +58,8 @@ def actor_size(nodes: Sequence[Mapping[str, Any]], workers: int | None = None) -
         if wanted and sum(room) >= wanted:
             a_node = -(-wanted // len(cpus))
             return ActorSize(wanted, size, max(1, round(max(cpus) / a_node)))
-    raise BatchError(
-        f"{workers or 1} workers find no room on nodes with {', '.join(f'{each:g}' for each in cpus) or 'no'} CPUs; "
-        "ask for fewer."
-    )
+    there = ", ".join(f"{each:g}" for each in cpus) or "no"
+    raise BatchError("batch.no_room_for_workers", workers=workers or 1, cpus=there)
 
 
 def bundle_on_this_machine(files: Mapping[str, bytes]) -> Path:
@@ -79,7 +77,7 @@ def bundle_on_this_machine(files: Mapping[str, bytes]) -> Path:
     home = Path(tempfile.gettempdir()) / f"rakuten-bundles-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     home.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and home.stat().st_uid != os.getuid():
-        raise BatchError(f"{home} belongs to another user; remove it, or set TMPDIR.")
+        raise BatchError("batch.folder_of_other_user", folder=home)
     folder = home / digest
     with (home / f"{digest}.lock").open("wb") as lock:
         if fcntl is not None:
