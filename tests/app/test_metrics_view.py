@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rakuten_models import Category
-from rakuten_models.app.i18n.messages import _COMPONENT_KEYS, _WORDS, Translator, translations
+from rakuten_models.app.i18n.messages import _COMPONENT_KEYS, LABELS, Translator, translations
 from rakuten_models.app.views.metrics import (
     at_threshold,
     category_f1_html,
@@ -161,7 +161,9 @@ def test_names_of_a_hostile_bundle_are_text(classifier):
 
 
 def test_words_are_complete_in_both_languages():
-    for key, (english, french) in _WORDS.items():
+    assert LABELS["en"].keys() == LABELS["fr"].keys()
+    for key, english in LABELS["en"].items():
+        french = LABELS["fr"][key]
         assert french, key
         assert set(re.findall(r"{(\w+)}", english)) <= set(re.findall(r"{(\w+)}", french)), key
     marks = translations()
