@@ -201,13 +201,11 @@ class SplitSettings:
     def __post_init__(self) -> None:
         """Refuses settings that make no split."""
         if self.kind not in KINDS:
-            raise CatalogError(f"the split {self.kind!r} is unknown; expected one of: {', '.join(KINDS)}.")
+            raise CatalogError("catalog.split_kind_unknown", kind=self.kind, kinds=", ".join(KINDS))
         fractions = (self.validation_fraction, self.test_fraction)
         if not all(0 <= fraction < 1 for fraction in fractions) or not 0 < sum(fractions) < 1:
             raise CatalogError(
-                f"validation and test cannot take the fractions {fractions[0]} and {fractions[1]} of a "
-                "catalog; "
-                "expected two numbers from 0 to 1 whose sum lies between 0 and 1."
+                "catalog.split_fractions", validation=self.validation_fraction, test=self.test_fraction
             )
 
 

@@ -18,7 +18,7 @@ from training.evaluation.evaluation_split import category_index_of
 from training.settings import SplitSettings, TextTrainingSettings
 from training.text.cross_fitting import predict_fold
 from training.text.tokenizer import train_tokenizer
-from training.text.trainer import TextFitter
+from training.text.trainer import LabelledTexts, TextFitter
 
 FOLDS = 5
 
@@ -90,14 +90,11 @@ class TextFolds:
             text for product in rows.products for text in (product.designation, product.description) if text
         ]
         fitter = TextFitter(
-            rows.products,
-            rows.category_index,
-            rows.weights,
+            LabelledTexts(rows.products, rows.category_index, rows.weights, unlabelled),
             train_tokenizer(texts, settings),
             TextSettings(),
             settings,
             categories=rows.categories,
-            unlabelled_products=unlabelled,
             seed=rows.seed,
         )
         answers = joblib.Parallel(n_jobs=min(usable_cores(), folds))(

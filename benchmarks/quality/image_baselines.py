@@ -34,7 +34,7 @@ class FrozenFeatures:
         """Build the network; it is compiled when it is first asked."""
         self._settings = ImageSettings(size=224)
         model = build_image_model(2, size=224, alpha=1.0, backbone_weights=backbone_weights)
-        self._lower, self._progress = FrozenBackbone(model, keep_cut=False), progress
+        self._lower, self._progress = FrozenBackbone(model, with_activations=False), progress
 
     def __call__(self, products: Sequence[Product]) -> tuple[np.ndarray, np.ndarray]:
         """float32 (n, 1280), and bool (n,): False where the picture cannot be read, whose features are 0."""

@@ -36,7 +36,7 @@ from training.image.model import build_image_model
 from training.metrics import weighted_f1
 from training.settings import TextTrainingSettings
 from training.text.tokenizer import train_tokenizer
-from training.text.trainer import TextFitter
+from training.text.trainer import LabelledTexts, TextFitter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -132,9 +132,7 @@ def text_lines(rows: int, judged_rows: int, epochs: int, steps: int, rounds: int
 
     def fitter(count: int, chosen: TextTrainingSettings, seed: int = 0) -> TextFitter:
         return TextFitter(
-            products[:count],
-            truth[:count],
-            np.ones(count),
+            LabelledTexts(products[:count], truth[:count], np.ones(count)),
             tokenizer,
             TextSettings(),
             chosen,
@@ -232,7 +230,7 @@ def picture_lines(count: int, size: int, alpha: float, rounds: int) -> list[Line
     """
     settings = ImageSettings(size=size)
     model = build_image_model(2, size=size, alpha=alpha, backbone_weights=None)
-    lower = FrozenBackbone(model, keep_cut=False)
+    lower = FrozenBackbone(model, with_activations=False)
     frozen = keras.Model(model.inputs[0], model.output["features"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -21,7 +21,7 @@ from rakuten_models.cli import run_command
 from rakuten_models.preprocessing.text import TextSettings, encode_texts
 from rakuten_models.product import Product
 from training.settings import TextModelSettings, TextTrainingSettings
-from training.text.trainer import TextFitter
+from training.text.trainer import LabelledTexts, TextFitter
 
 # Of the text model for the training benchmark's own test.
 SMALL = TextTrainingSettings(
@@ -169,9 +169,7 @@ def test_the_keras_peer_learns():
     tokenizer = training.train_tokenizer([product.description for product in products], SMALL)
     encoded = encode_texts(products, tokenizer, TextSettings())
     fitter = TextFitter(
-        products,
-        truth,
-        np.ones(270),
+        LabelledTexts(products, truth, np.ones(270)),
         tokenizer,
         TextSettings(),
         SMALL,

@@ -29,7 +29,7 @@ def main():
     from rakuten_models.preprocessing.image import ImageSettings
     from training.image.devices import Devices
     from training.image.model import build_image_model
-    from training.image.trainer import fit_image_model
+    from training.image.trainer import ImageRun, InitialImageModel, LabelledImages, fit_image_model
     from training.settings import ImageTrainingSettings
 
     images = [str(path) for path in sorted(Path(sys.argv[1]).iterdir())][:32]
@@ -53,15 +53,19 @@ def main():
         ("mixed", Devices(1, mixed_precision=True)),
         ("two_mixed", Devices(2, mixed_precision=True)),
     ):
-        report = {}
         lively.set_weights(start)
-        model = fit_image_model(
-            images, categories, np.ones(len(images)), images[:8], categories[:8], ImageSettings(size=96),
-            settings, categories=4, backbone_weights=None, cache_dir=sys.argv[2], report=report,
-            devices=devices, start=lively,
-        )  # fmt: skip
-        found[name] = report["fine_tuning"][0]["loss"]
-        weights[name] = np.concatenate([weight.ravel() for weight in model.get_weights()])
+        fitted = fit_image_model(
+            LabelledImages(images, categories),
+            LabelledImages(images[:8], categories[:8]),
+            ImageSettings(size=96),
+            settings,
+            ImageRun(Path(sys.argv[2]), devices=devices),
+            categories=4,
+            backbone_weights=None,
+            start=InitialImageModel(lively),
+        )
+        found[name] = fitted.histories[0]["loss"]
+        weights[name] = np.concatenate([weight.ravel() for weight in fitted.model.get_weights()])
     found["devices"] = Devices(None).names()
     found["difference"] = {
         name: float(np.abs(values - weights["one"]).max()) for name, values in weights.items()

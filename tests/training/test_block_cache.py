@@ -1,16 +1,16 @@
-"""Rows on disk: the same as in memory, and a run that was killed goes on with the block it was at."""
+"""The resumable cache: on disk the same as in memory, and a killed run resumes with the block it was at."""
 
 import numpy as np
 import pytest
 import scipy.sparse
 
 from tests.training.test_text_model import SETTINGS, TEXT, _products
-from training.block_cache import array_in_blocks, sparse_in_blocks
+from training.block_cache import BlockCache
 from training.text import trainer
 from training.text.cross_fitting import cross_fitted_logits, fold_numbers
 from training.text.sparse_network import NetworkCheckpoint
 from training.text.tokenizer import train_tokenizer
-from training.text.trainer import TextFitter
+from training.text.trainer import LabelledTexts, TextFitter
 
 
 class Killed(Exception):
@@ -32,17 +32,17 @@ def test_a_sparse_matrix_goes_on_after_a_kill(tmp_path, killed_at):
         return whole[start:stop]
 
     with pytest.raises(Killed):
-        sparse_in_blocks(tmp_path, "rows", whole.shape, lambda *part: make(*part, fail=7 * killed_at), 7)
+        BlockCache(tmp_path).sparse("rows", whole.shape, lambda *part: make(*part, fail=7 * killed_at), 7)
     # The kill came between the rows and the note: what the note does not know is written again.
     for part in ("columns", "values", "lengths"):
         with (tmp_path / f"rows.{part}").open("ab") as stream:
             stream.write(b"12345678" * 3)
     asked.clear()
-    found = sparse_in_blocks(tmp_path, "rows", whole.shape, make, 7)
+    found = BlockCache(tmp_path).sparse("rows", whole.shape, make, 7)
     assert asked == list(range(7 * killed_at, 50, 7))
     np.testing.assert_array_equal(found.toarray(), whole.toarray())
     np.testing.assert_array_equal(found[[3, 49, 3]].toarray(), whole[[3, 49, 3]].toarray())
-    again = sparse_in_blocks(tmp_path, "rows", whole.shape, lambda *part: pytest.fail("made again"), 7)
+    again = BlockCache(tmp_path).sparse("rows", whole.shape, lambda *part: pytest.fail("made again"), 7)
     np.testing.assert_array_equal((again @ np.ones(30)), whole @ np.ones(30))
 
 
@@ -53,24 +53,59 @@ def test_an_array_goes_on_after_a_kill(tmp_path):
         return np.arange(start, stop)[:, None] * np.ones(3)
 
     with pytest.raises(Killed):
-        array_in_blocks(tmp_path, "a", (10, 3), np.float32, lambda *part: make(*part, fail=8), 4)
+        BlockCache(tmp_path).array("a", (10, 3), np.float32, lambda *part: make(*part, fail=8), 4)
     steps = []
-    found = array_in_blocks(tmp_path, "a", (10, 3), np.float32, make, 4, lambda *step: steps.append(step))
+    found = BlockCache(tmp_path).array("a", (10, 3), np.float32, make, 4, lambda *step: steps.append(step))
     assert steps == [(10, 10)]
-    in_memory = array_in_blocks(None, "a", (10, 3), np.float32, make, 4)
+    in_memory = BlockCache(None).array("a", (10, 3), np.float32, make, 4)
     np.testing.assert_array_equal(found, in_memory)
+
+
+def test_saved_results_are_whole_or_not_there(tmp_path):
+    """Another key has another folder; a torn file is no result; without a folder nothing is saved."""
+    cache, values = BlockCache(tmp_path, "key", {"seed": 0}), np.arange(6).reshape(2, 3)
+    assert cache.load("a") is None
+    cache.save("a", {"values": values}, {"passes": 2})
+    arrays, facts = BlockCache(tmp_path, "key", {"seed": 0}).load("a")
+    np.testing.assert_array_equal(arrays["values"], values)
+    assert facts == {"passes": 2} and BlockCache(tmp_path, "key", {"seed": 1}).load("a") is None
+    file = cache.folder / "a.npz"
+    file.write_bytes(file.read_bytes()[:-40])
+    assert cache.load("a") is None
+    cache.save("a", {"values": values})
+    cache.remove("a")
+    assert cache.load("a") is None and list(cache.folder.iterdir()) == []
+    nowhere = BlockCache(None, "key")
+    nowhere.save("a", {"values": values})
+    assert nowhere.load("a") is None
+
+
+def test_arrays_that_are_made_together_resume_together(tmp_path):
+    def make(start, stop, fail=None):
+        if start == fail:
+            raise Killed
+        rows = np.arange(start, stop)
+        return {"one": rows[:, None] * np.ones(2), "two": rows % 2 == 0}
+
+    wanted = {"one": ((9, 2), np.float32), "two": ((9,), bool)}
+    with pytest.raises(Killed):
+        BlockCache(tmp_path).arrays(wanted, lambda *part: make(*part, fail=6), 3)
+    asked = []
+    found = BlockCache(tmp_path).arrays(wanted, lambda *part: asked.append(part) or make(*part), 3)
+    assert asked == [(6, 9)]
+    for name, values in make(0, 9).items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def fitter(folder=None):
     products, category_index = _products(60, 1)
     tokenizer = train_tokenizer([each.designation for each in products], SETTINGS)
-    return TextFitter(
-        products, category_index, np.ones(60), tokenizer, TEXT, SETTINGS, categories=3, folder=folder
-    )
+    texts = LabelledTexts(products, category_index, np.ones(60))
+    return TextFitter(texts, tokenizer, TEXT, SETTINGS, categories=3, folder=folder)
 
 
 def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_path, monkeypatch):
-    """Killed in the second teacher and in the kept network: the end is the same to the last bit."""
+    """Killed in the second teacher and in the student: the end is the same to the last bit."""
     rows, none = np.arange(60), np.zeros(0, int)
     expected = fitter().fit(rows, none)
     plain = NetworkCheckpoint.save
@@ -78,7 +113,7 @@ def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_pa
 
         def killed(self, fitted, order, passes, loss, network=network, epoch=epoch):
             plain(self, fitted, order, passes, loss)
-            if self._path.stem == network and passes == epoch:
+            if self.name == network and passes == epoch:
                 raise Killed
 
         with monkeypatch.context() as patch:
@@ -90,12 +125,12 @@ def test_a_text_fit_on_disk_goes_on_after_a_kill_and_is_the_one_in_memory(tmp_pa
 
     def restored(self, *given):
         passes, loss = restore(self, *given)
-        begun.append((self._path.stem, passes))
+        begun.append((self.name, passes))
         return passes, loss
 
     monkeypatch.setattr(NetworkCheckpoint, "restore", restored)
     found = fitter(tmp_path).fit(rows, none)
-    # The teachers' opinions are there already.
+    # The teachers' logits are there already.
     assert begun == [("network_0", 4)]
     for name in ("table", "head", "bias"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -109,7 +144,7 @@ def test_a_text_fit_that_is_killed_after_its_last_pass_still_tells_of_it(tmp_pat
 
     def killed(self, fitted, order, passes, loss):
         plain(self, fitted, order, passes, loss)
-        if self._path.stem == "network_0" and passes == SETTINGS.epochs:
+        if self.name == "network_0" and passes == SETTINGS.epochs:
             raise Killed
 
     with monkeypatch.context() as patch:

@@ -1,7 +1,8 @@
-"""Cross-fitting: that nobody answers for a row it has seen."""
+"""Cross-fitting: no model predicts a row that it was fitted on."""
 
 import numpy as np
 
+from training.block_cache import BlockCache
 from training.text.cross_fitting import cross_fitted_logits, fold_numbers
 
 
@@ -23,10 +24,11 @@ class _Remembers:
 
     def __init__(self, count: int) -> None:
         self.rows = np.arange(count)
-        self.folder, self.categories = None, 2
+        self.cache, self.categories = BlockCache(None), 2
 
-    def fit(self, train, validation, name):
+    def fit(self, train, validation, name, warm_start):
         """A network that knows its training rows."""
+        assert not warm_start
         self.train = train
         return self
 

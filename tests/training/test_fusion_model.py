@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.fusion.model import build_fusion_model
-from training.fusion.trainer import FusionReport, fit_fusion
+from training.fusion.trainer import fit_fusion
 from training.settings import FusionSettings
 
 CATEGORIES, TEXT_WIDTH, IMAGE_WIDTH = 4, 6, 5
@@ -42,9 +42,8 @@ def inputs(text, image, text_present, image_present):
 @pytest.fixture(scope="module")
 def fitted():
     text, image, category_index = sides(400)
-    report = FusionReport()
-    model, out_of_fold = fit_fusion(text, image, category_index, report=report)
-    return model, out_of_fold, report
+    fitted = fit_fusion(text, image, category_index)
+    return fitted.model, fitted.logits, fitted.report
 
 
 def accuracy(logits, category_index):
@@ -76,8 +75,7 @@ def test_fusion_beats_both_sides_on_new_rows(fitted):
 
 def test_a_useless_side_is_never_trusted_below_the_better_one():
     text, image, category_index = sides(120, seed=3, image_signal=0.0)
-    report = FusionReport()
-    fit_fusion(text, image, category_index, report=report)
+    report = fit_fusion(text, image, category_index).report
     chosen = report.gate.removesuffix(" only")
     assert report.weighted_f1[chosen] >= max(report.weighted_f1["text"], report.weighted_f1["image"])
 
@@ -89,8 +87,8 @@ def test_learns_when_to_trust_the_picture():
     image["logits"] *= 0.3
     image["logits"][sharp] += 6.0 * np.eye(CATEGORIES, dtype=np.float32)[category_index[sharp]]
     image["features"][:, 0] = np.where(sharp, 2.0, -2.0)
-    report = FusionReport()
-    model, _ = fit_fusion(text, image, category_index, report=report)
+    found = fit_fusion(text, image, category_index)
+    model, report = found.model, found.report
     weights = np.asarray(model(inputs(text, image, 1, 1))["image_weight"])[:, 0]
     assert report.gate != "pool"
     assert weights[sharp].mean() > weights[~sharp].mean() + 0.1
@@ -98,25 +96,26 @@ def test_learns_when_to_trust_the_picture():
 
 def test_few_rows_give_the_default_gate_and_say_so():
     text, image, category_index = sides(7)
-    report = FusionReport()
-    model, out_of_fold = fit_fusion(text, image, category_index, report=report)
+    found = fit_fusion(text, image, category_index)
+    model, out_of_fold, report = found.model, found.logits, found.report
     assert "Only 7 validation rows" in report.note and report.gate == "default"
     answer = model(inputs(text, image, 1, 1))
     np.testing.assert_allclose(np.asarray(answer["image_weight"]), 0.35, atol=1e-3)
     np.testing.assert_allclose(np.asarray(answer["logits"]), out_of_fold, atol=1e-4)
     empty = {"logits": np.zeros((0, 4), np.float32), "features": np.zeros((0, 6), np.float32)}
-    _, nothing = fit_fusion(empty, empty, np.zeros(0, int))
-    assert nothing.shape == (0, 4)
+    assert fit_fusion(empty, empty, np.zeros(0, int)).logits.shape == (0, 4)
 
 
 def test_keras_says_what_the_fit_computed():
     """Every gate's numbers, put into the Keras model, give the logits that NumPy computed while fitting."""
-    from training.fusion.trainer import GATES, _fit, _Sides, _to_keras
+    from training.fusion.trainer import GateInputs, _fit, _Outputs, _to_keras
 
     text, image, category_index = sides(150, seed=5)
-    both = _Sides(text, image)
-    for name in GATES:
-        gate = _fit(both, category_index, name, FusionSettings(signal_penalty=1.0, feature_penalty=1.0))
+    both = _Outputs.of(text, image)
+    for gate_inputs in GateInputs:
+        gate = _fit(
+            both, category_index, gate_inputs, FusionSettings(signal_penalty=1.0, feature_penalty=1.0)
+        )
         answer = _to_keras(gate, both)(inputs(text, image, 1, 1))
         np.testing.assert_allclose(np.asarray(answer["logits"]), both.fused(gate), atol=1e-4)
 
@@ -124,8 +123,9 @@ def test_keras_says_what_the_fit_computed():
 def test_same_seed_same_gate(fitted):
     model, out_of_fold, _ = fitted
     text, image, category_index = sides(400)
-    again, out_of_fold_again = fit_fusion(text, image, category_index)
-    np.testing.assert_array_equal(out_of_fold, out_of_fold_again)
+    found = fit_fusion(text, image, category_index)
+    again = found.model
+    np.testing.assert_array_equal(out_of_fold, found.logits)
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -14,7 +14,7 @@ from training.image.backbone import fold_batch_normalization, load_backbone
 from training.image.feature_cache import FrozenBackbone, extract_features
 from training.image.linear_probe import balanced_weights, fit_linear_head
 from training.image.model import build_image_model
-from training.image.trainer import fit_image_model
+from training.image.trainer import ImageRun, LabelledImages, fit_image_model
 from training.settings import AUGMENTATIONS, ImageTrainingSettings
 
 SIZE = 64
@@ -40,19 +40,21 @@ def pictures(tmp_path_factory):
     return paths, category_index
 
 
-def fit(pictures, cache_dir, settings=QUICK, **changes):
+def fit_all(pictures, cache_dir, settings=QUICK, **run):
     paths, category_index = pictures
-    keywords = {"categories": 3, "backbone_weights": None, "cache_dir": cache_dir, "seed": 1} | changes
     return fit_image_model(
-        paths[:18],
-        category_index[:18],
-        np.ones(18),
-        paths[18:],
-        category_index[18:],
+        LabelledImages(paths[:18], category_index[:18]),
+        LabelledImages(paths[18:], category_index[18:]),
         ImageSettings(size=SIZE),
         settings,
-        **keywords,
+        ImageRun(cache_dir, **{"seed": 1, **run}),
+        categories=3,
+        backbone_weights=None,
     )
+
+
+def fit(*arguments, **run):
+    return fit_all(*arguments, **run).model
 
 
 @pytest.fixture(scope="module")
@@ -207,12 +209,13 @@ def test_several_runs_are_averaged_and_can_be_stopped_between(pictures, trained,
 
 
 def test_fast_mode_stops_at_the_linear_head(pictures, tmp_path):
-    report = {}
-    model = fit(pictures, tmp_path, QUICK.fast(), report=report)
+    fitted = fit_all(pictures, tmp_path, QUICK.fast())
+    model = fitted.model
     untouched = build_image_model(3, size=SIZE, alpha=0.35, backbone_weights=None)
     assert [weight.shape for weight in model.weights] == [weight.shape for weight in untouched.weights]
-    assert report["unreadable_pictures"] == [] and report["head_penalty"] in QUICK.head_penalties
-    assert "fine_tuning" not in report and not list(tmp_path.rglob("cut.npy"))
+    assert fitted.unreadable_pictures == () and fitted.head.penalty in QUICK.head_penalties
+    assert fitted.histories == () and list(tmp_path.rglob("pooled.npy"))
+    assert not list(tmp_path.rglob("activations.npy"))
 
 
 def test_unreadable_pictures_are_left_out_and_reported(pictures, tmp_path):
@@ -223,14 +226,14 @@ def test_unreadable_pictures_are_left_out_and_reported(pictures, tmp_path):
     calls = []
     features = extract_features(
         [paths[0], str(broken), str(tmp_path / "absent.png")],
-        FrozenBackbone(model, keep_cut=False),
+        FrozenBackbone(model, with_activations=False),
         ImageSettings(size=SIZE),
         tmp_path / "cache",
         progress=lambda *call: calls.append(call),
     )
     assert features.readable.tolist() == [True, False, False]
     assert "broken.jpg" in features.problems[0] and "absent.png" in features.problems[1]
-    assert features.cut is None and np.all(features.pooled[1:] == 0)
+    assert features.activations.size == 0 and np.all(features.pooled[1:] == 0)
     assert calls == [("pictures", 3, 3)]
     with pytest.raises(ImageTrainingError, match="0 of 18 training pictures can be read"):
         fit(([str(broken)] * 24, category_index), tmp_path / "cache")
@@ -254,10 +257,10 @@ def test_no_network_names_the_way_out(monkeypatch):
         load_backbone(SIZE, 0.35, "imagenet")
 
 
-def test_balanced_weights_follow_the_rows_that_judge():
+def test_balanced_weights_follow_the_rows_with_gold_labels():
     category_index = np.repeat([0, 1], [90, 10])
-    judged = np.repeat([0, 1], [500, 500])
-    weights = balanced_weights(category_index, np.ones(100), judged, 2, 0.0)
+    gold = np.repeat([0, 1], [500, 500])
+    weights = balanced_weights(category_index, np.ones(100), gold, 2, 0.0)
     assert weights[category_index == 1].sum() == pytest.approx(weights[category_index == 0].sum(), rel=1e-5)
     same = balanced_weights(category_index, np.ones(100), np.repeat([0, 1], [900, 100]), 2, 50.0)
     np.testing.assert_allclose(same, 1.0, rtol=1e-5)
@@ -267,18 +270,17 @@ def test_linear_head_answers_for_a_category_without_rows():
     generator = np.random.default_rng(6)
     features = generator.normal(size=(60, 5)).astype(np.float32)
     category_index = (features[:, 0] > 0).astype(np.int64)
-    kernel, bias, penalty, loss = fit_linear_head(
+    head = fit_linear_head(
         features[:40],
         category_index[:40],
         np.ones(40, np.float32),
-        features[40:],
-        category_index[40:],
+        (features[40:], category_index[40:]),
         3,
         (0.1, 0.01),
     )
-    logits = features[40:] @ kernel + bias
+    logits = features[40:] @ head.kernel + head.bias
     assert np.isfinite(logits).all() and (logits.argmax(axis=1) == category_index[40:]).mean() > 0.9
-    assert penalty in (0.1, 0.01) and loss < 0.5
+    assert head.penalty in (0.1, 0.01) and head.log_loss < 0.5
 
 
 def test_settings_are_frozen():

@@ -77,9 +77,11 @@ def _fit(count: int = 60, progress=None, seed: int = 0):
     tokenizer = train_tokenizer([text for p in products for text in (p.designation, p.description)], SETTINGS)
     validation, validation_index = _products(30, 2)
     fitter = trainer.TextFitter(
-        products + validation,
-        np.concatenate([category_index, validation_index]),
-        np.ones(count + 30),
+        trainer.LabelledTexts(
+            products + validation,
+            np.concatenate([category_index, validation_index]),
+            np.ones(count + 30),
+        ),
         tokenizer,
         TEXT,
         SETTINGS,

@@ -19,12 +19,12 @@ from training import evaluate, train
 from training.data.catalog import read_catalog
 from training.errors import WarmStartError
 from training.fusion.trainer import Gate
-from training.image.linear_probe import fit_linear_head
-from training.image.trainer import fit_image_model
+from training.image.linear_probe import LinearHead, fit_linear_head
+from training.image.trainer import ImageRun, InitialImageModel, LabelledImages, fit_image_model
 from training.pipeline.warm_start import load_initial_bundle
 from training.settings import SplitSettings
 from training.text.sparse_network import SparseNetwork
-from training.text.trainer import TextFitter
+from training.text.trainer import LabelledTexts, TextFitter
 from training.text.warm_start import TextWeights
 
 CODES = list(CATEGORY_WORDS)
@@ -106,10 +106,10 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
     settings, model = quick(), keras.saving.load_model(before / "text_model.keras", compile=False)
     start = load_initial_bundle(before, settings)
     fitter = TextFitter(
-        products, np.zeros(len(products), int), np.ones(len(products)), tokenizer, settings.text_input,
+        LabelledTexts(products, np.zeros(len(products), int), np.ones(len(products))), tokenizer, settings.text_input,
         settings.text, categories=5, start=start.text,
     )  # fmt: skip
-    numbers = start.text.numbers(
+    numbers = start.text.initial_weights(
         fitter._word_vectors,
         tokenizer.get_vocab_size(),
         fitter.rows.sparse.shape[1],
@@ -117,12 +117,12 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
         np.array([0, 2, 3, 4]),
     )
     assert numbers.frozen_categories.tolist() == [1]
-    network = SparseNetwork(fitter._words, 5, fitter_settings(settings), [0])
+    network = SparseNetwork(fitter._student_rows, 5, fitter_settings(settings), [0])
     network.start_from(numbers)
     linear = start.text.linear_part(fitter.rows.sparse.shape[1], tokenizer.get_vocab_size())
     assert linear.shape[1] == 3 and linear.any()
     network.linear = np.pad(linear, [(0, 0), (0, 2)])
-    found = network.logits(fitter._words)[:, :3]
+    found = network.logits(fitter._student_rows)[:, :3]
     # Words of validation and test that only the new catalog has are known now.
     words = load_tokenizer(before / "tokenizer.json").get_vocab_size()
     known = (encode_texts(products, tokenizer, settings.text_input)["token_ids"] < words).all(axis=1)
@@ -163,15 +163,16 @@ def test_the_image_head_goes_on_from_another_and_holds_a_column():
     generator = np.random.default_rng(2)
     features = generator.normal(size=(300, 4)).astype(np.float32)
     truth = np.where(features[:, 0] > 0, 0, 2)
-    start = generator.normal(size=(4, 3)).astype(np.float32), np.array([0.5, 1.0, -1.0], np.float32)
-    given = (features, truth, np.ones(300, np.float32), features, truth, 3)
-    # Held fast by the penalty, it stays where it started; let go, it learns, and the held column does not.
-    kernel, bias, _, _ = fit_linear_head(*given, (1e4,), start, np.array([1]))
-    np.testing.assert_allclose(kernel, start[0], atol=1e-3)
-    kernel, bias, _, _ = fit_linear_head(*given, (0.01,), start, np.array([1]))
-    np.testing.assert_allclose(kernel[:, 1], start[0][:, 1], atol=1e-5)
-    assert ((features @ kernel + bias).argmax(axis=1) == truth).mean() > 0.95
-    assert bias[1] == pytest.approx(1.0, abs=1e-5)
+    kernel = generator.normal(size=(4, 3)).astype(np.float32)
+    start = LinearHead(kernel, np.array([0.5, 1.0, -1.0], np.float32))
+    given = (features, truth, np.ones(300, np.float32), (features, truth), 3)
+    # Under a high penalty it stays where it started; under a low one it learns, and the frozen column does not.
+    head = fit_linear_head(*given, (1e4,), start, np.array([1]))
+    np.testing.assert_allclose(head.kernel, start.kernel, atol=1e-3)
+    head = fit_linear_head(*given, (0.01,), start, np.array([1]))
+    np.testing.assert_allclose(head.kernel[:, 1], start.kernel[:, 1], atol=1e-5)
+    assert ((features @ head.kernel + head.bias).argmax(axis=1) == truth).mean() > 0.95
+    assert head.bias[1] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_fine_tuning_holds_a_column(before, tmp_path):
@@ -184,9 +185,15 @@ def test_fine_tuning_holds_a_column(before, tmp_path):
     kernel[...] = np.random.default_rng(1).normal(size=kernel.shape)
     maps.set_weights([kernel, bias])
     model = fit_image_model(
-        images, np.arange(len(images)) % 2 * 2, np.ones(len(images)), images[:4], np.array([0, 2, 0, 2]),
-        quick().image_input, settings, categories=4, backbone_weights=None, cache_dir=tmp_path, start=start, known=3,
-    )  # fmt: skip
+        LabelledImages(images, np.arange(len(images)) % 2 * 2),
+        LabelledImages(images[:4], np.array([0, 2, 0, 2])),
+        quick().image_input,
+        settings,
+        ImageRun(tmp_path),
+        categories=4,
+        backbone_weights=None,
+        start=InitialImageModel(start, known=3),
+    ).model
     tuned, tuned_bias = model.get_layer("category_maps").get_weights()
     np.testing.assert_allclose(tuned[..., 1], kernel[..., 1], rtol=1e-5)
     assert tuned_bias[1] == pytest.approx(bias[1], abs=1e-5)

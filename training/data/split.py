@@ -1,15 +1,14 @@
-"""Splits a catalog into train, validation and test so that no product is on both sides.
+"""Splits a catalog into train, validation and test so that no product is in two of them.
 
 Rows are grouped by near-identical texts and pictures (training/data/near_duplicates.py) and a group is never divided.
-Groups go where the parts lack most, for every category and, within it, for rows with text, with a picture and
-with both (a grouped form of the stratification of Sechidis, Tsoumakas and Vlahavas 2011, "On the
-stratification of multi-label data"). Only rows with the catalog's own label are ever judged on; the others
-train, unless their group is judged on: then they are dropped.
+Groups go where the parts lack most, for every category and, within it, for rows with text, with a picture and with both
+(a grouped form of the stratification of Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label
+data"). Validation and test hold rows with gold labels (the catalog's own) only; the others train, or are dropped if
+their group is not in train.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from training.block_cache import BlockCache
 from training.data.catalog import Catalog
 from training.data.near_duplicates import group_numbers, picture_links, text_links
 from training.errors import CatalogError
@@ -38,9 +38,9 @@ class Split:
 
     Attributes:
         train: Rows to fit on, whatever their label's origin.
-        validation: Own-label rows to choose settings, temperatures and thresholds on.
-        test: Own-label rows to report on.
-        dropped: Rows with another origin's label that are near-duplicates of a validation or test row.
+        validation: Rows with gold labels to choose settings, temperatures and thresholds on.
+        test: Rows with gold labels to report on.
+        dropped: Rows with another label that are near-duplicates of a validation or test row.
         unused: Rows without a label, or with neither text nor picture.
         groups: int32 (rows,), the group of each row of the catalog.
         settings: What it was made with.
@@ -70,8 +70,7 @@ class Split:
                 f"the largest {sizes.max():,}"
             )
         lines.append(
-            f"  left out: {len(self.dropped):,} near-duplicates of judged rows whose label is not the "
-            "catalog's own, "
+            f"  left out: {len(self.dropped):,} near-duplicates of judged rows whose label is not the catalog's own, "
             f"{len(self.unused):,} rows without a label or with nothing to classify"
         )
         return "\n".join(lines)
@@ -102,12 +101,11 @@ def split_catalog(
     Args:
         catalog: The rows.
         settings: How; None for the defaults.
-        cache_dir: Where what was found out about near-duplicates is kept on the way, keyed by the catalog's rows and
-            its pictures' sizes and dates: a call that was killed goes on. None: nowhere.
+        cache_dir: For the near-duplicates, keyed by the catalog's rows and its pictures' sizes and dates. None: in
+            memory.
         progress: Called as progress(pictures compared, of how many).
 
-    Every category with own labels in at least three groups gets at least one validation row where the catalog
-    allows it.
+    Every category with gold labels in at least three groups gets a validation row where the catalog allows it.
 
     Raises:
         CatalogError: A category has no row left to train on, or no row is left to validate on.
@@ -147,48 +145,25 @@ def _groups(
     table = catalog.table
     if settings.kind == "plain":
         return np.arange(len(table), dtype=np.int32)
-    folder = cache_dir and cache_dir / _cache_key(catalog)
     images = table["image"].tolist()
-    # The permutations behind the text comparison stay the same for every seed: what is a near-duplicate is no
-    # matter of chance.
-    links = [
-        _kept(folder, "text_links", lambda: text_links(_joined_texts(catalog))),
-        _kept(folder, "picture_links", lambda: picture_links(images, folder, progress)),
-    ]
-    return group_numbers(np.concatenate(links), len(table))
-
-
-def _joined_texts(catalog: Catalog) -> list[str]:
-    columns = (catalog.table[name] for name in ("designation", "description"))
-    return [f"{designation} {description}" for designation, description in zip(*columns, strict=True)]
-
-
-def _cache_key(catalog: Catalog) -> str:
-    digest = hashlib.sha256(catalog.fingerprint().encode())
-    for image in catalog.table["image"].tolist():
-        if image:
-            facts = os.stat(image)
-            digest.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:24]
-
-
-def _kept(folder: Path | None, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array from the folder, or made and put there."""
-    if folder is None:
-        return make()
-    path = folder / f"{name}.npy"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        made, temporary = make(), path.with_suffix(".part")
-        with temporary.open("wb") as stream:
-            np.save(stream, made)
-        os.replace(temporary, path)
-    kept: np.ndarray = np.load(path)
-    return kept
+    facts = [os.stat(image) for image in images if image and cache_dir]
+    cache = BlockCache(cache_dir, catalog.fingerprint(), [(each.st_size, each.st_mtime_ns) for each in facts])
+    saved = cache.load("links")
+    if saved is None:
+        texts = zip(table["designation"], table["description"], strict=True)
+        # Not by the split's seed: what is a near-duplicate is no matter of chance.
+        links = {
+            "text": text_links([f"{designation} {description}" for designation, description in texts]),
+            "picture": picture_links(images, cache, progress),
+        }
+        cache.save("links", links)
+    else:
+        links = saved[0]
+    return group_numbers(np.concatenate([links["text"], links["picture"]]), len(table))
 
 
 class _Assignment:
-    """The part of each group, and what the three parts hold by now."""
+    """The part of each group."""
 
     def __init__(
         self,
@@ -204,8 +179,8 @@ class _Assignment:
         self.generator = np.random.default_rng(settings.seed)
         count = int(groups.max()) + 1
         self.part = np.full(count, TRAIN, dtype=np.int8)
-        # What a group holds: own rows by stratum (category; category and kind of row; kind of row), labelled
-        # rows by category.
+        # Of each group: rows with gold labels by stratum (category; category and kind of row; kind of row), and
+        # labelled rows by category.
         self.strata: list[Counter[_Stratum]] = [Counter() for _ in range(count)]
         self.rows: list[Counter[int]] = [Counter() for _ in range(count)]
         self.pairs = np.bincount(groups[own & text & image], minlength=count)
@@ -215,33 +190,33 @@ class _Assignment:
             self.rows[group][code] += 1
             if own[row]:
                 self.strata[group].update((code, (code, int(kinds[row])), (None, int(kinds[row]))))
-        self.judgeable = np.array([group for group in range(count) if self.strata[group]], dtype=np.int64)
+        self.with_gold = np.array([group for group in range(count) if self.strata[group]], dtype=np.int64)
 
     def stratify(self) -> None:
-        """Gives each group to the part where it lowers the sum of (held - wanted)^2 / (wanted + 1) most."""
+        """Gives each group to the part where it lowers the sum of (found - wanted)^2 / (wanted + 1) most."""
         total = _sum_counters(self.strata)
         shares = {VALIDATION: self.settings.validation_fraction, TEST: self.settings.test_fraction}
         shares = {TRAIN: 1 - sum(shares.values())} | {part: share for part, share in shares.items() if share}
-        held: dict[int, Counter[_Stratum]] = {part: Counter() for part in shares}
-        order = self.generator.permutation(self.judgeable)
+        found: dict[int, Counter[_Stratum]] = {part: Counter() for part in shares}
+        order = self.generator.permutation(self.with_gold)
         sizes = np.array([sum(self.rows[group].values()) for group in order.tolist()])
         for group in order[np.argsort(-sizes, kind="stable")].tolist():
             costs = {}
             for part, share in shares.items():
                 costs[part] = sum(
                     count
-                    * (2 * (held[part][stratum] - share * total[stratum]) + count)
+                    * (2 * (found[part][stratum] - share * total[stratum]) + count)
                     / (share * total[stratum] + 1)
                     for stratum, count in self.strata[group].items()
                 )
             best = min(costs, key=costs.__getitem__)
             self.part[group] = best
-            held[best].update(self.strata[group])
+            found[best].update(self.strata[group])
 
     def cover_categories(self) -> None:
         """Moves a category's smallest group to validation where that has none and others can spare it."""
         groups_of: dict[int, list[int]] = {}
-        for group in self.generator.permutation(self.judgeable).tolist():
+        for group in self.generator.permutation(self.with_gold).tolist():
             for stratum in self.strata[group]:
                 if isinstance(stratum, int):
                     groups_of.setdefault(stratum, []).append(group)
@@ -256,17 +231,17 @@ class _Assignment:
     def add_pairs(self) -> None:
         """Moves groups with own pairs to validation until it has enough, or categories run short."""
         total = _sum_counters(self.rows)
-        judged = _sum_counters(
-            self.rows[group] for group in self.judgeable.tolist() if self.part[group] != TRAIN
+        taken = _sum_counters(
+            self.rows[group] for group in self.with_gold.tolist() if self.part[group] != TRAIN
         )
         pairs = int(self.pairs[self.part == VALIDATION].sum())
         candidates = np.flatnonzero((self.part == TRAIN) & (self.pairs > 0))
         for group in self.generator.permutation(candidates).tolist():
             if pairs >= self.settings.minimum_pairs:
                 return
-            if all(2 * (judged[code] + count) <= total[code] for code, count in self.rows[group].items()):
+            if all(2 * (taken[code] + count) <= total[code] for code, count in self.rows[group].items()):
                 self.part[group] = VALIDATION
-                judged.update(self.rows[group])
+                taken.update(self.rows[group])
                 pairs += int(self.pairs[group])
 
 
@@ -281,16 +256,9 @@ def _sum_counters(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:
 def _check(split: Split, catalog: Catalog, codes: np.ndarray) -> None:
     without = sorted(set(codes[codes >= 0].tolist()) - set(codes[split.train].tolist()))
     if without:
-        named = ", ".join(map(str, without[:5])) + (
-            f" and {len(without) - 5} more" if len(without) > 5 else ""
-        )
-        raise CatalogError(
-            f"{catalog.source}: no row to train on is left for the categories {named}; add products to them, "
-            "take them out, or choose smaller fractions for validation and test."
-        )
+        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+        categories = ", ".join(map(str, without[:5])) + more
+        raise CatalogError("catalog.no_training_rows", source=catalog.source, categories=categories)
     if split.settings.validation_fraction and not len(split.validation):
-        raise CatalogError(
-            f"{catalog.source}: no row is left for validation; a catalog needs more products with labels of "
-            "its own "
-            f"(it has {int(catalog.table['own_label'].sum())})."
-        )
+        rows = int(catalog.table["own_label"].sum())
+        raise CatalogError("catalog.no_validation_rows", source=catalog.source, rows=rows)

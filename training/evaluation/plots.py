@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
+from rakuten_models.files import write_atomically
 from rakuten_models.product import Category
 
 SECTIONS = ("text", "image", "fusion", "served")
@@ -226,4 +227,6 @@ def _write_png(figure: Figure, path: Path) -> None:
     drawn.seek(0)
     with Image.open(drawn) as picture:
         few_colours = picture.convert("RGB").quantize(PALETTE_COLOURS, dither=Image.Dither.NONE)
-    few_colours.save(path, format="PNG", optimize=True)
+    written = io.BytesIO()
+    few_colours.save(written, format="PNG", optimize=True)
+    write_atomically(path, written.getvalue())

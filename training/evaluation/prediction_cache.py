@@ -1,10 +1,7 @@
-"""Predictions that are kept a block at a time, so that an evaluation which was killed goes on where it was."""
+"""Predictions that are cached a block at a time, so that an evaluation which was killed resumes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,13 @@ import numpy as np
 
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.product import Prediction, Product
+from training.block_cache import BlockCache
 
 _BLOCK = 512
 
-_SIDES = ("probabilities", "text_probabilities", "image_probabilities")
+_ARRAYS = ("probabilities", "text_probabilities", "image_probabilities")
 
-_PLAIN = ("probability", "image_weight", "decision", "error")
+_FACTS = ("probability", "image_weight", "decision", "error")
 
 
 def predict_in_blocks(
@@ -27,60 +25,49 @@ def predict_in_blocks(
     folder: Path,
     progress: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
-    """What `ProductClassifier.predict` says, kept in a folder.
+    """`ProductClassifier.predict`, cached in a folder.
 
     Args:
-        classifier: Its models tell one set of predictions from another.
+        classifier: Its config is the cache's key.
         products: Always the same ones in this folder.
         folder: Made if absent.
         progress: Called with how many products are done.
     """
-    digest = hashlib.sha256(json.dumps(classifier.config.to_json(), sort_keys=True).encode()).hexdigest()
-    place = folder / digest[:24]
-    place.mkdir(parents=True, exist_ok=True)
+    cache = BlockCache(folder, classifier.config.to_json())
     predictions: list[Prediction] = []
     for start in range(0, len(products), _BLOCK):
-        path = place / f"{start}.npz"
-        if path.is_file():
-            predictions += _read(path, classifier)
+        saved = cache.load(str(start))
+        if saved is not None:
+            predictions += _from_saved(*saved, classifier)
         else:
             made = classifier.predict(products[start : start + _BLOCK])
-            _write(path, made, len(classifier.categories))
+            _save(cache, str(start), made, len(classifier.categories))
             predictions += made
         if progress:
             progress(len(predictions))
     return predictions
 
 
-def _write(path: Path, predictions: Sequence[Prediction], categories: int) -> None:
+def _save(cache: BlockCache, name: str, predictions: Sequence[Prediction], categories: int) -> None:
     nothing = np.full(categories, np.nan, np.float32)
-    arrays = {
-        side: np.stack(
-            [nothing if getattr(each, side) is None else getattr(each, side) for each in predictions]
-        )
-        for side in _SIDES
-    }
-    plain = [
-        {"category": each.category and each.category.index, **{name: getattr(each, name) for name in _PLAIN}}
+    arrays = {}
+    for array in _ARRAYS:
+        rows = [getattr(each, array) for each in predictions]
+        arrays[array] = np.stack([nothing if row is None else row for row in rows])
+    facts = [
+        {"category": each.category and each.category.index, **{name: getattr(each, name) for name in _FACTS}}
         for each in predictions
     ]
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as stream:
-        facts = np.frombuffer(json.dumps(plain).encode(), np.uint8)
-        np.savez(stream, allow_pickle=False, plain=facts, **arrays)
-    os.replace(temporary, path)
+    cache.save(name, arrays, facts)
 
 
-def _read(path: Path, classifier: ProductClassifier) -> list[Prediction]:
-    with np.load(path) as file:
-        arrays = {side: file[side] for side in _SIDES}
-        plain = json.loads(bytes(file["plain"]).decode())
+def _from_saved(arrays: dict[str, np.ndarray], facts: Any, classifier: ProductClassifier) -> list[Prediction]:
     found = []
-    for row, values in enumerate(plain):
+    for row, values in enumerate(facts):
         index = values.pop("category")
-        sides: dict[str, Any] = {
-            side: None if np.isnan(rows[row]).all() else rows[row] for side, rows in arrays.items()
+        present: dict[str, Any] = {
+            name: None if np.isnan(rows[row]).all() else rows[row] for name, rows in arrays.items()
         }
         category = None if index is None else classifier.categories[index]
-        found.append(Prediction(classifier.categories, category=category, **sides, **values))
+        found.append(Prediction(classifier.categories, category=category, **present, **values))
     return found

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,10 +67,7 @@ def write_evaluation(metrics: Mapping[str, Any], categories: Sequence[Category],
     """Writes the figures to a JSON file and the three plots beside it; each file is whole at every moment."""
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".evaluation-") as folder:
-        write_plots(metrics, categories, Path(folder))
-        for plot in sorted(Path(folder).iterdir()):
-            os.replace(plot, output.parent / plot.name)
+    write_plots(metrics, categories, output.parent)
     write_atomically(output, metrics_json(metrics))
 
 

@@ -8,14 +8,14 @@ import keras
 
 
 def build_fusion_model(categories: int, text_features: int, image_features: int) -> keras.Model:
-    """Builds the fusion model: a log-linear pool of both sides with a gate for each product.
+    """Builds the fusion model: a log-linear pool of both modalities with a gate for each product.
 
     fused = strength * ((1 - image_weight) * log p_text + image_weight * log p_image), where image_weight is a
-    logistic and strength an exponential function of how sure each side is, how far they agree and, for
-    image_weight, which categories they favour and both sides' features. (Logarithmic opinion pool: Genest and
+    logistic and strength an exponential function of how sure each modality is, how far they agree and, for
+    image_weight, which categories they favour and both models' features. (Logarithmic opinion pool: Genest and
     Zidek 1986, "Combining probability distributions", section 3.)
 
-    A product with one side gets exactly that side's logits, and an image_weight of exactly 0 or 1.
+    A product with one modality gets exactly its logits, and an image_weight of exactly 0 or 1.
 
     Args:
         categories: number of categories.
@@ -26,7 +26,7 @@ def build_fusion_model(categories: int, text_features: int, image_features: int)
         A model {"text_features" (n, text_features), "text_logits" (n, categories), "image_features" (n,
         image_features), "image_logits" (n, categories), "text_present" (n, 1), "image_present" (n, 1)}, all
         float32, presence 0 or 1, -> {"logits" (n, categories), "image_weight" (n, 1) in [0, 1]}. Untrained it is
-        the plain product of both sides' probabilities.
+        the plain product of both models' probabilities.
     """
     inputs = {
         name: keras.Input((width,), name=name)
@@ -40,18 +40,18 @@ def build_fusion_model(categories: int, text_features: int, image_features: int)
         )
     }
     logarithms = {}
-    for side in ("text", "image"):
-        # Where the answer is used at all, presence is 1: this is one learned number, the side's inverse temperature.
-        scale = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name=f"{side}_scale")
-        scaled = keras.layers.Multiply()([inputs[f"{side}_logits"], scale(inputs[f"{side}_present"])])
-        logarithms[side] = keras.ops.log_softmax(scaled, axis=-1)
-    probabilities = {side: keras.ops.exp(values) for side, values in logarithms.items()}
+    for modality in ("text", "image"):
+        # Where the output is used at all, presence is 1: this is one learned number, the inverse temperature.
+        scale = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name=f"{modality}_scale")
+        scaled = keras.layers.Multiply()([inputs[f"{modality}_logits"], scale(inputs[f"{modality}_present"])])
+        logarithms[modality] = keras.ops.log_softmax(scaled, axis=-1)
+    probabilities = {modality: keras.ops.exp(values) for modality, values in logarithms.items()}
     confidence = [
-        measure
-        for side in ("text", "image")
-        for measure in (
-            keras.ops.max(logarithms[side], axis=-1, keepdims=True),
-            keras.ops.sum(probabilities[side] * logarithms[side], axis=-1, keepdims=True),
+        signal
+        for modality in ("text", "image")
+        for signal in (
+            keras.ops.max(logarithms[modality], axis=-1, keepdims=True),
+            keras.ops.sum(probabilities[modality] * logarithms[modality], axis=-1, keepdims=True),
         )
     ]
     agreement = keras.ops.sum(probabilities["text"] * probabilities["image"], axis=-1, keepdims=True)

@@ -1,13 +1,14 @@
-"""Fits the fusion model's gate on rows that have both sides, own labels, and trained neither side.
+"""Fits the fusion model's gate on rows with text, picture and a gold label that neither model was trained on.
 
 Such rows can be a few hundred or many thousand. The gate is therefore tried from the plain pool (two numbers) up to
-one that reads both sides' features, each held back by a Gaussian prior, and cross-validation says how far to go.
+one that reads both models' features, under Gaussian priors, and cross-validation chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from functools import partial
 
 import keras
@@ -20,25 +21,26 @@ from training.fusion.model import build_fusion_model
 from training.metrics import weighted_f1
 from training.settings import FusionSettings
 
-# The parts of a gate, simplest first; each holds those before it.
-GATES = ("pool", "confidence", "categories", "features")
-
 SIGNALS = 5
 
-# How far the picture is trusted where there is nothing to learn it from: text is the surer side of a product.
+# The weight of the picture where there is nothing to learn it from: text is the surer modality.
 DEFAULT_IMAGE_WEIGHT = 0.35
+
+
+# What a gate reads, simplest first; each holds those before it.
+GateInputs = IntEnum("GateInputs", ["POOL", "CONFIDENCE", "CATEGORIES", "FEATURES"], start=0)
 
 
 @dataclass
 class FusionReport:
-    """What the fit found out.
+    """How the fusion was fitted.
 
     Attributes:
-        rows: rows with both sides it was fitted on.
-        gate: the chosen one of GATES, "text only", "image only", or "default".
-        log_losses: cross-validated, for each gate tried and for "text" and "image" at their best temperature.
-        weighted_f1: the same keys, in cross-validation.
-        note: one sentence for the person who trains.
+        rows: Rows with both modalities it was fitted on.
+        gate: The chosen one of GateInputs in lower case, "text only", "image only", or "default".
+        log_losses: Cross-validated, for each gate tried and for "text" and "image" at their best temperature.
+        weighted_f1: The same keys, in cross-validation.
+        note: One sentence for the person who trains.
     """
 
     rows: int = 0
@@ -48,17 +50,32 @@ class FusionReport:
     note: str = ""
 
 
-@dataclass
-class Gate:
-    """Numbers of one fitted gate, as the Keras model takes them.
+@dataclass(frozen=True, eq=False)
+class FusionFit:
+    """A fitted fusion model.
 
     Attributes:
-        text_scale: inverse temperature of the text's logits.
-        image_scale: the same of the picture's.
+        model: That of `build_fusion_model`.
+        logits: float32 (n, categories): out-of-fold, to fit temperature and thresholds on.
+        report: How it was fitted.
+    """
+
+    model: keras.Model
+    logits: np.ndarray
+    report: FusionReport
+
+
+@dataclass
+class Gate:
+    """Parameters of a gate, as the Keras model takes them.
+
+    Attributes:
+        text_scale: Inverse temperature of the text's logits.
+        image_scale: The same of the picture's.
         kernel: float (inputs,), in the order of the layer "gate_inputs".
-        bias: of the gate.
+        bias: Of the gate.
         strength_kernel: float (SIGNALS,).
-        strength_bias: logarithm of the strength where all signals are 0.
+        strength_bias: Logarithm of the strength where all signals are 0.
     """
 
     text_scale: float
@@ -72,7 +89,7 @@ class Gate:
     def from_keras(cls, model: keras.Model) -> Gate:
         """The gate of a model of `build_fusion_model`."""
         (text_scale,), (image_scale,) = (
-            model.get_layer(f"{side}_scale").get_weights() for side in ("text", "image")
+            model.get_layer(f"{modality}_scale").get_weights() for modality in ("text", "image")
         )
         (kernel, bias), (strength_kernel, strength_bias) = (
             model.get_layer(name).get_weights() for name in ("gate", "strength")
@@ -87,7 +104,7 @@ class Gate:
         )
 
     def for_categories(self, before: int, after: int) -> Gate:
-        """The same gate where more categories follow those it knows; it says nothing of the new ones."""
+        """The same gate where more categories follow those it knows; their weights are 0."""
         parts = np.split(self.kernel, [SIGNALS, SIGNALS + before, SIGNALS + 2 * before])
         new = np.zeros(after - before)
         kernel = np.concatenate([parts[0], parts[1], new, parts[2], new, parts[3]])
@@ -100,94 +117,85 @@ def fit_fusion(
     category_index: np.ndarray,
     settings: FusionSettings | None = None,
     seed: int = 0,
-    report: FusionReport | None = None,
     start: Gate | None = None,
-) -> tuple[keras.Model, np.ndarray]:
+) -> FusionFit:
     """Fits a fusion model.
 
     Args:
-        text_outputs: the text model's {"logits" (n, categories), "features" (n, width)} for n rows that have both
-            sides and an own label, and that trained neither side.
-        image_outputs: the image model's, for the same rows.
+        text_outputs: {"logits" (n, categories), "features" (n, width)} for n rows that have text, picture and a gold
+            label, from a text model that was not trained on them.
+        image_outputs: The image model's, for the same rows.
         category_index: int (n,).
-        settings: the recipe.
-        seed: of the folds.
-        report: filled with what was found out.
-        start: a gate to go on from: the middle of the prior, and what is kept where there are too few rows.
-
-    Returns:
-        The model of `build_fusion_model`, and float32 (n, categories): for each row the logits of a gate fitted
-        without it, on which temperature and thresholds can be fitted honestly.
+        settings: The recipe.
+        seed: Of the folds.
+        start: A gate to start from: the mean of the prior, and the result where there are too few rows.
     """
     settings = settings or FusionSettings()
-    report = FusionReport() if report is None else report
-    sides = _Sides(text_outputs, image_outputs)
+    outputs = _Outputs.of(text_outputs, image_outputs)
     category_index = np.asarray(category_index, np.int64)
-    report.rows = len(category_index)
-    if len(category_index) < settings.minimum_rows:
-        gate = start or _default_gate(sides.inputs_width)
-        how = (
-            "keeps the gate it started from"
-            if start
-            else f"trusts every picture by {DEFAULT_IMAGE_WEIGHT:.0%}"
-        )
-        report.note = (
-            f"Only {len(category_index)} validation rows have text, picture and an own label (at least "
+    rows = len(category_index)
+    if rows < settings.minimum_rows:
+        gate = start or _default_gate(outputs.inputs_width)
+        how = f"trusts every picture by {DEFAULT_IMAGE_WEIGHT:.0%}"
+        if start:
+            how = "keeps the gate it started from"
+        note = (
+            f"Only {rows} validation rows have text, picture and an own label (at least "
             f"{settings.minimum_rows} are needed): fusion {how}."
         )
-        return _to_keras(gate, sides), sides.fused(gate).astype(np.float32)
+        logits = outputs.fused(gate).astype(np.float32)
+        return FusionFit(_to_keras(gate, outputs), logits, FusionReport(rows, note=note))
+    fits: dict[str, _Fit] = {
+        inputs.name.lower(): partial(_fit, inputs=inputs, settings=settings, start=start)
+        for inputs in GateInputs
+    }
+    alone = {"text": 0.0, "image": 1.0}
+    fits |= {name: partial(_one_modality, image_weight=weight) for name, weight in alone.items()}
     fold_of_row = _folds(category_index, settings.folds, seed)
-    candidates = {
-        name: _out_of_fold(
-            sides, category_index, fold_of_row, partial(_fit, name=name, settings=settings, start=start)
-        )
-        for name in GATES
+    found = {name: _out_of_fold(outputs, category_index, fold_of_row, fit) for name, fit in fits.items()}
+    # By the log loss, not by F1: over a few hundred rows F1 moves by several points with a handful of predictions.
+    log_losses = {name: _log_loss(logits, category_index) for name, logits in found.items()}
+    f1 = {
+        name: weighted_f1(category_index, logits.argmax(axis=1), logits.shape[1])
+        for name, logits in found.items()
     }
-    alone = {
-        name: _out_of_fold(sides, category_index, fold_of_row, partial(_one_side, image_weight=weight))
-        for name, weight in (("text", 0.0), ("image", 1.0))
-    }
-    everything = {**candidates, **alone}
-    report.log_losses = {
-        name: float(_losses(logits, category_index).mean()) for name, logits in everything.items()
-    }
-    report.weighted_f1 = {name: _weighted_f1(logits, category_index) for name, logits in everything.items()}
-    # By the log loss, not by F1: over a few hundred rows F1 moves by several points with a handful of answers.
-    chosen = min(everything, key=report.log_losses.__getitem__)
+    chosen = min(found, key=log_losses.__getitem__)
     if chosen in alone:
-        gate = _one_side(sides, category_index, float(chosen == "image"))
-        report.gate = f"{chosen} only"
-        report.note = f"No gate beat {chosen} alone in cross-validation over {len(category_index)} rows."
+        note = f"No gate beat {chosen} alone in cross-validation over {rows} rows."
     else:
-        gate = _fit(sides, category_index, chosen, settings, start)
-        report.gate = chosen
-        report.note = (
-            f"Gate '{chosen}', chosen by {settings.folds}-fold cross-validation over {len(category_index)} rows: "
-            f"weighted F1 {report.weighted_f1[chosen]:.3f} (text {report.weighted_f1['text']:.3f}, image "
-            f"{report.weighted_f1['image']:.3f})."
+        note = (
+            f"Gate '{chosen}', chosen by {settings.folds}-fold cross-validation over {rows} rows: weighted F1 "
+            f"{f1[chosen]:.3f} (text {f1['text']:.3f}, image {f1['image']:.3f})."
         )
-    return _to_keras(gate, sides), everything[chosen].astype(np.float32)
+    report = FusionReport(rows, f"{chosen} only" if chosen in alone else chosen, log_losses, f1, note)
+    gate = fits[chosen](outputs, category_index)
+    return FusionFit(_to_keras(gate, outputs), found[chosen].astype(np.float32), report)
 
 
-class _Sides:
-    """Both sides' outputs for the same rows, in float64."""
+@dataclass(frozen=True, eq=False)
+class _Outputs:
+    """Both models' outputs for the same rows, float64."""
 
-    def __init__(self, text_outputs: Mapping[str, np.ndarray], image_outputs: Mapping[str, np.ndarray]):
-        self.text_logits = np.asarray(text_outputs["logits"], np.float64)
-        self.image_logits = np.asarray(image_outputs["logits"], np.float64)
-        self.text_features = np.asarray(text_outputs["features"], np.float64)
-        self.image_features = np.asarray(image_outputs["features"], np.float64)
+    text_logits: np.ndarray
+    image_logits: np.ndarray
+    text_features: np.ndarray
+    image_features: np.ndarray
 
-    def rows(self, chosen: np.ndarray) -> _Sides:
-        return _Sides(
-            {"logits": self.text_logits[chosen], "features": self.text_features[chosen]},
-            {"logits": self.image_logits[chosen], "features": self.image_features[chosen]},
-        )
+    @classmethod
+    def of(cls, text: Mapping[str, np.ndarray], image: Mapping[str, np.ndarray]) -> _Outputs:
+        values = (outputs[name] for name in ("logits", "features") for outputs in (text, image))
+        return cls(*(np.asarray(each, np.float64) for each in values))
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.text_logits, self.image_logits, self.text_features, self.image_features
+
+    def rows(self, chosen: np.ndarray) -> _Outputs:
+        return _Outputs(*(values[chosen] for values in self.arrays))
 
     @property
     def inputs_width(self) -> int:
-        widths = (self.text_logits, self.image_logits, self.text_features, self.image_features)
-        return SIGNALS + sum(int(values.shape[1]) for values in widths)
+        return SIGNALS + sum(int(values.shape[1]) for values in self.arrays)
 
     def logarithms(self, text_scale: float, image_scale: float) -> tuple[np.ndarray, np.ndarray]:
         return _log_softmax(self.text_logits * text_scale), _log_softmax(self.image_logits * image_scale)
@@ -195,9 +203,9 @@ class _Sides:
     def gate_inputs(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float64 (n, inputs_width), in the order of the layer "gate_inputs"."""
         signals = [
-            measure
+            signal
             for values in (text, image)
-            for measure in (values.max(axis=1), (np.exp(values) * values).sum(axis=1))
+            for signal in (values.max(axis=1), (np.exp(values) * values).sum(axis=1))
         ]
         signals.append(np.exp(text + image).sum(axis=1))
         return np.column_stack(
@@ -213,54 +221,60 @@ class _Sides:
         return fused
 
 
+_Fit = Callable[[_Outputs, np.ndarray], Gate]
+
+
 def _default_gate(width: int) -> Gate:
     bias = float(np.log(DEFAULT_IMAGE_WEIGHT / (1.0 - DEFAULT_IMAGE_WEIGHT)))
     return Gate(1.0, 1.0, np.zeros(width), bias, np.zeros(SIGNALS), float(np.log(2.0)))
 
 
-def _one_side(sides: _Sides, category_index: np.ndarray, image_weight: float) -> Gate:
-    """The gate that lets one side decide: 1 to a few parts in a million."""
-    gate = _default_gate(sides.inputs_width)
+def _one_modality(outputs: _Outputs, category_index: np.ndarray, image_weight: float) -> Gate:
+    """The gate that lets one modality decide: 1 to a few parts in a million."""
+    gate = _default_gate(outputs.inputs_width)
     gate.bias = 15.0 if image_weight else -15.0
-    logits = sides.image_logits if image_weight else sides.text_logits
+    logits = outputs.image_logits if image_weight else outputs.text_logits
     gate.strength_bias = -float(np.log(fit_temperature(logits, category_index)))
     return gate
 
 
 def _fit(
-    sides: _Sides, category_index: np.ndarray, name: str, settings: FusionSettings, start: Gate | None = None
+    outputs: _Outputs,
+    category_index: np.ndarray,
+    inputs: GateInputs,
+    settings: FusionSettings,
+    start: Gate | None = None,
 ) -> Gate:
-    """Penalised maximum likelihood by L-BFGS; parts of the gate that `name` leaves out stay 0."""
-    text_scale = 1.0 / fit_temperature(sides.text_logits, category_index)
-    image_scale = 1.0 / fit_temperature(sides.image_logits, category_index)
-    text, image = sides.logarithms(text_scale, image_scale)
-    inputs = sides.gate_inputs(text, image)
+    """Penalised maximum likelihood by L-BFGS; weights of what the gate does not read stay 0."""
+    text_scale = 1.0 / fit_temperature(outputs.text_logits, category_index)
+    image_scale = 1.0 / fit_temperature(outputs.image_logits, category_index)
+    text, image = outputs.logarithms(text_scale, image_scale)
+    values = outputs.gate_inputs(text, image)
     n, categories = text.shape
-    level = GATES.index(name)
-    width = (0, SIGNALS, SIGNALS + 2 * categories, inputs.shape[1])[level]
-    strength_width = SIGNALS if level else 0
-    penalty = np.full(inputs.shape[1], settings.feature_penalty)
+    width = (0, SIGNALS, SIGNALS + 2 * categories, values.shape[1])[inputs]
+    strength_width = SIGNALS if inputs else 0
+    penalty = np.full(values.shape[1], settings.feature_penalty)
     penalty[: SIGNALS + 2 * categories] = settings.category_penalty
     penalty[:SIGNALS] = settings.signal_penalty
-    # The two free numbers are held near the default gate by what a single row could say.
+    # The prior of the two biases weighs as much as a single row.
     penalties = (
         np.concatenate([penalty[:width], [1.0], np.full(strength_width, settings.strength_penalty), [1.0]])
         / n
     )
-    centre = inputs.mean(axis=0)
-    spread = inputs.std(axis=0)
+    centre = values.mean(axis=0)
+    spread = values.std(axis=0)
     spread = np.where(spread > 1e-6, spread, np.inf)
     prior = np.zeros(len(penalties))
     prior[width], prior[-1] = _default_gate(0).bias, np.log(2.0)
     if start is not None:
-        # An input that never changes here has no scale: what the start makes of it goes into the constant.
+        # An input that never changes here has no scale: its part of the start goes into the bias.
         scale = np.where(np.isfinite(spread), spread, 0.0)
         prior[:width] = (start.kernel * scale)[:width]
         prior[width] = start.bias + centre @ start.kernel
         prior[width + 1 : -1] = (start.strength_kernel * scale[:SIGNALS])[:strength_width]
         prior[-1] = start.strength_bias + centre[:SIGNALS] @ start.strength_kernel
-    scaled = ((inputs - centre) / spread)[:, :width]
-    signals = ((inputs - centre) / spread)[:, :strength_width]
+    scaled = ((values - centre) / spread)[:, :width]
+    signals = ((values - centre) / spread)[:, :strength_width]
     rows = np.arange(n)
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -287,7 +301,7 @@ def _fit(
         return float(loss), gradient + penalties * offset
 
     found = scipy.optimize.minimize(objective, prior, method="L-BFGS-B", jac=True, options={"maxiter": 200}).x
-    kernel = np.zeros(inputs.shape[1])
+    kernel = np.zeros(values.shape[1])
     kernel[:width] = found[:width] / spread[:width]
     strength_kernel = np.zeros(SIGNALS)
     strength_kernel[:strength_width] = found[width + 1 : -1] / spread[:strength_width]
@@ -311,22 +325,19 @@ def _folds(category_index: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def _out_of_fold(
-    sides: _Sides,
-    category_index: np.ndarray,
-    fold_of_row: np.ndarray,
-    fit: Callable[[_Sides, np.ndarray], Gate],
+    outputs: _Outputs, category_index: np.ndarray, fold_of_row: np.ndarray, fit: _Fit
 ) -> np.ndarray:
-    logits = np.zeros_like(sides.text_logits)
+    logits = np.zeros_like(outputs.text_logits)
     for fold in np.unique(fold_of_row):
         held_out = fold_of_row == fold
-        gate = fit(sides.rows(~held_out), category_index[~held_out])
-        logits[held_out] = sides.rows(held_out).fused(gate)
+        gate = fit(outputs.rows(~held_out), category_index[~held_out])
+        logits[held_out] = outputs.rows(held_out).fused(gate)
     return logits
 
 
-def _to_keras(gate: Gate, sides: _Sides) -> keras.Model:
+def _to_keras(gate: Gate, outputs: _Outputs) -> keras.Model:
     model = build_fusion_model(
-        sides.text_logits.shape[1], sides.text_features.shape[1], sides.image_features.shape[1]
+        outputs.text_logits.shape[1], outputs.text_features.shape[1], outputs.image_features.shape[1]
     )
     for name, weights in (
         ("text_scale", [np.array([[gate.text_scale]])]),
@@ -343,10 +354,5 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return logarithms
 
 
-def _losses(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:
-    losses: np.ndarray = -_log_softmax(logits)[np.arange(len(logits)), category_index]
-    return losses
-
-
-def _weighted_f1(logits: np.ndarray, category_index: np.ndarray) -> float:
-    return weighted_f1(category_index, logits.argmax(axis=1), logits.shape[1])
+def _log_loss(logits: np.ndarray, category_index: np.ndarray) -> float:
+    return float(-_log_softmax(logits)[np.arange(len(logits)), category_index].mean())

@@ -15,8 +15,7 @@ import numpy as np
 
 from training.errors import BackboneError
 
-# The output of block 12 (14 x 14 x 96 at 224) is the narrowest tensor in the network's upper half: the cheapest to
-# keep on disk for the layers above it to be trained on.
+# 14 x 14 x 96 at 224 pixels: the narrowest tensor in the network's upper half, the cheapest to cache.
 INTERMEDIATE_LAYER = "block_12_add"
 
 LAST_LAYER = "out_relu"
@@ -43,11 +42,8 @@ def load_backbone(size: int, alpha: float, weights: str | Path | None) -> keras.
                 input_shape=(size, size, 3), alpha=alpha, include_top=False, weights="imagenet"
             )
         except Exception as error:  # Keras raises a plain Exception for a failed download
-            raise BackboneError(
-                f"The ImageNet weights of MobileNetV2 (alpha {alpha:g}) cannot be downloaded ({_first_line(error)}) "
-                "Check the network connection, or pass --backbone-weights FILE with a weights file that is already "
-                "on this machine."
-            ) from error
+            reason = _first_line(error)
+            raise BackboneError("backbone.download_failed", alpha=alpha, reason=reason) from error
     else:
         network = keras.applications.MobileNetV2(
             input_shape=(size, size, 3), alpha=alpha, include_top=False, weights=None
@@ -119,17 +115,12 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
 
 def _load_weights_file(network: keras.Model, path: Path, alpha: float) -> None:
     if not path.is_file():
-        raise BackboneError(
-            f"The backbone weights file {path} does not exist. Pass --backbone-weights FILE with a Keras weights "
-            "file of MobileNetV2 (include_top=False), or leave the option out to download the ImageNet weights."
-        )
+        raise BackboneError("backbone.file_missing", path=path)
     try:
         network.load_weights(str(path))
     except Exception as error:  # h5py, zipfile and Keras each raise their own kinds
-        raise BackboneError(
-            f"{path} does not hold the weights of MobileNetV2 (alpha {alpha:g}, include_top=False): "
-            f"{_first_line(error)} Pass a weights file saved from keras.applications.MobileNetV2 with these settings."
-        ) from error
+        reason = _first_line(error)
+        raise BackboneError("backbone.wrong_weights", path=path, alpha=alpha, reason=reason) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,94 +1,66 @@
-"""Keras callbacks of the fine-tuning: going on after a stop, and saying how far it is."""
+"""Keras callbacks of the fine-tuning: resuming after a stop, and progress.
+
+Keras's own BackupAndRestore restarts an interrupted epoch and saves no random state of the dropout, so that a resumed
+run would end with other weights than an uninterrupted one (measured with Keras 3.15.1).
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
 
+from training.block_cache import BlockCache
+from training.image.batches import ActivationBatches
 from training.image.feature_cache import Progress
 
-# How often the state is kept within an epoch, in seconds: what a kill can cost.
+# How often the state is saved within an epoch: the work that a kill can cost.
 SECONDS_BETWEEN = 45.0
 
-
-class Batches(Protocol):
-    """The batches of an epoch, of which the first can be left out.
-
-    Attributes:
-        steps: Batches of a whole epoch.
-        epoch: Whose batches are given.
-        first: How many are left out.
-    """
-
-    steps: int
-    epoch: int
-    first: int
+_NAME = "fine_tuning"
 
 
-class EpochCheckpoint(keras.callbacks.Callback):
-    """Keeps weights and optimizer, so that a stopped run goes on as if it had not stopped.
+class Checkpoint(keras.callbacks.Callback):
+    """Saves weights and optimizer after each epoch, and within one whenever the last state is 45 seconds old."""
 
-    After each epoch, and within one whenever the last state is 45 seconds old.
-    """
-
-    def __init__(self, folder: Path, key: str, batches: Batches):
-        """Keeps the state in `folder`; `key` is what a run must share to go on from it."""
+    def __init__(self, cache: BlockCache, batches: ActivationBatches):
+        """The cache belongs to one fit: the same settings, seed and rows."""
         super().__init__()
-        self._file, self._note, self._key = folder / "image.state", folder / "image.json", key
-        self._batches, self._kept = batches, time.monotonic()
-        folder.mkdir(parents=True, exist_ok=True)
+        self._cache, self._batches, self._saved = cache, batches, time.monotonic()
 
     def restore(self, upper: keras.Model) -> int:
-        """Loads the state of the same run, if there is one, and returns the epoch to go on with.
+        """Loads the saved state, if there is one, and returns the epoch to resume at.
 
         The batches begin with the first that this epoch has not seen.
         """
         self._batches.first = 0
-        if not self._note.is_file():
+        saved = self._cache.load(_NAME)
+        if saved is None:
             return 0
-        note = json.loads(self._note.read_text())
-        if note["key"] != self._key:
-            return 0
+        arrays, note = saved
         upper.optimizer.build(upper.trainable_variables)
-        state = np.load(self._place(note["epoch"], note["step"]))
         for number, variable in enumerate(_state_of(upper)):
-            variable.assign(state[str(number)])
+            variable.assign(arrays[str(number)])
         self._batches.first = note["step"]
         return int(note["epoch"])
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keeps the state if the last one is old."""
+        """Saves if the last state is old."""
         done = self._batches.first + batch + 1
-        if done < self._batches.steps and time.monotonic() - self._kept >= SECONDS_BETWEEN:
-            self._keep(self._batches.epoch, done)
+        if done < self._batches.steps and time.monotonic() - self._saved >= SECONDS_BETWEEN:
+            self._save(self._batches.epoch, done)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keeps the state that the epoch ended with."""
-        self._keep(epoch + 1, 0)
+        """Saves the state that the epoch ended with."""
+        self._save(epoch + 1, 0)
 
-    def _keep(self, epoch: int, step: int) -> None:
-        """Writes the new state, then removes the old."""
-        path = self._place(epoch, step)
-        values = {str(number): np.asarray(variable) for number, variable in enumerate(_state_of(self.model))}
-        np.savez(path, allow_pickle=False, **values)
-        # The note names the file that is whole; only then may the one before it go.
-        temporary = self._note.with_suffix(".part")
-        temporary.write_text(json.dumps({"key": self._key, "epoch": epoch, "step": step}))
-        os.replace(temporary, self._note)
-        for other in self._note.parent.glob("image.state.*.npz"):
-            if other != path:
-                other.unlink(missing_ok=True)
-        self._kept = time.monotonic()
-
-    def _place(self, epoch: int, step: int) -> Path:
-        return self._file.with_name(f"{self._file.name}.{epoch}.{step}.npz")
+    def _save(self, epoch: int, step: int) -> None:
+        arrays = {str(number): np.asarray(variable) for number, variable in enumerate(_state_of(self.model))}
+        self._cache.save(_NAME, arrays, {"epoch": epoch, "step": step})
+        self._saved = time.monotonic()
 
 
 def _state_of(model: keras.Model) -> list[Any]:
@@ -97,9 +69,9 @@ def _state_of(model: keras.Model) -> list[Any]:
 
 
 class EpochNumber(keras.callbacks.Callback):
-    """Tells the batches which epoch begins, so that those of a run that goes on are the same."""
+    """Tells the batches which epoch begins, so that those of a resumed run are the same."""
 
-    def __init__(self, batches: Batches):
+    def __init__(self, batches: ActivationBatches):
         """Takes the batches."""
         super().__init__()
         self._batches = batches
@@ -112,7 +84,7 @@ class EpochNumber(keras.callbacks.Callback):
 class StepProgress(keras.callbacks.Callback):
     """Tells how many of all steps are done."""
 
-    def __init__(self, progress: Progress, batches: Batches, total: int):
+    def __init__(self, progress: Progress, batches: ActivationBatches, total: int):
         """Calls `progress`; `total` steps in all."""
         super().__init__()
         self._progress, self._batches, self._total = progress, batches, total

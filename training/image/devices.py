@@ -40,15 +40,13 @@ class Devices:
 
         found = tensorflow.config.list_logical_devices("GPU") or tensorflow.config.list_logical_devices("CPU")
         if self.count is not None and self.count > len(found):
-            raise DevicesError(
-                f"--devices {self.count} was given and TensorFlow sees {len(found)} "
-                f"({', '.join(device.name for device in found)}); give a smaller number, or all."
-            )
+            names = ", ".join(device.name for device in found)
+            raise DevicesError("devices.too_many", count=self.count, found=len(found), names=names)
         return [device.name for device in found[: self.count]]
 
     @contextlib.contextmanager
     def fitting(self, model: keras.Model) -> Iterator[keras.Model]:
-        """Yields the model to fit in place of one; its weights go back into that one when the block ends well.
+        """Yields the model to fit in place of this one, into which its weights are copied when the block ends well.
 
         On one device in full precision that is the model itself.
         """
@@ -75,10 +73,7 @@ class Devices:
 
 
 class GloballyClippedAdamW(keras.optimizers.AdamW):
-    """AdamW whose `global_clipnorm` looks at the whole batch's gradient, however many devices share the batch.
-
-    Keras clips what each device has before it adds that up, so that two devices would take other steps than one.
-    """
+    """AdamW that clips the norm of the whole batch's gradient; Keras clips each device's part before adding them."""
 
     def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
         import tensorflow
@@ -103,5 +98,5 @@ def read_devices(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isdigit() or int(text) < 1:
-        raise DevicesError(f"--devices is {text!r}; give a number, 1 or more, or all.")
+        raise DevicesError("devices.no_number", value=text)
     return int(text)

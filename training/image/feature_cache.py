@@ -1,63 +1,57 @@
-"""Catalog pictures through the frozen lower part of the image model, once, into arrays on disk.
+"""Catalog pictures through the frozen lower layers of the image model, once, into arrays on disk.
 
-Each picture is read a single time by the same `read_image` that serves. What is kept is not pixels but the
-activations at the cut, a quarter of their size at 16 bits, for every view (mirrored, closer) that training will see:
-37.6 KB a picture and view at 224 pixels. The arrays are memory-mapped, so memory does not grow with the catalog.
+Each picture is read a single time by the same `read_image` that serves. What is cached is not pixels but intermediate
+activations, a quarter of their size at 16 bits, for every augmentation that training will see: 37.6 KB a picture and
+augmentation at 224 pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from PIL import Image
 
-from rakuten_models.errors import ProductError
+from rakuten_models.errors import Message, ProductError
 from rakuten_models.preprocessing.image import ImageSettings, read_image
+from training.block_cache import BlockCache
 from training.image.backbone import INTERMEDIATE_LAYER
 from training.settings import AUGMENTATIONS
 
-CHUNK = 256
+BLOCK = 256
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class PictureFeatures:
-    """What the frozen network says of n pictures.
+    """The frozen network's outputs for n pictures.
 
     Attributes:
-        pooled: float32 (n, views, channels): the mean of the last layer over all positions.
-        cut: float16 (n, views, rows, columns, channels), memory-mapped, or None if only `pooled` was asked for.
-        readable: bool (n,): False where the file cannot be read; its rows are then 0.
-        problems: one sentence for each unreadable file, in order.
+        pooled: float32 (n, augmentations, channels): the mean of the last layer over all positions; 0 for an
+            unreadable picture.
+        activations: float16 (n, augmentations, rows, columns, channels), memory-mapped; channels 0 if not asked for.
+        readable: bool (n,).
+        problems: One sentence for each unreadable file, in order.
     """
 
     pooled: np.ndarray
-    cut: np.ndarray | None
+    activations: np.ndarray
     readable: np.ndarray
     problems: tuple[str, ...]
 
-    @property
-    def intermediate_activations(self) -> np.ndarray:
-        """`cut` of features that were asked for with it, as fine-tuning does."""
-        assert self.cut is not None, "these features were read without the cut"
-        return self.cut
-
 
 class PooledRows:
-    """The plain view's pooled features of some pictures, read when a slice of them is asked for.
+    """The pooled features of some pictures without augmentation, read when a slice of them is asked for.
 
     Attributes:
         shape: (rows, channels).
@@ -78,114 +72,25 @@ class PooledRows:
         return pooled
 
 
-def extract_features(
-    images: Sequence[str],
-    lower: FrozenBackbone,
-    image_settings: ImageSettings,
-    cache_dir: str | os.PathLike[str],
-    *,
-    augmentations: Sequence[str] = AUGMENTATIONS[:1],
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> PictureFeatures:
-    """Reads pictures and runs the lower part of an image model over them, or takes the result from the cache.
-
-    The cache is keyed by the bytes of all pictures, the settings, the views and the model's weights; an interrupted
-    run goes on where it stopped.
-
-    Args:
-        images: n paths.
-        lower: the frozen part to run; with its cut, the activations there are kept too (for fine-tuning).
-        image_settings: how a picture becomes pixels.
-        cache_dir: folder for the arrays; made if absent.
-        augmentations: some of AUGMENTATIONS.
-        threads: pictures worked on at the same time; None: one a core.
-        progress: called as progress("pictures", done, n) after every 256 pictures.
-
-    Returns:
-        The features; unreadable pictures are marked, never raised.
-    """
-    n = len(images)
-    folder = Path(cache_dir) / _key(images, lower, image_settings, augmentations)
-    folder.mkdir(parents=True, exist_ok=True)
-    state_file = folder / "state.json"
-    state: dict[str, Any] = {"done": 0, "problems": {}}
-    if state_file.is_file():
-        state = json.loads(state_file.read_text())
-    mode = "r+" if state["done"] else "w+"
-    pooled = _array(folder / "pooled.npy", mode, np.float32, (n, len(augmentations), *lower.shape("pooled")))
-    cut = (
-        _array(folder / "cut.npy", mode, np.float16, (n, len(augmentations), *lower.shape("cut")))
-        if lower.keep_cut
-        else None
-    )
-    if state["done"] < n:
-
-        def work(row: int) -> tuple[int, str | None]:
-            try:
-                pixels = read_image(images[row], image_settings)
-            except ProductError as error:
-                pooled[row] = 0
-                return row, str(error)
-            for column, view in enumerate(augmentations):
-                answer = lower(_view(pixels, view, row))
-                pooled[row, column] = answer["pooled"][0]
-                if cut is not None:
-                    cut[row, column] = answer["cut"][0]
-            return row, None
-
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            for start in range(state["done"], n, CHUNK):
-                stop = min(start + CHUNK, n)
-                for row, problem in pool.map(work, range(start, stop)):
-                    if problem:
-                        state["problems"][str(row)] = problem
-                state["done"] = stop
-                for array in (pooled, cut):
-                    if isinstance(array, np.memmap):
-                        array.flush()
-                _write_state(state_file, state)
-                if progress:
-                    progress("pictures", stop, n)
-    readable = np.ones(n, bool)
-    readable[[int(row) for row in state["problems"]]] = False
-    return PictureFeatures(pooled, cut, readable, tuple(state["problems"].values()))
-
-
-def _view(pixels: np.ndarray, view: str, row: int) -> np.ndarray:
-    """Pixels (size, size, 3) as one of AUGMENTATIONS; "closer" cuts off 8 to 25 %, by row so that it never changes."""
-    if view.startswith("closer"):
-        generator = np.random.default_rng([row, AUGMENTATIONS.index(view)])
-        size = pixels.shape[0]
-        side = max(1, round(size * generator.uniform(0.75, 0.92)))
-        top, left = generator.integers(0, size - side + 1, 2)
-        picture = Image.fromarray(pixels[top : top + side, left : left + side])
-        pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-    if view.endswith("mirrored"):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
 class FrozenBackbone:
-    """The frozen part of an image model, compiled by LiteRT at first use, one interpreter a thread.
+    """The frozen layers of an image model, compiled by LiteRT at first use, one interpreter a thread.
 
     On a CPU that is three times as fast as Keras.
     """
 
-    def __init__(self, model: keras.Model, keep_cut: bool):
-        """Takes a model of `build_image_model` before training changes it; `keep_cut` also gives the cut."""
+    def __init__(self, model: keras.Model, with_activations: bool):
+        """Takes a model of `build_image_model` before training changes it."""
         outputs = {"pooled": model.output["features"]}
-        if keep_cut:
-            outputs["cut"] = model.get_layer(INTERMEDIATE_LAYER).output
-        self.keep_cut = keep_cut
+        if with_activations:
+            outputs["activations"] = model.get_layer(INTERMEDIATE_LAYER).output
         self._model = keras.Model(model.inputs[0], outputs)
         self._content: bytes | None = None
         self._lock = threading.Lock()
         self._local = threading.local()
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one output for one picture."""
-        return tuple(self._model.output[name].shape[1:])
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each output for one picture."""
+        return {name: tuple(output.shape[1:]) for name, output in self._model.output.items()}
 
     def weights(self) -> list[np.ndarray]:
         """All weights, in order."""
@@ -213,36 +118,106 @@ class FrozenBackbone:
             return self._content
 
 
-def _key(
-    images: Sequence[str], lower: FrozenBackbone, settings: ImageSettings, augmentations: Sequence[str]
-) -> str:
-    digest = hashlib.sha256(
-        json.dumps([asdict(settings), list(augmentations), lower.keep_cut, CHUNK]).encode()
+def extract_features(
+    images: Sequence[str],
+    backbone: FrozenBackbone,
+    image_settings: ImageSettings,
+    cache_dir: str | os.PathLike[str],
+    *,
+    augmentations: Sequence[str] = AUGMENTATIONS[:1],
+    progress: Progress | None = None,
+) -> PictureFeatures:
+    """Reads pictures and runs the frozen layers over them, or takes the result from the cache.
+
+    The cache is keyed by the bytes of all pictures, the settings, the augmentations and the weights.
+
+    Args:
+        images: n paths.
+        backbone: The layers to run.
+        image_settings: How a picture becomes pixels.
+        cache_dir: Folder for the arrays; made if absent.
+        augmentations: Some of AUGMENTATIONS.
+        progress: Called as progress("pictures", done, n) after every 256 pictures.
+
+    Returns:
+        The features; unreadable pictures are marked, never raised.
+
+    Raises:
+        OSError: The disk has not enough space.
+    """
+    n, shapes = len(images), backbone.shapes()
+    choices = [asdict(image_settings), list(augmentations), sorted(shapes), BLOCK]
+    weights = (weight.tobytes() for weight in backbone.weights())
+    cache = BlockCache(Path(cache_dir), choices, *weights, *_digests(images))
+    dtypes = {"pooled": np.float32, "activations": np.float16}
+    wanted = {name: ((n, len(augmentations), *shape), dtypes[name]) for name, shape in shapes.items()}
+    _check_disk(
+        Path(cache_dir), cache, sum(np.dtype(d).itemsize * int(np.prod(s)) for s, d in wanted.values())
     )
-    for weight in lower.weights():
-        digest.update(weight.tobytes())
+
+    def work(row: int) -> dict[str, np.ndarray] | None:
+        try:
+            pixels = read_image(images[row], image_settings)
+        except ProductError:
+            return None
+        outputs = [backbone(_augmented(pixels, name, row)) for name in augmentations]
+        return {name: np.concatenate([each[name] for each in outputs]) for name in shapes}
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+
+        def make(start: int, stop: int) -> dict[str, np.ndarray]:
+            block = {name: np.zeros((stop - start, *s[1:]), dtype) for name, (s, dtype) in wanted.items()}
+            block["readable"] = np.zeros(stop - start, bool)
+            for row, found in enumerate(pool.map(work, range(start, stop))):
+                block["readable"][row] = found is not None
+                for name, values in (found or {}).items():
+                    block[name][row] = values
+            return block
+
+        arrays = cache.arrays(
+            {**wanted, "readable": ((n,), bool)},
+            make,
+            BLOCK,
+            progress and (lambda *done: progress("pictures", *done)),
+        )
+    readable = np.array(arrays["readable"])
+    nothing = np.zeros((n, len(augmentations), 0, 0, 0), np.float16)
+    problems = (_problem(images[row], image_settings) for row in np.flatnonzero(~readable).tolist())
+    return PictureFeatures(arrays["pooled"], arrays.get("activations", nothing), readable, tuple(problems))
+
+
+def _digests(images: Sequence[str]) -> Iterator[bytes]:
     for image in images:
         try:
             content = Path(image).read_bytes()
         except OSError as error:
             content = type(error).__name__.encode()
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()[:24]
+        yield hashlib.sha256(content).digest()
 
 
-def _array(path: Path, mode: str, kind: type, shape: tuple[int, ...]) -> np.ndarray:
-    needed = int(np.prod(shape)) * np.dtype(kind).itemsize
-    if mode == "w+" and needed > shutil.disk_usage(path.parent).free:
-        raise OSError(
-            f"{path.parent} has not enough free space for the picture features: {needed / 1e9:.1f} GB are needed. "
-            "Give another --cache-dir, or train with --fast."
-        )
-    if 0 in shape:
-        return np.zeros(shape, kind)
-    return np.lib.format.open_memmap(path, mode, kind, shape if mode == "w+" else None)
+def _check_disk(folder: Path, cache: BlockCache, needed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if cache.folder and not cache.folder.exists() and needed > shutil.disk_usage(folder).free:
+        raise OSError(Message("image.disk_full", folder=cache.folder, gigabytes=needed / 1e9))
 
 
-def _write_state(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(state))
-    os.replace(temporary, path)
+def _problem(image: str, settings: ImageSettings) -> str:
+    try:
+        read_image(image, settings)
+    except ProductError as error:
+        return str(error)
+    return ""
+
+
+def _augmented(pixels: np.ndarray, name: str, row: int) -> np.ndarray:
+    """Pixels (size, size, 3) as one of AUGMENTATIONS; "closer" crops 8 to 25 %, by row so that it never changes."""
+    if name.startswith("closer"):
+        generator = np.random.default_rng([row, AUGMENTATIONS.index(name)])
+        size = pixels.shape[0]
+        width = max(1, round(size * generator.uniform(0.75, 0.92)))
+        top, left = generator.integers(0, size - width + 1, 2)
+        picture = Image.fromarray(pixels[top : top + width, left : left + width])
+        pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    if name.endswith("mirrored"):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,8 +1,7 @@
-"""The stages of a training run, each of which can be taken over by a later run with `--resume`.
+"""The stages of a training run, each of which a later run with `--resume` takes over.
 
-Catalog and split are made again each time (they take seconds and are fixed by the seed). The text model, the image
-model and what the image model needs of the pictures are kept in a working folder beside the bundle until the bundle
-is whole. A stage counts as finished once its facts are in state.json, which is written last.
+Catalog and split are made again each time (seconds, and fixed by the seed). All else is cached in a working folder
+beside the bundle until the bundle is whole. A stage is finished once its result is in the cache, written last.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ from rakuten_models.files import write_atomically
 from rakuten_models.preprocessing.image import read_image
 from rakuten_models.preprocessing.text import encode_texts, load_tokenizer
 from rakuten_models.product import Category, Product
+from training.block_cache import BlockCache
 from training.calibration import fit_offsets
 from training.data.catalog import Catalog
 from training.data.split import Split
 from training.errors import TrainingError
 from training.image.devices import Devices
-from training.image.trainer import fit_image_model
+from training.image.trainer import ImageRun, InitialImageModel, LabelledImages, fit_image_model
 from training.pipeline.bundle_writer import SELF_CHECK_TEXTS, self_check_products
 from training.pipeline.export import save_and_compile
 from training.pipeline.validation import DecisionParameters, Validation
@@ -37,28 +37,24 @@ from training.progress import Progress
 from training.settings import TrainingSettings
 from training.text.cross_fitting import cross_fitted_logits, fold_numbers
 from training.text.tokenizer import train_tokenizer
-from training.text.trainer import TextFitter
+from training.text.trainer import LabelledTexts, TextEpoch, TextFitter
 from training.text.warm_start import extended_tokenizer
 
 STATE_FILE = "state.json"
 
-# Rows with an own label, and logits for them from text models that did not see them.
-TEXT_ANSWERS_FILE = "text_answers.npz"
+# Finished stages; text features and unfinished networks; the fine-tuning's state; predictions for the test part.
+STAGES_FOLDER, TEXT_FOLDER, CHECKPOINT_FOLDER = "stages", "text", "checkpoint"
 
-# Rows, words and unfinished networks of the text stage.
-TEXT_FOLDER = "text"
-
-# What the finished bundle says of the test part.
 EVALUATION_FOLDER = "evaluation"
 
-TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0], TEXT_ANSWERS_FILE)
+TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0])
 
-# Validation rows whose picture can be read, and the image model's outputs for them.
-IMAGE_ANSWERS_FILE = "image_answers.npz"
-
-IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1], IMAGE_ANSWERS_FILE)
+IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1])
 
 FUSION_FILES = (KERAS_FILES[2], SERVING_MODEL_FILES[2])
+
+# What a stage gives: arrays for the next ones, and facts for config.json.
+_Result = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 class TrainingRun:
@@ -121,15 +117,10 @@ class TrainingRun:
                 }
             )
         )
-        for side, rows in (
-            ("text", self._rows("train", catalog.has_text)),
-            ("picture", self._rows("train", catalog.has_image)),
-        ):
-            if len(rows) < 2:
-                raise TrainingError(
-                    f"{len(rows)} training rows have a {side}, at least 2 are needed for its model; give a "
-                    "catalog with texts and pictures."
-                )
+        for modality, has in (("text", catalog.has_text), ("picture", catalog.has_image)):
+            rows = len(self._rows("train", has))
+            if rows < 2:
+                raise TrainingError("training.too_few_rows", rows=rows, modality=modality)
         self._validation = Validation(
             folder,
             self._products,
@@ -140,7 +131,8 @@ class TrainingRun:
             settings.text_input,
             settings.image_input,
         )
-        self._state = self._open(resume)
+        self._cache = BlockCache(folder / STAGES_FOLDER)
+        self._open(resume)
 
     def fit(self) -> BundleConfig:
         """Go through all stages that are not finished.
@@ -149,9 +141,9 @@ class TrainingRun:
             The bundle's config without its file hashes and self-check (the models and the tokenizer are in the
             folder); what was reached on validation is under training["validation_weighted_f1"].
         """
-        text_facts = self._stage("text", TEXT_FILES, self._fit_text)
-        image_facts = self._stage("image", IMAGE_FILES, self._fit_image)
-        fusion_facts = self._stage("fusion", FUSION_FILES, self._fit_fusion)
+        text, text_facts = self._stage("text", TEXT_FILES, self._fit_text)
+        image, image_facts = self._stage("image", IMAGE_FILES, self._fit_image)
+        _, fusion_facts = self._stage("fusion", FUSION_FILES, lambda: self._fit_fusion(text, image))
         answers = DecisionParameters.from_json(fusion_facts["answers"])
         if answers.fusion.note:
             self._progress.say(answers.fusion.note)
@@ -174,64 +166,52 @@ class TrainingRun:
         )
         return config
 
-    def _fit_fusion(self) -> dict[str, Any]:
-        with np.load(self.folder / TEXT_ANSWERS_FILE) as file:
-            text_rows, text_logits = file["rows"], file["logits"]
-        with np.load(self.folder / IMAGE_ANSWERS_FILE) as file:
-            image_rows, image = file["rows"], {name: file[name] for name in ("logits", "features")}
+    def _fit_fusion(self, text: dict[str, np.ndarray], image: dict[str, np.ndarray]) -> _Result:
         answers = self._validation.fit_decision_parameters(
-            text_rows,
-            text_logits,
-            image_rows,
-            image,
+            text["rows"],
+            text["logits"],
+            image["rows"],
+            {name: image[name] for name in ("logits", "features")},
             self.settings.fusion,
             self.settings.seed,
             None if self._start is None else self._start.gate(len(self._categories)),
         )
-        return {
+        return {}, {
             "answers": asdict(answers),
             "validation_rows": answers.fusion.rows,
             "validation_weighted_f1": answers.weighted_f1["fusion"],
             "validation_weighted_f1_before_rounding": None,
         }
 
-    def _open(self, resume: bool) -> dict[str, Any]:
+    def _open(self, resume: bool) -> None:
+        """Check that the folder's run is this one, or empty it."""
         path = self.folder / STATE_FILE
         if resume and path.is_file():
-            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            different = [
-                name
-                for name in {**self._identity, **state["identity"]}
-                if state["identity"].get(name) != self._identity.get(name)
-            ]
+            found = json.loads(path.read_text(encoding="utf-8"))["identity"]
+            names = {**self._identity, **found}
+            different = [name for name in names if found.get(name) != self._identity.get(name)]
             if different:
-                raise TrainingError(
-                    f"The unfinished run in {self.folder} differs in {', '.join(different)}; run without --resume to "
-                    "start afresh, or with the options of that run."
-                )
-            return state
+                raise TrainingError("training.other_run", folder=self.folder, names=", ".join(different))
+            return
         for name in (STATE_FILE, *TEXT_FILES, *IMAGE_FILES):
             (self.folder / name).unlink(missing_ok=True)
-        for name in ("checkpoint", TEXT_FOLDER, EVALUATION_FOLDER):
+        for name in (STAGES_FOLDER, TEXT_FOLDER, CHECKPOINT_FOLDER, EVALUATION_FOLDER):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {"identity": self._identity, "finished": {}}
-        write_atomically(path, json.dumps(state))
-        return state
+        write_atomically(path, json.dumps({"identity": self._identity}))
 
-    def _stage(self, name: str, files: Sequence[str], fit: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        finished = self._state["finished"]
-        if name in finished and all((self.folder / file).is_file() for file in files):
+    def _stage(self, name: str, files: Sequence[str], fit: Callable[[], _Result]) -> _Result:
+        saved = self._cache.load(name)
+        if saved is not None and all((self.folder / file).is_file() for file in files):
             self._progress.say(f"{name} model: taken over from the unfinished run")
-            known: dict[str, Any] = finished[name]
-            return known
+            return saved
         started = time.perf_counter()
-        facts = fit()
-        facts["seconds"] = round(time.perf_counter() - started, 1)
-        finished[name] = facts
-        write_atomically(self.folder / STATE_FILE, json.dumps(self._state))
+        arrays, facts = fit()
+        # Through JSON, as a later run would find them.
+        facts = json.loads(json.dumps({**facts, "seconds": round(time.perf_counter() - started, 1)}))
+        self._cache.save(name, arrays, facts)
         self._progress.say(f"{name} model: {facts['seconds']:.0f} s, {_figures(facts)}")
-        return facts
+        return arrays, facts
 
     def _rows(self, part: str, having: np.ndarray) -> np.ndarray:
         """Rows of a part of the split that have a text, or a picture."""
@@ -242,7 +222,7 @@ class TrainingRun:
     def _some(self, rows: np.ndarray) -> list[Product]:
         return [self._products[row] for row in rows]
 
-    def _fit_text(self) -> dict[str, Any]:
+    def _fit_text(self) -> _Result:
         settings = self.settings
         train = self._rows("train", self._catalog.has_text)
         validation = self._validation.text_rows
@@ -250,14 +230,13 @@ class TrainingRun:
         tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
         rows = np.union1d(train, validation)
         fitter = TextFitter(
-            self._some(rows),
-            self._category_index[rows],
-            self._weights[rows],
+            LabelledTexts(
+                self._some(rows), self._category_index[rows], self._weights[rows], self._unlabelled
+            ),
             tokenizer,
             settings.text_input,
             settings.text,
             categories=len(self._categories),
-            unlabelled_products=self._unlabelled,
             seed=settings.seed,
             folder=self.folder / TEXT_FOLDER,
             start=None if self._start is None else self._start.text,
@@ -272,10 +251,10 @@ class TrainingRun:
         else:
             answered_rows = validation
             learned, measured = train, validation
-        last = {}
+        epochs: list[TextEpoch] = []
 
-        def show(epoch: Any) -> None:
-            last["epoch"] = epoch
+        def show(epoch: TextEpoch) -> None:
+            epochs.append(epoch)
             self._progress.step("text model", epoch.epoch, epoch.epochs)
             values = {"loss": epoch.loss, "validation weighted F1": epoch.validation_f1}
             self._progress.log("text", epoch.epoch, values)
@@ -297,10 +276,8 @@ class TrainingRun:
         )
         if logits is None:
             logits = self._validation.text_logits()
-            facts["validation_weighted_f1_before_rounding"] = last["epoch"].validation_f1
-        with (self.folder / TEXT_ANSWERS_FILE).open("wb") as file:
-            np.savez(file, rows=answered_rows, logits=logits)
-        return {
+            facts["validation_weighted_f1_before_rounding"] = epochs[-1].validation_f1
+        return {"rows": answered_rows, "logits": logits}, {
             "training_rows": len(learned),
             "cross_fitted_folds": settings.text.folds,
             "validation_rows": len(answered_rows),
@@ -326,57 +303,59 @@ class TrainingRun:
         write_atomically(path, tokenizer.to_str(pretty=True))
 
     def _cross_fit(self, fitter: TextFitter, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the catalog with own labels, and logits for them from models that did not see them."""
+        """Rows of the catalog with gold labels, and out-of-fold logits for them."""
         settings = self.settings
-        judged = self._catalog.table["own_label"].to_numpy(bool)[rows]
-        fold = fold_numbers(self._split.groups[rows], judged, settings.text.folds, settings.seed)
+        gold = self._catalog.table["own_label"].to_numpy(bool)[rows]
+        fold = fold_numbers(self._split.groups[rows], gold, settings.text.folds, settings.seed)
         logits = cross_fitted_logits(
-            fitter, fold, judged, lambda done, of: self._progress.step("text folds", done, of)
+            fitter, fold, gold, lambda done, of: self._progress.step("text folds", done, of)
         )
-        return rows[judged], logits
+        return rows[gold], logits
 
-    def _fit_image(self) -> dict[str, Any]:
+    def _fit_image(self) -> _Result:
         settings = self.settings
         train = self._rows("train", self._catalog.has_image)
         validation = self._validation.image_rows
-        report: dict[str, Any] = {}
-        model = fit_image_model(
-            [self._products[row].image for row in train],
-            self._category_index[train],
-            self._weights[train],
-            [self._products[row].image for row in validation],
-            self._category_index[validation],
+        start = None
+        if self._start:
+            model = self._start.image(len(self._categories))
+            start = InitialImageModel(model, known=len(self._start.config.categories))
+        fitted = fit_image_model(
+            self._images(train),
+            self._images(validation),
             settings.image_input,
             settings.image,
+            ImageRun(
+                cache_dir=self.folder / "features",
+                checkpoint_dir=self.folder / CHECKPOINT_FOLDER,
+                seed=settings.seed,
+                devices=self._devices,
+                progress=self._progress.step,
+                callbacks=self._progress.keras_callbacks("image"),
+            ),
             categories=len(self._categories),
             backbone_weights=self._backbone_weights,
-            cache_dir=self.folder / "features",
-            seed=settings.seed,
-            progress=self._progress.step,
-            callbacks=self._progress.keras_callbacks("image"),
-            checkpoint_dir=self.folder / "checkpoint",
-            report=report,
-            start=self._start and self._start.image(len(self._categories)),
-            known=len(self._start.config.categories) if self._start else 0,
-            devices=self._devices,
+            start=start,
         )
-        answers = report["validation_answers"]
-        before = self._validation.f1(validation[answers >= 0], answers[answers >= 0])
+        predicted = fitted.validation_predictions
+        before = self._validation.f1(validation[predicted >= 0], predicted[predicted >= 0])
         checked = [self_check_product(entry).image for entry in self_check_products()]
         pixels = [read_image(image, settings.image_input) for image in checked if image]
-        agreement = save_and_compile(model, self.folder, "image", {"pixels": np.stack(pixels)})
+        agreement = save_and_compile(fitted.model, self.folder, "image", {"pixels": np.stack(pixels)})
         readable, outputs = self._validation.image_outputs()
         served = outputs["logits"].argmax(axis=1)
-        with (self.folder / IMAGE_ANSWERS_FILE).open("wb") as file:
-            np.savez(file, allow_pickle=False, rows=readable, **outputs)
-        return {
+        return {"rows": readable, **outputs}, {
             "training_rows": len(train),
-            "unreadable_pictures": len(report["unreadable_pictures"]),
+            "unreadable_pictures": len(fitted.unreadable_pictures),
             "validation_rows": len(readable),
             "validation_weighted_f1": self._validation.f1(readable, served),
             "validation_weighted_f1_before_rounding": before,
             "agreement": agreement,
         }
+
+    def _images(self, rows: np.ndarray) -> LabelledImages:
+        images = [self._products[row].image for row in rows]
+        return LabelledImages(images, self._category_index[rows], self._weights[rows])
 
 
 def _figures(facts: Mapping[str, Any]) -> str:

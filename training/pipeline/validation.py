@@ -20,7 +20,7 @@ from rakuten_models.inference.runtime import CompiledModel, ImageModelRunner, Te
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings, clean_product, load_tokenizer
 from rakuten_models.product import Product
-from training.block_cache import array_in_blocks
+from training.block_cache import BlockCache
 from training.calibration import find_thresholds, fit_calibration
 from training.fusion.trainer import FusionReport, Gate, fit_fusion
 from training.metrics import weighted_f1
@@ -124,12 +124,10 @@ class Validation:
                     made[place] = np.concatenate([answer[name][0] for name in widths])
             return made
 
-        # The file's own digest: another model's answers are not taken for this one's.
-        digest = file_facts(self._folder / SERVING_MODEL_FILES[1])["sha256"][:24]
+        digest = file_facts(self._folder / SERVING_MODEL_FILES[1])["sha256"]
+        cache = BlockCache(self._folder / "validation", digest)
         shape = (len(rows), sum(widths.values()))
-        found = array_in_blocks(
-            self._folder / "validation" / digest, "pictures", shape, np.float32, make, _PICTURES_AT_ONCE
-        )
+        found = cache.array("pictures", shape, np.float32, make, _PICTURES_AT_ONCE)
         readable = ~np.isnan(found[:, 0])
         split = np.split(np.array(found[readable]), np.cumsum(list(widths.values()))[:-1], axis=1)
         return rows[readable], dict(zip(widths, split, strict=True))
@@ -169,16 +167,10 @@ class Validation:
         both = np.intersect1d(text_rows, image_rows)
         text_of_both = {name: values[np.searchsorted(text_rows, both)] for name, values in text.items()}
         image_of_both = {name: values[np.searchsorted(image_rows, both)] for name, values in image.items()}
-        report = FusionReport()
-        model, fused_logits = fit_fusion(
-            text_of_both,
-            image_of_both,
-            self._category_index[both],
-            settings,
-            seed=seed,
-            report=report,
-            start=start,
+        fused = fit_fusion(
+            text_of_both, image_of_both, self._category_index[both], settings, seed=seed, start=start
         )
+        fused_logits = fused.logits
         present = np.ones((max(len(both), 1), 1), np.float32)
         sides = {"text": text_of_both, "image": image_of_both}
         example = {
@@ -190,7 +182,7 @@ class Validation:
         }
         for side in sides:
             example[f"{side}_present"] = present[: len(example["text_logits"])]
-        save_and_compile(model, self._folder, "fusion", example)
+        save_and_compile(fused.model, self._folder, "fusion", example)
 
         truth = self._category_index
         fitted = {
@@ -219,7 +211,7 @@ class Validation:
             calibration=fitted,
             thresholds=thresholds,
             weighted_f1=validation,
-            fusion=report,
+            fusion=fused.report,
         )
 
 

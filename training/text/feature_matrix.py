@@ -1,9 +1,8 @@
-"""Texts as the fit of the text model reads them: a sparse matrix of table rows, and what a pretrained encoder says."""
+"""The features that the text model is fitted on: a sparse matrix of table rows, and a pretrained encoder's vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +11,7 @@ from tokenizers import Tokenizer
 
 from rakuten_models.preprocessing.text import TextSettings, clean_product, encode_texts
 from rakuten_models.product import Product
-from training.block_cache import array_in_blocks, sparse_in_blocks
+from training.block_cache import BlockCache
 from training.settings import TextModelSettings
 from training.text.features import TABLES, index_layer, text_feature_rows, text_inputs
 from training.text.ngram_vocabulary import NgramIndex
@@ -20,21 +19,20 @@ from training.text.sentence_encoder import WIDTH, centred, encode_sentences
 
 PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
 
-# Rows in one call of the graph that names table rows: bounds its memory (some 100 MB with long descriptions).
+# Texts in one call of the graph that finds table rows: bounds its memory (some 100 MB with long descriptions).
 _ROWS_AT_ONCE = 512
 
-# Words in one question to the pretrained encoder.
+# Words in one call of the pretrained encoder.
 _WORDS_AT_ONCE = 2048
 
 
 def vectors_of_vocabulary(
-    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, folder: Path | None
+    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, cache: BlockCache
 ) -> np.ndarray:
     """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1."""
     vocabulary = tokenizer.get_vocab()
     words = sorted(vocabulary, key=vocabulary.__getitem__)
-    encoded = array_in_blocks(
-        folder,
+    encoded = cache.array(
         "vocabulary",
         (len(words), WIDTH),
         np.float16,
@@ -56,10 +54,9 @@ def _sum_of_words(sparse: scipy.sparse.csr_matrix, vectors: np.ndarray, start: i
     return total
 
 
-def pooled_words(sparse: scipy.sparse.csr_matrix, vectors: np.ndarray, folder: Path | None) -> np.ndarray:
+def pooled_words(sparse: scipy.sparse.csr_matrix, vectors: np.ndarray, cache: BlockCache) -> np.ndarray:
     """float16 (n, width): the sums of all texts."""
-    pooled = array_in_blocks(
-        folder,
+    pooled = cache.array(
         "words",
         (sparse.shape[0], vectors.shape[1]),
         np.float16,
@@ -69,7 +66,7 @@ def pooled_words(sparse: scipy.sparse.csr_matrix, vectors: np.ndarray, folder: P
     return np.asarray(pooled)
 
 
-def sentence_vectors(products: Sequence[Product], folder: Path | None) -> np.ndarray:
+def sentence_vectors(products: Sequence[Product], cache: BlockCache) -> np.ndarray:
     """float16 (n, 1024): the pretrained encoder's vectors of designation and description."""
 
     def make(start: int, stop: int) -> np.ndarray:
@@ -77,7 +74,7 @@ def sentence_vectors(products: Sequence[Product], folder: Path | None) -> np.nda
         return encode_sentences(texts).reshape(stop - start, -1)
 
     shape = (len(products), 2 * WIDTH)
-    return np.asarray(array_in_blocks(folder, "sentences", shape, np.float16, make, _ROWS_AT_ONCE))
+    return np.asarray(cache.array("sentences", shape, np.float16, make, _ROWS_AT_ONCE))
 
 
 class TextMatrix:
@@ -86,8 +83,8 @@ class TextMatrix:
     Args:
         tokenizer: The words.
         text_settings: How texts become ids.
-        settings: The model's, with as many rows as `grams` needs.
-        grams: From `choose_ngrams`.
+        settings: The model's, with as many rows as `ngrams` needs.
+        ngrams: From `choose_ngrams`.
     """
 
     def __init__(
@@ -95,15 +92,15 @@ class TextMatrix:
         tokenizer: Tokenizer,
         text_settings: TextSettings,
         settings: TextModelSettings,
-        grams: Mapping[str, NgramIndex],
+        ngrams: Mapping[str, NgramIndex],
     ) -> None:
         """Build the graph."""
         self._tokenizer, self._text_settings = tokenizer, text_settings
         inputs = text_inputs()
-        index = {table: index_layer(table, settings) for table in grams}
+        index = {table: index_layer(table, settings) for table in ngrams}
         tables = text_feature_rows(inputs, text_settings, settings, index)
         for table, layer in index.items():
-            layer.set_weights([grams[table].index[:, None]])
+            layer.set_weights([ngrams[table].index[:, None]])
         counts = {"words": tokenizer.get_vocab_size(), **settings.rows()}
         outputs, offset = [], 0
         for name in TABLES:
@@ -116,12 +113,11 @@ class TextMatrix:
     def __call__(
         self,
         products: Sequence[Product],
-        folder: Path | None = None,
+        cache: BlockCache,
         progress: Callable[[int, int], None] | None = None,
     ) -> scipy.sparse.csr_matrix:
-        """float32 (n, rows of all tables), kept in a folder if one is given."""
-        return sparse_in_blocks(
-            folder,
+        """float32 (n, rows of all tables)."""
+        return cache.sparse(
             "rows",
             (len(products), self.columns),
             lambda start, stop: self._part(products[start:stop]),
@@ -132,11 +128,8 @@ class TextMatrix:
     def _part(self, products: Sequence[Product]) -> scipy.sparse.csr_matrix:
         """The rows of a few products."""
         encoded = encode_texts(products, self._tokenizer, self._text_settings)
-        pieces = [
-            (np.asarray(columns), np.asarray(weights))
-            for columns, weights in self._graph(encoded, training=False)
-        ]
-        columns, weights = (np.concatenate(piece, axis=1) for piece in zip(*pieces, strict=True))
+        tables = self._graph(encoded, training=False)
+        columns, weights = (np.concatenate(each, axis=1) for each in zip(*tables, strict=True))
         valid = weights != 0
         ends = np.concatenate([[0], np.cumsum(valid.sum(axis=1))])
         part = scipy.sparse.csr_matrix(

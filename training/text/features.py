@@ -1,10 +1,9 @@
-"""What a text stands for: the rows of the text model's three tables, found by plain Keras operations.
+"""N-gram features: which rows of the text model's three tables a text has, by plain Keras operations.
 
-Words have a row by their id. The commonest word pairs and character n-grams have rows of their own, too, and all
-others have none: nothing shares a row with anything else. To find a row without strings, the graph computes two hashes
-of a pair or n-gram. The first names a slot of an index, the second says whether the slot is this n-gram's or another's,
-and the other way about: so each has two slots that it may stand in (Pagh and Rodler 2004, "Cuckoo hashing").
-training/text/ngram_vocabulary.py chooses the pairs and n-grams and gives them their slots.
+Words have a row by their id. The commonest word pairs and character n-grams have rows of their own, too; all others
+have none. To find a row without strings, the graph computes two hashes of a pair or n-gram. The first names a slot of
+an index, the second checks that the slot is this n-gram's, and the other way about: so each has two possible slots
+(Pagh and Rodler 2004, "Cuckoo hashing"). training/text/ngram_vocabulary.py chooses the n-grams and fills the index.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def text_feature_rows(
     settings: TextModelSettings,
     index: Mapping[str, Callable[[keras.KerasTensor], keras.KerasTensor]],
 ) -> dict[str, tuple[keras.KerasTensor, keras.KerasTensor]]:
-    """Which rows of which table a text stands for, and with what weight.
+    """Which rows of which table a text has, and with what weight.
 
     Args:
         inputs: from `text_inputs`.
@@ -155,8 +154,8 @@ def _rows_of(
     """int32 (n, m): the rows of what has these hashes, 0 for what has none."""
     ops = keras.ops
     rows = []
-    for place, check in (hashes, hashes[::-1]):
-        entry = ops.squeeze(index(ops.mod(place, slots)), -1)
+    for hashed, check in (hashes, hashes[::-1]):
+        entry = ops.squeeze(index(ops.mod(hashed, slots)), -1)
         same = ops.equal(ops.mod(entry, CHECKS), ops.mod(check, CHECKS))
         rows.append(ops.floor_divide(entry, CHECKS) * ops.cast(same, "int32"))
     # Only one of the slots is its own; should the check of the other agree by chance, a row is still named.

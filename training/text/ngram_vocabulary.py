@@ -28,7 +28,7 @@ _TEXTS_AT_ONCE, _CALLS_AT_ONCE = 512, 32
 
 @dataclass(frozen=True, eq=False)
 class NgramIndex:
-    """Those of one table.
+    """The pairs or n-grams of one table.
 
     Attributes:
         index: int32 (slots,): at a slot of each, row * CHECKS + check; see `training.text.features`.
@@ -45,7 +45,7 @@ def choose_ngrams(
     text_settings: TextSettings,
     settings: TextModelSettings,
 ) -> dict[str, NgramIndex]:
-    """The pairs and n-grams that the most products have.
+    """The pairs and n-grams that occur in the most products.
 
     Args:
         products: With texts; labels are not looked at.
@@ -69,27 +69,27 @@ def choose_ngrams(
         encoded = encode_texts(products[start : start + _TEXTS_AT_ONCE], tokenizer, text_settings)
         for table, found in graph(encoded, training=False).items():
             first, second, valid = (np.asarray(found[name]) for name in ("first", "second", "valid"))
-            text, place = np.nonzero(valid)
-            keys = first[text, place].astype(np.int64) * _SECOND + second[text, place]
+            text, column = np.nonzero(valid)
+            keys = first[text, column].astype(np.int64) * _SECOND + second[text, column]
             # Once a text: 9 bits for the text above 46 of both hashes.
             keys = np.unique((text << 46) + keys) & ((1 << 46) - 1)
             counted[table].append((keys, np.ones(len(keys), np.int64)))
             if len(counted[table]) > _CALLS_AT_ONCE:
-                counted[table] = [_together(counted[table])]
+                counted[table] = [_merged(counted[table])]
     rows, slots = settings.rows(), settings.slots()
     return {
-        table: build_ngram_index(*_together(parts), min(rows[table], MAX_ROWS), slots[table])
+        table: build_ngram_index(*_merged(parts), min(rows[table], MAX_ROWS), slots[table])
         for table, parts in counted.items()
     }
 
 
-def _together(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _merged(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Each key once, growing, and how many texts have it."""
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     keys, texts = (np.concatenate(part) for part in zip(*parts, strict=True))
-    keys, places = np.unique(keys, return_inverse=True)
-    return keys, np.bincount(places, texts, len(keys)).astype(np.int64)
+    keys, inverse = np.unique(keys, return_inverse=True)
+    return keys, np.bincount(inverse, texts, len(keys)).astype(np.int64)
 
 
 def build_ngram_index(keys: np.ndarray, texts: np.ndarray, rows: int, slots: int) -> NgramIndex:
@@ -108,18 +108,18 @@ def build_ngram_index(keys: np.ndarray, texts: np.ndarray, rows: int, slots: int
     # As many as there are rows beside the empty one, and no more than fit well into the index.
     keys = keys[order[texts[order] >= MIN_TEXTS][: min(rows - 1, slots // 2)]]
     hashes = np.stack([keys // _SECOND, keys % _SECOND], axis=1)
-    places = hashes % slots
-    ends = np.arange(0, places.size + 1, 2)
+    possible = hashes % slots
+    ends = np.arange(0, possible.size + 1, 2)
     choices = scipy.sparse.csr_matrix(
-        (np.ones(places.size, np.int8), places.ravel().astype(np.int32), ends.astype(np.int32)),
+        (np.ones(possible.size, np.int8), possible.ravel().astype(np.int32), ends.astype(np.int32)),
         shape=(len(keys), slots),
     )
     choices.sum_duplicates()
     slot = maximum_bipartite_matching(choices, perm_type="column") if len(keys) else np.zeros(0, int)
     placed = np.flatnonzero(slot >= 0)
-    slot, hashes, places = slot[placed], hashes[placed], places[placed]
+    slot, hashes, possible = slot[placed], hashes[placed], possible[placed]
     # In the slot that one hash names stands the check of the other.
-    check = np.where(slot == places[:, 0], hashes[:, 1], hashes[:, 0]) % CHECKS
+    check = np.where(slot == possible[:, 0], hashes[:, 1], hashes[:, 0]) % CHECKS
     index = np.zeros(slots, np.int32)
     index[slot] = (1 + np.arange(len(placed))) * CHECKS + check
     return NgramIndex(index, len(placed) + 1)

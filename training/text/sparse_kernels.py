@@ -46,25 +46,25 @@ def _gather_gradient(
     chosen: np.ndarray,
     seen: np.ndarray,
     error: np.ndarray,
-    place: np.ndarray,
+    slots: np.ndarray,
     touched: np.ndarray,
     gradient: np.ndarray,
 ) -> int:
     """The gradient of each table row that was seen, one after the other; returns how many rows these are.
 
-    `place` holds -1 for every column before the call, and where its gradient stands after it.
+    `slots` holds -1 for every column before the call, and the row of its gradient after it.
     """
     entry, found = 0, 0
     for row in range(chosen.shape[0]):
         for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
             if seen[entry]:
                 value, column = values[position], columns[position]
-                if place[column] < 0:
-                    place[column] = found
+                if slots[column] < 0:
+                    slots[column] = found
                     touched[found] = column
                     gradient[found] = 0
                     found += 1
-                at = place[column]
+                at = slots[column]
                 for unit in range(error.shape[1]):
                     gradient[at, unit] += value * error[row, unit]
             entry += 1
@@ -75,7 +75,7 @@ def _gather_gradient(
 def _move_table_rows(
     touched: np.ndarray,
     gradient: np.ndarray,
-    place: np.ndarray,
+    slots: np.ndarray,
     table: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
@@ -91,7 +91,7 @@ def _move_table_rows(
     """
     for at in range(touched.shape[0]):
         column = touched[at]
-        place[column] = -1
+        slots[column] = -1
         for unit in range(table.shape[1]):
             slope = gradient[at, unit]
             first[column, unit] = momentum * first[column, unit] + (1 - momentum) * slope

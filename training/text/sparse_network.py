@@ -1,38 +1,38 @@
-"""The text model's numbers, fitted: a network over sparse rows whose optimizer moves touched table rows only.
+"""A network over sparse features whose optimizer moves only the table rows that a batch touches.
 
-A batch touches a few thousand rows of tables of some hundred thousand. The three loops over them are compiled; the
-rest of a step is small.
+These are a few thousand of some hundred thousand. The three loops over them are compiled; the rest of a step is small.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from scipy.special import log_softmax
 
+from training.block_cache import BlockCache
 from training.text.sparse_kernels import _add_table_rows, _gather_gradient, _move_table_rows
 
-# Texts whose rows are in memory at a time where a network only answers.
+# Texts whose rows are in memory at a time where a network only predicts.
 _BLOCK = 4096
 
-if TYPE_CHECKING:
-    pass
+# Share of the values in TextRows.dense that a step does not see.
+_DENSE_DROPOUT = 0.1
+
+# Standard deviation of a table's random start: small, so that a row which is hardly ever touched stays near 0.
+_TABLE_SPREAD = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class TextRows:
-    """Texts as a network sees them; some of them are the same arrays with other positions, never a copy.
+    """The features of texts; a selection shares the arrays.
 
     Attributes:
-        sparse: float32 (m, columns): what each text stands for, and with what weight. May lie on disk.
-        dense: floating (m, width): more that is known of each text; width may be 0.
+        sparse: float32 (m, columns): n-gram features with their weights. May lie on disk.
+        dense: floating (m, width): more features; width may be 0.
         positions: int (n,): which of the m texts these are, and in which order; None: all of them.
     """
 
@@ -42,21 +42,21 @@ class TextRows:
 
     def __getitem__(self, chosen: np.ndarray) -> TextRows:
         """Some of the texts."""
-        return TextRows(self.sparse, self.dense, self.place(chosen))
+        return TextRows(self.sparse, self.dense, self.positions_of(chosen))
 
     def __len__(self) -> int:
         """How many texts."""
         return self.sparse.shape[0] if self.positions is None else len(self.positions)
 
-    def place(self, chosen: np.ndarray) -> np.ndarray:
-        """Where these texts stand in the two arrays, int (chosen,)."""
+    def positions_of(self, chosen: np.ndarray) -> np.ndarray:
+        """Positions of these texts in the two arrays, int (chosen,)."""
         return chosen if self.positions is None else self.positions[chosen]
 
     def blocks(self) -> Iterator[tuple[scipy.sparse.csr_matrix, np.ndarray]]:
         """Both arrays' rows of a few thousand texts at a time."""
         for start in range(0, len(self), _BLOCK):
-            place = self.place(np.arange(start, min(start + _BLOCK, len(self))))
-            yield self.sparse[place], self.dense[place]
+            positions = self.positions_of(np.arange(start, min(start + _BLOCK, len(self))))
+            yield self.sparse[positions], self.dense[positions]
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,16 @@ class NetworkSettings:
     unit_dropout: float
 
 
-# Share of the values in TextRows.dense that a step does not see, and the spread of a table's random start: small, so
-# that a row which is hardly ever touched stays near nothing.
-_DENSE_DROPOUT = 0.1
-
-_TABLE_SPREAD = 0.01
-
-
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
-    """Numbers that a network starts from instead of random ones.
+    """Weights that a network starts from instead of random ones.
 
     Attributes:
         table: float32 (columns, units).
         dense: float32 (width, units).
         head: float32 (units, categories).
         bias: float32 (categories,).
-        frozen_categories: int: categories without a row to learn from. Their columns stay as they are; the others
-        learn beside
-            them, so that a row of theirs is not taken for one of these.
+        frozen_categories: int: categories without a row to learn from, whose columns stay as they are.
     """
 
     table: np.ndarray
@@ -123,7 +114,7 @@ def fit_network(
     start: InitialWeights | None = None,
     checkpoint: NetworkCheckpoint | None = None,
 ) -> SparseNetwork:
-    """Fit a network from a random start, or from given numbers.
+    """Fit a network from a random start, or from given weights.
 
     Args:
         rows: n texts.
@@ -133,10 +124,7 @@ def fit_network(
         seed: Numbers that fix the start, the order and what is dropped.
         report: Called after each pass with the network, the pass (1 for the first) and its mean loss in nats.
         start: Where to start from; None: at random.
-        checkpoint: Keeps the network after each pass, and takes up what it has kept.
-
-    Returns:
-        The network.
+        checkpoint: Saves the network after each pass, and is resumed from.
     """
     network = SparseNetwork(rows, targets.shape[1], settings, [*seed, 0])
     if start is not None:
@@ -147,7 +135,7 @@ def fit_network(
     steps_an_epoch = -(-len(targets) // batch_size)
     first, loss = checkpoint.restore(network, random) if checkpoint else (0, 0.0)
     if first and first == settings.epochs:
-        # Stopped after its last pass, of which nobody may have heard.
+        # Stopped after its last pass, which may not have been reported.
         report(network, first, loss)
     for epoch in range(first, settings.epochs):
         order = random.permutation(len(targets))
@@ -165,14 +153,14 @@ def fit_network(
 
 
 class SparseNetwork:
-    """Sparse rows -> sum of table rows (+ dense values through a matrix) -> rectifier -> linear.
+    """Sparse features -> sum of table rows (+ dense features times a matrix) -> rectifier -> linear.
 
     Attributes:
         table: float32 (columns, units).
         dense: float32 (width, units), what reads `TextRows.dense`.
         head: float32 (units, categories).
         bias: float32 (categories,).
-        linear: float32 (columns, categories): what a column adds to the logits past the rectifier; without columns
+        linear: float32 (columns, categories): what a column adds to the logits past the rectifier; (columns, 0)
             until it is set. No step moves it.
     """
 
@@ -195,18 +183,18 @@ class SparseNetwork:
             name: (np.zeros_like(getattr(self, name)), np.zeros_like(getattr(self, name)))
             for name in ("table", "dense", "head", "bias")
         }
-        self._place = np.full(columns, -1, np.int32)
+        self._slots = np.full(columns, -1, np.int32)
         self._steps, self._settings = 0, settings
         self._frozen_categories = np.zeros(0, np.int64)
 
     def start_from(self, start: InitialWeights) -> None:
-        """Take over given numbers in place of the random ones."""
+        """Take given weights in place of the random ones."""
         for name in self._moments:
             getattr(self, name)[...] = getattr(start, name)
         self._frozen_categories = start.frozen_categories
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All that the next step depends on: arrays, and what JSON can hold."""
+        """All that the next step depends on: arrays, and facts for JSON."""
         arrays = {name: getattr(self, name) for name in self._moments}
         for name, (first, second) in self._moments.items():
             arrays |= {f"{name}_first": first, f"{name}_second": second}
@@ -263,7 +251,7 @@ class SparseNetwork:
         self._steps += 1
         assert self._rows is not None, "a network without rows is not fitted any more"
         settings, sparse = self._settings, self._rows.sparse
-        chosen = self._rows.place(chosen)
+        chosen = self._rows.positions_of(chosen)
         entries = (sparse.indptr, sparse.indices, sparse.data, chosen)
         kept_share = np.float32(1 - settings.feature_dropout)
         count = int((sparse.indptr[chosen + 1] - sparse.indptr[chosen]).sum())
@@ -294,11 +282,11 @@ class SparseNetwork:
 
         touched = np.empty(count, np.int32)
         gradient = np.empty((count, settings.units), np.float32)
-        found = _gather_gradient(*entries, seen, pooled_error / kept_share, self._place, touched, gradient)
+        found = _gather_gradient(*entries, seen, pooled_error / kept_share, self._slots, touched, gradient)
         _move_table_rows(
             touched[:found],
             gradient,
-            self._place,
+            self._slots,
             self.table,
             *self._moments["table"],
             *map(
@@ -317,42 +305,38 @@ class SparseNetwork:
         getattr(self, name)[...] -= change
 
 
+@dataclass(frozen=True, eq=False)
 class NetworkCheckpoint:
-    """One network's state in one file.
+    """One network's saved state.
 
-    Args:
-        path: The file; its folder is made. It belongs to one fit: the same rows, targets and settings.
+    Attributes:
+        cache: Where it lies; it belongs to one fit: the same rows, targets and settings.
+        name: Of the network.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Nothing is read yet."""
-        self._path = path
+    cache: BlockCache
+    name: str
 
     def restore(self, network: SparseNetwork, order: np.random.Generator) -> tuple[int, float]:
-        """Set the network, and the generator of the rows' order, to what was kept.
+        """Set the network, and the generator of the rows' order, to what was saved.
 
         Returns:
             The passes that were done, and the mean loss of the last of them in nats.
         """
-        if not self._path.is_file():
+        saved = self.cache.load(self.name)
+        if saved is None:
             return 0, 0.0
-        with np.load(self._path) as kept:
-            note = json.loads(bytes(kept["note"]).decode())
-            network.set_state({name: kept[name] for name in kept.files if name != "note"}, note)
+        arrays, note = saved
+        network.set_state(arrays, note)
         order.bit_generator.state = note["order"]
-        return int(note["passes"]), float(note.get("loss", "nan"))
+        return int(note["passes"]), float(note["loss"])
 
     def save(self, network: SparseNetwork, order: np.random.Generator, passes: int, loss: float) -> None:
-        """Keep the state after so many passes; the file is the old one or the new one at every moment."""
+        """Save the state after so many passes."""
         arrays, note = network.state()
         note |= {"order": order.bit_generator.state, "passes": passes, "loss": loss}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".part")
-        with temporary.open("wb") as stream:
-            facts = np.frombuffer(json.dumps(note).encode(), np.uint8)
-            np.savez(stream, allow_pickle=False, note=facts, **arrays)
-        os.replace(temporary, self._path)
+        self.cache.save(self.name, arrays, note)
 
     def remove(self) -> None:
-        """Let go of what was kept."""
-        self._path.unlink(missing_ok=True)
+        """Remove the saved state."""
+        self.cache.remove(self.name)

@@ -1,8 +1,8 @@
-"""A text model to go on from: its words and columns stay in their places, new ones come after them.
+"""A text model to start from: its words and categories keep their indices, new ones come after them.
 
-A word's row of the table is one that was learned plus the pretrained encoder's vector through a matrix that was
-learned; a bundle holds only the sum. The matrix is therefore found again by least squares over the words it knows:
-their rows come out exactly as they were, and words that are new start from what the encoder says of them.
+A word's row of the table is a learned one plus a learned matrix times the pretrained encoder's vector; a bundle holds
+only the sum. The matrix is therefore estimated by least squares over the known words: their rows come out exactly as
+they were, and new words start from their vectors.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from training.text.sparse_network import InitialWeights
 # Ids times 8,191 must fit into 31 bits; see `training.text.features.text_hashes`.
 MAX_WORDS = 262_000
 
-# Precision of the prior on the matrix, for each word: words that the encoder does not know say nothing.
+# Precision of the prior on the matrix, for each word.
 _RIDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class TextWeights:
-    """The numbers of a bundle's text model.
+    """The weights of a bundle's text model.
 
     Attributes:
         words: float32 (words, units).
@@ -38,7 +38,7 @@ class TextWeights:
         bias: float32 (categories,).
         linear_words: float32 (words, categories): the linear part's columns of the same tables; (words, 0) for none.
         linear_others: float32 (rows, categories).
-        grams: The pairs and n-grams that have rows.
+        ngrams: The pairs and n-grams that have rows.
     """
 
     words: np.ndarray
@@ -47,7 +47,7 @@ class TextWeights:
     bias: np.ndarray
     linear_words: np.ndarray
     linear_others: np.ndarray
-    grams: dict[str, NgramIndex]
+    ngrams: dict[str, NgramIndex]
 
     @classmethod
     def from_keras(cls, model: keras.Model) -> TextWeights:
@@ -55,15 +55,15 @@ class TextWeights:
         words, *others = (
             np.asarray(model.get_layer(name)(np.arange(model.get_layer(name).input_dim))) for name in TABLES
         )
-        grams = {
+        ngrams = {
             name: NgramIndex(model.get_layer(index_name(name)).get_weights()[0][:, 0], len(rows))
             for name, rows in zip(TABLES[1:], others, strict=True)
         }
         head, bias = model.get_layer("head").get_weights()
         units, rest = len(head), np.concatenate(others)
-        return cls(words[:, :units], rest[:, :units], head, bias, words[:, units:], rest[:, units:], grams)
+        return cls(words[:, :units], rest[:, :units], head, bias, words[:, units:], rest[:, units:], ngrams)
 
-    def numbers(
+    def initial_weights(
         self,
         word_vectors: np.ndarray,
         vocabulary: int,
@@ -74,7 +74,7 @@ class TextWeights:
         """Where the network starts.
 
         Args:
-            word_vectors: float32 (vocabulary, width), what the encoder says of each word; (0, 0) for nothing.
+            word_vectors: float32 (vocabulary, width), the encoder's; (0, 0) for none.
             vocabulary: Number of words; the bundle's come first.
             columns: Rows of all tables.
             categories: Number of categories; the bundle's come first.
@@ -101,7 +101,7 @@ class TextWeights:
         return InitialWeights(table, dense, head, bias, frozen_categories)
 
     def linear_part(self, columns: int, vocabulary: int) -> np.ndarray:
-        """The bundle's, float32 (columns, categories of the bundle or 0), for a vocabulary that its words begin."""
+        """The bundle's, float32 (columns, its categories or 0), for a vocabulary that begins with its words."""
         before = np.zeros((columns, self.linear_words.shape[1]), np.float32)
         before[: len(self.linear_words)] = self.linear_words
         before[vocabulary:] = self.linear_others
@@ -110,10 +110,9 @@ class TextWeights:
     def blend(
         self, kernel: np.ndarray, bias: np.ndarray, vocabulary: int, category_index: np.ndarray
     ) -> None:
-        """Put the bundle's linear part into one that was fitted on the rows to learn from.
+        """Average the bundle's linear part into one that was fitted on the rows to learn from.
 
-        Both count half where the bundle knows the category and the rows have it; a category that only one of them
-        has is spoken for by that one alone.
+        A category that only one of the two has keeps that one's values.
 
         Args:
             kernel: float32 (columns, categories), changed in place.
@@ -134,7 +133,7 @@ class TextWeights:
 
 
 def without_frozen(targets: np.ndarray, frozen_categories: np.ndarray) -> np.ndarray:
-    """Targets (rows sum to 1) that give nothing to some categories."""
+    """Targets (rows sum to 1) with 0 for some categories."""
     targets = targets.copy()
     targets[:, frozen_categories] = 0
     shares: np.ndarray = targets / targets.sum(axis=1, keepdims=True)
