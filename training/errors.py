@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from rakuten_models.errors import RakutenModelsError, register_messages
-
-register_messages(Path(__file__).parent / "messages")
+from rakuten_models.errors import RakutenModelsError
 
 
 class BackboneError(RakutenModelsError):
@@ -26,7 +22,7 @@ class ImageTrainingError(RakutenModelsError):
 
 
 class EvaluationError(RakutenModelsError):
-    """A catalog that this bundle cannot be judged on, or a place where the result cannot be written."""
+    """A catalog that this bundle cannot be evaluated on, or a folder where the result cannot be written."""
 
 
 class ExternalResultError(RakutenModelsError):
@@ -34,8 +30,8 @@ class ExternalResultError(RakutenModelsError):
 
 
 class TrainingError(RakutenModelsError):
-    """A run that cannot begin or go on."""
+    """A run that cannot begin or resume."""
 
 
 class WarmStartError(RakutenModelsError):
-    """A bundle that this run cannot go on from."""
+    """A bundle that this run cannot start from."""

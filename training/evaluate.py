@@ -4,16 +4,12 @@
     python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --update-bundle
     python -m training.evaluate --bundle BUNDLE --catalog-dir DIR --compare ANOTHER_BUNDLE
 
-Two cores score one to three hundred products with a picture in a second, and far more without. The products
-go through `ProductClassifier`, as in the app: what is measured is what is served, calibration and all.
+Two cores score one to three hundred products with a picture in a second, and far more without. The products go through
+`ProductClassifier`, as in the app. Other runs' figures can be put beside it, in metrics.json and the card: see
+training/evaluation/external_results.py.
 
-What other runs found can be put beside it, in metrics.json and the card: `--ablation` (what each step brought),
-`--split-metrics` (the same recipe under other splits) and `--before` (a plain method's known confusions); see
-training/evaluation/external_results.py for the files.
-
-Text is judged on the rows with a text, image on those with a readable picture, fusion on those with both, and
-"served" on every row, also on those that nothing can be said about: they count as wrong. Rows whose label
-is not the catalog's own are left out: a label that a model made judges nothing.
+Text is measured on the rows with a text, image on those with a readable picture, fusion on those with both, and
+"served" on every row; those without a prediction count as wrong. Only rows with gold labels, the catalog's own, count.
 """
 
 from __future__ import annotations
@@ -39,6 +35,7 @@ from training.errors import EvaluationError
 from training.evaluation.comparison import compare_predictions, comparison_text, joined_categories
 from training.evaluation.evaluation_split import (
     SEPARATE_CATALOG,
+    TRAINED_ON,
     EvaluationRows,
     category_index_of,
     select_rows,
@@ -63,34 +60,29 @@ from training.metrics import (
 
 
 def main(
-    arguments: Sequence[str] | None = None, judged: EvaluationRows | None = None, keep: Path | None = None
+    arguments: Sequence[str] | None = None, rows: EvaluationRows | None = None, cache_dir: Path | None = None
 ) -> int:
     """Runs the command; see the module's text.
 
     Args:
-        arguments: those of the command line if None.
-        judged: what `select_rows` would find, where the caller has it already.
-        keep: a folder for the predictions, so that a call that was killed goes on; it belongs to these rows.
+        arguments: Those of the command line if None.
+        rows: What `select_rows` would find, where the caller has it already.
+        cache_dir: For the predictions, so that a call that was killed resumes; it belongs to these rows.
 
     Raises:
-        RakutenModelsError: with the sentence to show.
+        RakutenModelsError: With the sentence to show.
     """
     options = _parse(arguments)
     classifier = ProductClassifier.from_pretrained(options.bundle)
-    _check_places(options)
+    _check_writable(options)
     if options.compare:
         return _compare(options, classifier)
     config, categories = classifier.config, classifier.categories
-    catalog, positions, split = judged or select_rows(
-        config, options.catalog_dir, options.part, options.limit
-    )
-    if options.update_bundle and split.startswith("training catalog"):
-        raise EvaluationError(
-            f"--part {options.part} takes rows that the bundle was made from, and the figures in a bundle "
-            "must come from rows it has not seen; leave out --part or --update-bundle."
-        )
+    catalog, positions, split = rows or select_rows(config, options.catalog_dir, options.part, options.limit)
+    if options.update_bundle and split.startswith(TRAINED_ON):
+        raise EvaluationError("evaluation.trained_on_rows", part=options.part)
     category_index = category_index_of(catalog, positions, categories)
-    # Read before the long scoring, so that a wrong file is said at once.
+    # Before the long scoring, so that a wrong file is reported at once.
     ablation = read_ablation(options.ablation) if options.ablation else []
     other_splits = read_split_metrics(options.split_metrics)
     before = read_before(options.before) if options.before else None
@@ -100,7 +92,7 @@ def main(
     every_product = catalog.products()
     products = [every_product[position] for position in positions]
     started = time.perf_counter()
-    predictions = score_catalog(classifier, products, progress=show, keep=keep)
+    predictions = score_catalog(classifier, products, progress=show, cache_dir=cache_dir)
     seconds = time.perf_counter() - started
     metrics: Metrics = {}
     metrics |= evaluate_predictions(predictions, category_index, categories, config.thresholds)
@@ -139,23 +131,23 @@ def score_catalog(
     classifier: ProductClassifier,
     products: Sequence[Product],
     progress: bool = False,
-    keep: Path | None = None,
+    cache_dir: Path | None = None,
 ) -> list[Prediction]:
     """Classifies products in portions, so that a bar can move.
 
     Args:
-        classifier: a loaded bundle.
-        products: any mix of texts and pictures.
-        progress: whether to show a bar with rate and time left on standard error.
-        keep: a folder for what is done, so that a call that was killed goes on; it belongs to these products.
+        classifier: A loaded bundle.
+        products: Any mix of texts and pictures.
+        progress: Whether to show a bar with rate and time left on standard error.
+        cache_dir: For the predictions; it belongs to these products. None: none is cached.
 
     Returns:
         One prediction for each product, in the same order.
     """
     predictions: list[Prediction] = []
     with tqdm.tqdm(total=len(products), unit=" products", disable=not progress) as bar:
-        if keep is not None:
-            return predict_in_blocks(classifier, products, keep, lambda done: bar.update(done - bar.n))
+        if cache_dir is not None:
+            return predict_in_blocks(classifier, products, cache_dir, lambda done: bar.update(done - bar.n))
         for start in range(0, len(products), CHUNK):
             predictions += classifier.predict(products[start : start + CHUNK])
             bar.update(len(predictions) - bar.n)
@@ -184,17 +176,15 @@ def evaluate_predictions(
     """Measures predictions against the truth, for each model on the rows that have what it needs.
 
     Args:
-        predictions: one a row.
+        predictions: One a row.
         category_index: int (rows,), the true columns.
-        categories: in the order of the probability arrays.
-        thresholds: the bundle's, by wanted precision.
+        categories: In the order of the probability arrays.
+        thresholds: The bundle's, by wanted precision.
 
     Returns:
-        {"text", "image", "fusion", "served"}: what `measures.measure` returns, and "known_confusions" (see
-        `confusions.known_confusions`; empty where the categories have no such groups). "fusion" also has
-        "text_on_same_rows" and "image_on_same_rows", each with weighted_f1 and how far fusion is above it
-        (with its 95 % interval); "served" also has "decision": the rows the app would accept and how many
-        of them are right.
+        {"text", "image", "fusion", "served"}: `compute_metrics`, and "known_confusions". "fusion" also has
+        "text_on_same_rows" and "image_on_same_rows", each with weighted_f1 and how far fusion is above it (with its
+        95 % interval); "served" also has "decision": the rows the app would accept and how many of them are right.
     """
     category_index = np.asarray(category_index, dtype=np.int64)
     codes = [category.prdtypecode for category in categories]
@@ -207,12 +197,11 @@ def evaluate_predictions(
 
     has_text = np.array([item.text_probabilities is not None for item in predictions], dtype=bool)
     has_image = np.array([item.image_probabilities is not None for item in predictions], dtype=bool)
-    everything = np.arange(len(predictions))
     of_section = {
         "text": ("text_probabilities", np.flatnonzero(has_text)),
         "image": ("image_probabilities", np.flatnonzero(has_image)),
         "fusion": ("probabilities", np.flatnonzero(has_text & has_image)),
-        "served": ("probabilities", everything),
+        "served": ("probabilities", np.arange(len(predictions))),
     }
     groups = confusion_groups(categories)
     found = {}
@@ -267,11 +256,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     options = parser.parse_args(arguments)
     if options.limit is not None and options.limit < 1:
-        raise EvaluationError(f"--limit is {options.limit}; give a number of rows, 1 or more.")
+        raise EvaluationError("evaluation.limit", limit=options.limit)
     if options.compare and options.update_bundle:
-        raise EvaluationError(
-            "--compare and --update-bundle were given together; a bundle holds its own figures only: leave out one."
-        )
+        raise EvaluationError("evaluation.compare_and_update")
     return options
 
 
@@ -311,35 +298,29 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
     return 0
 
 
-def _check_places(options: argparse.Namespace) -> None:
+def _check_writable(options: argparse.Namespace) -> None:
     """Says before the long scoring, not after it, that a result cannot be written."""
-    places = []
+    folders = []
     if options.output:
         if options.output.is_dir():
-            raise EvaluationError(f"--output {options.output} is a folder; give a file name in it.")
-        # folders on the way are made when there is something to write
+            raise EvaluationError("evaluation.output_is_folder", output=options.output)
+        # Missing folders are made when there is something to write.
         ancestors = options.output.absolute().parents
-        places.append(next(folder for folder in ancestors if folder.exists()))
+        folders.append(next(folder for folder in ancestors if folder.exists()))
     if options.update_bundle:
         if not Path(options.bundle).is_dir():
-            raise EvaluationError(
-                f"--update-bundle needs the bundle in a folder, and {options.bundle} is on the hub; "
-                "download it first."
-            )
-        places.append(Path(options.bundle).resolve().parent)
-    for place in places:
+            raise EvaluationError("evaluation.bundle_on_hub", bundle=options.bundle)
+        folders.append(Path(options.bundle).resolve().parent)
+    for folder in folders:
         try:
-            with tempfile.TemporaryFile(dir=place):
+            with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise EvaluationError(
-                f"{place} cannot be written to ({error.strerror}); choose another place or change its "
-                "permissions."
-            ) from error
+            raise EvaluationError("evaluation.not_writable", folder=folder, reason=error.strerror) from error
 
 
 def _catalog_name(catalog_dir: str | Path, config: BundleConfig, split: str) -> str:
-    """Returns what training called this catalog, else the last two parts of its path."""
+    """What training called this catalog, else the last two parts of its path."""
     named = None if split.startswith(SEPARATE_CATALOG) else config.training.get("data", {}).get("name")
     return named or "/".join(Path(catalog_dir).resolve().parts[-2:])
 

@@ -31,7 +31,7 @@ from training.data.split import split_catalog
 from training.evaluation.evaluation_split import rows_of_test_part
 from training.image.devices import Devices, read_devices
 from training.pipeline.bundle_writer import assemble_bundle
-from training.pipeline.run import EVALUATION_FOLDER, TrainingRun
+from training.pipeline.run import EVALUATION_FOLDER, TrainingInputs, TrainingRun
 from training.pipeline.warm_start import InitialBundle, load_initial_bundle
 from training.progress import Progress
 from training.settings import KINDS, SplitSettings, TrainingSettings
@@ -156,20 +156,9 @@ def train_bundle(
                 settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum())
             )
         )
-        run = TrainingRun(
-            catalog,
-            split,
-            categories,
-            settings,
-            folder,
-            backbone_weights=backbone_weights,
-            unlabelled=read_texts(unlabelled) if unlabelled else [],
-            progress=progress,
-            resume=resume,
-            start=start,
-            devices=devices,
-        )
-        config = run.fit()
+        more_texts = read_texts(unlabelled) if unlabelled else []
+        inputs = TrainingInputs(catalog, split, categories, backbone_weights, more_texts, start)
+        config = TrainingRun(inputs, settings, folder, progress, resume=resume, devices=devices).fit()
         facts = {
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "data": data or {},
@@ -179,7 +168,6 @@ def train_bundle(
         }
         config = assemble_bundle(folder, output, dataclasses.replace(config, training=facts))
         _say_what_came_out(config, output, time.perf_counter() - started, progress)
-        del run
     if len(split.test):
         quiet = [] if show else ["--quiet"]
         evaluate.main(

@@ -31,18 +31,18 @@ def read_ablation(path: Path) -> list[dict[str, Any]]:
     expected = 'expected a list of rows such as [{"step": "words", "weighted F1": 0.79}]'
     rows = _read_json(path, expected)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
-        raise ExternalResultError(f"{path} is no list of rows; {expected}.")
+        raise ExternalResultError("evaluation.ablation_no_rows", path=path, expected=expected)
     for number, row in enumerate(rows, 1):
         if list(row) != list(rows[0]):
+            columns, first = ", ".join(row), ", ".join(rows[0])
             raise ExternalResultError(
-                f"{path}: row {number} has the columns {', '.join(row)}, row 1 has {', '.join(rows[0])}; give "
-                "every row the same columns in the same order (null where there is no figure)."
+                "evaluation.ablation_columns", path=path, row=number, columns=columns, first=first
             )
         for column, value in row.items():
             if value is not None and not isinstance(value, (str, int, float)):
+                kind = type(value).__name__
                 raise ExternalResultError(
-                    f"{path}: row {number} holds a {type(value).__name__} under {column!r}; expected a text, a "
-                    "number or null."
+                    "evaluation.ablation_value", path=path, row=number, kind=kind, column=column
                 )
     return rows
 
@@ -67,13 +67,10 @@ def read_split_metrics(paths: Sequence[Path]) -> list[Metrics]:
             isinstance(metrics.get(name), dict) and all(key in metrics[name] for key in SPLIT_FIGURES)
             for name in SECTIONS
         ):
-            raise ExternalResultError(f"{path} lacks figures; {expected}.")
+            raise ExternalResultError("evaluation.no_figures", path=path, expected=expected)
         split = metrics.get("split", "")
         if not split.endswith("split, test part"):
-            raise ExternalResultError(
-                f"{path} was measured on {split or 'an unknown split'}, which no split of the catalog made; train "
-                "with --split plain (or grouped) and a test part, and give the metrics.json of that bundle."
-            )
+            raise ExternalResultError("evaluation.other_split", path=path, split=split or "an unknown split")
         sections = {name: {key: metrics[name][key] for key in SPLIT_FIGURES} for name in SECTIONS}
         found.append({"split": split, "catalog": metrics.get("catalog"), **sections})
     return found
@@ -100,7 +97,7 @@ def read_before(path: Path) -> Metrics:
         ]
         return {"method": str(before["method"]), "known_confusions": groups}
     except (KeyError, TypeError) as error:
-        raise ExternalResultError(f"{path} says nothing of a method before; {expected}.") from error
+        raise ExternalResultError("evaluation.no_method_before", path=path, expected=expected) from error
 
 
 def check_same_rows(before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> None:
@@ -118,10 +115,7 @@ def check_same_rows(before: Mapping[str, Any], measured: Sequence[Mapping[str, A
         for groups in (before["known_confusions"], measured)
     )
     if one != other:
-        raise ExternalResultError(
-            f"the known confusions of {before['method']} were measured on other rows than this evaluation; run the "
-            "benchmark on the same catalog."
-        )
+        raise ExternalResultError("evaluation.other_rows", method=before["method"])
 
 
 def _no_number(name: str) -> None:
@@ -132,6 +126,8 @@ def _read_json(path: Path, expected: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError as error:
-        raise ExternalResultError(f"{path} does not exist; {expected}.") from error
+        raise ExternalResultError("evaluation.file_missing", path=path, expected=expected) from error
     except ValueError as error:
-        raise ExternalResultError(f"{path} is no JSON ({error}); {expected}.") from error
+        raise ExternalResultError(
+            "evaluation.no_json", path=path, reason=str(error), expected=expected
+        ) from error

@@ -43,7 +43,7 @@ SELF_CHECK_TEXTS = (
     ("Piscine tubulaire ronde 3,66 m", "Livr&eacute;e avec pompe de filtration.<br>Bâche non comprise."),
     ("", ""),
     ("Wooden chess set, folding board", "With 32 carved pieces"),
-    # Doubtful ones: where an answer is sure, a changed number hardly moves it.
+    # Doubtful ones: where a model is sure, a changed weight hardly moves its probabilities.
     ("Lot de 2", ""),
     ("Gartenstuhl mit Kissen, 3er Set", "Aus Holz & Metall &ndash; klappbar"),
     ("", "XR-200 4K (2019) édition limitée"),
@@ -60,8 +60,8 @@ def self_check_products() -> list[dict[str, Any]]:
         4: _picture("ellipse", "seagreen"),
     }
     return [
-        {"designation": designation, "description": description, "image": pictures.get(place)}
-        for place, (designation, description) in enumerate(SELF_CHECK_TEXTS)
+        {"designation": designation, "description": description, "image": pictures.get(number)}
+        for number, (designation, description) in enumerate(SELF_CHECK_TEXTS)
     ]
 
 
@@ -108,16 +108,16 @@ def assemble_bundle(
             shutil.copyfile(models_folder / name, staging / name)
         write_config(staging, config)
         predictions = ProductClassifier(staging).predict([self_check_product(entry) for entry in entries])
-        answers = [each.probabilities for each in predictions if each.probabilities is not None]
-        if len(answers) < len(predictions) or any(each.error for each in predictions):
-            raise BundleError("The new bundle cannot answer its own self-check; this is a fault in training.")
-        rounded = [np.round(probabilities.astype(float), 7).tolist() for probabilities in answers]
+        found = [each.probabilities for each in predictions if each.probabilities is not None]
+        if len(found) < len(predictions) or any(each.error for each in predictions):
+            raise BundleError("training.self_check_failed")
+        rounded = [np.round(probabilities.astype(float), 7).tolist() for probabilities in found]
         config = write_config(
             staging, replace(config, self_check={"products": entries, "probabilities": rounded})
         )
         ProductClassifier(staging).reproduce_self_check()
         (staging / CARD_FILE).write_text(render_card(config, {}), encoding="utf-8")
-    # It was made here and has just answered: nothing has to try it first.
+    # It was made here and has just been run: no sandbox has to try it first.
     mark_verified(target)
     mark_verified(target, KERAS_SANDBOX)
     return config

@@ -1,8 +1,7 @@
 """Trained Keras models to the files of a bundle: weights rounded, saved, compiled for serving, and compared.
 
-The `.keras` file and the `.tflite` file hold the very same weights: they are rounded to 16 bits first, then saved,
-then what was saved is loaded again in safe mode and compiled, and both are run on the same inputs. The text model's
-`.tflite` file has a second signature over the same tables, which takes an answer apart
+Both files hold the very same weights: rounded to 16 bits, saved as `.keras`, loaded again in safe mode and compiled to
+`.tflite`. The text model's has a second signature over the same tables, which gives each word's contribution
 (training/text/attribution_model.py).
 """
 
@@ -69,12 +68,9 @@ def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mappi
     least = _MIN_SHARE_OF_WEIGHTS * sum(
         int(np.prod(weight.shape)) * (1 if weight.dtype == "int8" else 2) for weight in saved.weights
     )
-    if serving_path.stat().st_size < least:
-        raise BundleError(
-            f"Compiling the {name} model gave {serving_path.stat().st_size} bytes where at least {least:.0f} are "
-            "needed for its weights: the conversion lost weights; check the TensorFlow version against "
-            "training/requirements.txt."
-        )
+    size = serving_path.stat().st_size
+    if size < least:
+        raise BundleError("training.lost_weights", name=name, size=size, least=least)
     compiled = CompiledModel(serving_path, signatures=tuple(signatures))
     if name == "text":
         check_explanations(compiled, example)
@@ -123,10 +119,7 @@ def check_explanations(compiled: CompiledModel, example: Mapping[str, np.ndarray
     expected = (answer["logits"] * weights).sum(axis=1)
     difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(answer["logits"]).max()))
     if not difference <= AGREEMENT:
-        raise BundleError(
-            f"The compiled text model's contributions miss its logits by {difference:.2g}; check the TensorFlow and "
-            "Keras versions against training/requirements.txt."
-        )
+        raise BundleError("training.contributions_differ", difference=difference)
 
 
 def compare(
@@ -145,16 +138,10 @@ def compare(
         scale = max(1.0, float(np.abs(values).max()))
         difference = float(np.abs(values - found[output]).max()) / scale
         if not difference <= AGREEMENT:
-            raise BundleError(
-                f"The compiled {name} model differs from the Keras model by {difference:.2g} in {output}; check the "
-                "TensorFlow and Keras versions against training/requirements.txt."
-            )
+            raise BundleError("training.outputs_differ", name=name, difference=difference, output=output)
         worst = max(worst, difference)
     before, after = (calibrate(np.asarray(each["logits"]), Calibration()) for each in (expected, found))
     moved = float(np.abs(before - after).max())
     if not moved <= AGREEMENT:
-        raise BundleError(
-            f"The compiled {name} model's probabilities differ from the Keras model's by {moved:.2g}; check the "
-            "TensorFlow and Keras versions against training/requirements.txt."
-        )
+        raise BundleError("training.probabilities_differ", name=name, difference=moved)
     return max(worst, moved)

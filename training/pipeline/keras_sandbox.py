@@ -1,4 +1,4 @@
-"""The process that loads a stranger's `.keras` files first; see `rakuten_models.bundle.sandbox`.
+"""The process that loads untrusted `.keras` files first; see `rakuten_models.bundle.sandbox`.
 
     python -m training.pipeline.keras_sandbox FOLDER SHA256 SECONDS BYTES
 
@@ -30,8 +30,6 @@ KERAS_SECONDS, KERAS_MEMORY_BYTES = 60.0, 24 << 30
 MEMBERS = frozenset(("metadata.json", "config.json", "model.weights.h5"))
 
 _MAX_CONFIG_BYTES = 64 << 20
-
-_ADVICE = "download or train the bundle again"
 
 _CLASSES = {
     "keras": {"DTypePolicy"},
@@ -72,9 +70,7 @@ def verify_bundle(folder: Path, config_sha256: str) -> None:
         check_keras_file(folder / name)
         model = keras.saving.load_model(folder / name, compile=False, safe_mode=True)
         if not all(keras.ops.all(keras.ops.isfinite(weight)) for weight in model.weights):
-            raise BundleError(
-                f"{folder / name} holds weights that are no numbers (NaN or infinity); {_ADVICE}."
-            )
+            raise BundleError("training.weights_not_finite", path=folder / name)
 
 
 def check_keras_file(path: Path) -> None:
@@ -103,9 +99,7 @@ def check_keras_file(path: Path) -> None:
                     raise ValueError(f"its config.json names the class {shown('.'.join(map(str, found)))}")
             _check_weights(archive.read("model.weights.h5"))
     except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise BundleError(
-            f"{path} is no Keras file as training writes it ({reason(error)}); {_ADVICE}."
-        ) from error
+        raise BundleError("training.no_keras_file", path=path, reason=reason(error)) from error
 
 
 def _classes(config: Any) -> Iterator[tuple[Any, Any]]:

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from training.image.devices import Devices
 from training.image.trainer import ImageRun, InitialImageModel, LabelledImages, fit_image_model
 from training.pipeline.bundle_writer import SELF_CHECK_TEXTS, self_check_products
 from training.pipeline.export import save_and_compile
-from training.pipeline.validation import DecisionParameters, Validation
+from training.pipeline.validation import DecisionParameters, ModelOutputs, Validation
 from training.pipeline.warm_start import InitialBundle
 from training.progress import Progress
 from training.settings import TrainingSettings
@@ -57,50 +57,67 @@ FUSION_FILES = (KERAS_FILES[2], SERVING_MODEL_FILES[2])
 _Result = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
-class TrainingRun:
-    """One run over one catalog, in one working folder.
+@dataclass(frozen=True, eq=False)
+class TrainingInputs:
+    """What a run learns from and starts from.
 
-    Args:
+    Attributes:
         catalog: The rows.
         split: Which of them train, validate and test.
         categories: In the order of the outputs.
-        settings: The choices.
-        folder: The working folder.
         backbone_weights: "imagenet", a weights file, or None for random weights.
-        unlabelled: Products of other catalogs whose texts teach the text model; rows of this catalog without a label
-            do so, too.
-        progress: Shows how far the run is.
-        resume: Take over finished stages that the folder holds; otherwise start afresh.
-        start: A bundle to go on from, whose categories come first.
-        devices: What the image model's fine-tuning runs on.
-
-    Raises:
-        TrainingError: The folder holds a run over another catalog or with other settings.
+        unlabelled: Products of other catalogs whose texts teach the text model, beside this catalog's rows without a
+            label.
+        start: A bundle to start from, whose categories come first.
     """
+
+    catalog: Catalog
+    split: Split
+    categories: tuple[Category, ...]
+    backbone_weights: str | None
+    unlabelled: Sequence[Product] = ()
+    start: InitialBundle | None = None
+
+
+class TrainingRun:
+    """One run over one catalog, in one working folder."""
 
     def __init__(
         self,
-        catalog: Catalog,
-        split: Split,
-        categories: tuple[Category, ...],
+        inputs: TrainingInputs,
         settings: TrainingSettings,
         folder: Path,
-        *,
-        backbone_weights: str | None,
-        unlabelled: Sequence[Product] = (),
         progress: Progress,
+        *,
         resume: bool = False,
-        start: InitialBundle | None = None,
         devices: Devices | None = None,
     ) -> None:
-        """Prepare the folder and read what an earlier run left there."""
+        """Prepare the folder.
+
+        Args:
+            inputs: What to learn from.
+            settings: The choices.
+            folder: The working folder.
+            progress: Shows how far the run is.
+            resume: Take over finished stages that the folder holds; otherwise start afresh.
+            devices: What the image model's fine-tuning runs on; None: one device, full precision.
+
+        Raises:
+            TrainingError: Too few rows have a text or a picture, or the folder holds a run over another catalog or
+                with other settings.
+        """
+        catalog, start = inputs.catalog, inputs.start
         self.settings, self.folder, self._progress = settings, folder, progress
-        self._catalog, self._split, self._categories = catalog, split, categories
-        self._backbone_weights, self._start, self._devices = backbone_weights, start, devices or Devices()
+        self._catalog, self._split, self._categories = catalog, inputs.split, inputs.categories
+        self._backbone_weights, self._start, self._devices = (
+            inputs.backbone_weights,
+            start,
+            devices or Devices(),
+        )
         self._products = catalog.products()
         without_label = catalog.table["prdtypecode"].isna().to_numpy() & catalog.has_text
-        self._unlabelled = [*self._some(np.flatnonzero(without_label)), *unlabelled]
-        column = {category.prdtypecode: category.index for category in categories}
+        self._unlabelled = [*self._some(np.flatnonzero(without_label)), *inputs.unlabelled]
+        column = {category.prdtypecode: category.index for category in inputs.categories}
         # A row without a label is in no part of the split; its column is never looked at.
         codes = catalog.table["prdtypecode"].fillna(-1)
         self._category_index = codes.map(column).fillna(0).to_numpy(dtype=np.int64)
@@ -110,7 +127,7 @@ class TrainingRun:
                 {
                     "catalog_fingerprint": catalog.fingerprint(),
                     "settings": asdict(settings),
-                    "backbone_weights": Path(backbone_weights).name if backbone_weights else None,
+                    "backbone_weights": inputs.backbone_weights and Path(inputs.backbone_weights).name,
                     "unlabelled_texts": len(self._unlabelled),
                     **({"init": start.identity()} if start else {}),
                     **({"mixed_precision": True} if self._devices.mixed_precision else {}),
@@ -127,7 +144,7 @@ class TrainingRun:
             self._category_index,
             self._rows("validation", catalog.has_text),
             self._rows("validation", catalog.has_image),
-            len(categories),
+            len(self._categories),
             settings.text_input,
             settings.image_input,
         )
@@ -144,42 +161,39 @@ class TrainingRun:
         text, text_facts = self._stage("text", TEXT_FILES, self._fit_text)
         image, image_facts = self._stage("image", IMAGE_FILES, self._fit_image)
         _, fusion_facts = self._stage("fusion", FUSION_FILES, lambda: self._fit_fusion(text, image))
-        answers = DecisionParameters.from_json(fusion_facts["answers"])
-        if answers.fusion.note:
-            self._progress.say(answers.fusion.note)
+        decision = DecisionParameters.from_json(fusion_facts["decision_parameters"])
+        if decision.fusion.note:
+            self._progress.say(decision.fusion.note)
         training = {
             **self._identity,
             "seed": self.settings.seed,
             "split": self._split.to_json(),
-            "validation_weighted_f1": answers.weighted_f1,
+            "validation_weighted_f1": decision.weighted_f1,
             "text": text_facts,
             "image": image_facts,
-            "fusion": {**asdict(answers.fusion), "seconds": fusion_facts["seconds"]},
+            "fusion": {**asdict(decision.fusion), "seconds": fusion_facts["seconds"]},
         }
-        config = BundleConfig(
+        return BundleConfig(
             categories=self._categories,
             text=self.settings.text_input,
             image=self.settings.image_input,
-            calibration=answers.calibration,
-            thresholds=answers.thresholds,
+            calibration=decision.calibration,
+            thresholds=decision.thresholds,
             training=training,
         )
-        return config
 
     def _fit_fusion(self, text: dict[str, np.ndarray], image: dict[str, np.ndarray]) -> _Result:
-        answers = self._validation.fit_decision_parameters(
-            text["rows"],
-            text["logits"],
-            image["rows"],
-            {name: image[name] for name in ("logits", "features")},
+        decision = self._validation.fit_decision_parameters(
+            self._validation.text_outputs(**text),
+            ModelOutputs(**image),
             self.settings.fusion,
             self.settings.seed,
             None if self._start is None else self._start.gate(len(self._categories)),
         )
         return {}, {
-            "answers": asdict(answers),
-            "validation_rows": answers.fusion.rows,
-            "validation_weighted_f1": answers.weighted_f1["fusion"],
+            "decision_parameters": asdict(decision),
+            "validation_rows": decision.fusion.rows,
+            "validation_weighted_f1": decision.weighted_f1["fusion"],
             "validation_weighted_f1_before_rounding": None,
         }
 
@@ -245,12 +259,11 @@ class TrainingRun:
         facts: dict[str, Any] = {}
         logits: np.ndarray | None = None
         if settings.text.folds:
-            answered_rows, logits = self._cross_fit(fitter, rows)
+            predicted_rows, logits = self._cross_fit(fitter, rows)
             learned, measured = rows, validation[:0]
             facts["validation_weighted_f1_before_rounding"] = None
         else:
-            answered_rows = validation
-            learned, measured = train, validation
+            predicted_rows, learned, measured = validation, train, validation
         epochs: list[TextEpoch] = []
 
         def show(epoch: TextEpoch) -> None:
@@ -261,10 +274,9 @@ class TrainingRun:
 
         network = fitter.fit(np.searchsorted(rows, learned), np.searchsorted(rows, measured), show)
         if logits is not None:
-            facts["cross_fitted_weighted_f1_without_offsets"] = self._validation.f1(
-                answered_rows, logits.argmax(axis=1)
-            )
-            offsets = fit_offsets(logits, self._category_index[answered_rows])
+            f1 = self._validation.f1(predicted_rows, logits.argmax(axis=1))
+            facts["cross_fitted_weighted_f1_without_offsets"] = f1
+            offsets = fit_offsets(logits, self._category_index[predicted_rows])
             network.bias += offsets
             logits += offsets
         checked = [Product(*texts) for texts in SELF_CHECK_TEXTS if any(texts)] + self._some(validation[:8])
@@ -277,11 +289,11 @@ class TrainingRun:
         if logits is None:
             logits = self._validation.text_logits()
             facts["validation_weighted_f1_before_rounding"] = epochs[-1].validation_f1
-        return {"rows": answered_rows, "logits": logits}, {
+        return {"rows": predicted_rows, "logits": logits}, {
             "training_rows": len(learned),
             "cross_fitted_folds": settings.text.folds,
-            "validation_rows": len(answered_rows),
-            "validation_weighted_f1": self._validation.f1(answered_rows, logits.argmax(axis=1)),
+            "validation_rows": len(predicted_rows),
+            "validation_weighted_f1": self._validation.f1(predicted_rows, logits.argmax(axis=1)),
             **facts,
             "agreement": agreement,
         }
@@ -342,13 +354,12 @@ class TrainingRun:
         checked = [self_check_product(entry).image for entry in self_check_products()]
         pixels = [read_image(image, settings.image_input) for image in checked if image]
         agreement = save_and_compile(fitted.model, self.folder, "image", {"pixels": np.stack(pixels)})
-        readable, outputs = self._validation.image_outputs()
-        served = outputs["logits"].argmax(axis=1)
-        return {"rows": readable, **outputs}, {
+        outputs = self._validation.image_outputs()
+        return dict(vars(outputs)), {
             "training_rows": len(train),
             "unreadable_pictures": len(fitted.unreadable_pictures),
-            "validation_rows": len(readable),
-            "validation_weighted_f1": self._validation.f1(readable, served),
+            "validation_rows": len(outputs.rows),
+            "validation_weighted_f1": self._validation.f1(outputs.rows, outputs.logits.argmax(axis=1)),
             "validation_weighted_f1_before_rounding": before,
             "agreement": agreement,
         }

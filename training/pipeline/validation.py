@@ -1,6 +1,6 @@
-"""What the models say of rows they were not fitted on, and what is fitted on that: fusion, temperatures, thresholds.
+"""Fits fusion, calibration and thresholds on outputs for rows that the models were not fitted on.
 
-The image model's answers come from the very file that will serve; the text model's too, or from cross-fitting.
+The image model's outputs come from the very file that will serve; the text model's too, or from cross-fitting.
 """
 
 from __future__ import annotations
@@ -27,20 +27,37 @@ from training.metrics import weighted_f1
 from training.pipeline.export import save_and_compile
 from training.settings import FusionSettings
 
-Outputs = dict[str, np.ndarray]
-
 _TEXTS_AT_ONCE, _PICTURES_AT_ONCE = 2048, 256
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutputs:
+    """One model's outputs.
+
+    Attributes:
+        rows: int (n,), ascending rows of the catalog.
+        logits: float32 (n, categories).
+        features: float32 (n, width).
+    """
+
+    rows: np.ndarray
+    logits: np.ndarray
+    features: np.ndarray
+
+    def of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Logits and features of some of the rows."""
+        chosen = np.searchsorted(self.rows, rows)
+        return {"logits": self.logits[chosen], "features": self.features[chosen]}
 
 
 @dataclass(frozen=True)
 class DecisionParameters:
-    """How the three models' outputs become answers.
+    """How the three models' outputs become predictions.
 
     Attributes:
         calibration: By model.
         thresholds: By wanted precision; see `find_thresholds`.
-        weighted_f1: On the validation rows, by model and for "served"; where fusion takes part, from folds in which
-            it was not fitted on the row it answers.
+        weighted_f1: On the validation rows, by model and for "served"; out-of-fold where fusion takes part.
         fusion: How the fusion was fitted.
     """
 
@@ -51,7 +68,7 @@ class DecisionParameters:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DecisionParameters:
-        """From `dataclasses.asdict` of answers, through JSON or not."""
+        """From `dataclasses.asdict`, through JSON or not."""
         calibration = {
             name: Calibration(**{**each, "category_temperatures": tuple(each["category_temperatures"])})
             for name, each in values["calibration"].items()
@@ -59,165 +76,120 @@ class DecisionParameters:
         return cls(**{**values, "calibration": calibration, "fusion": FusionReport(**values["fusion"])})
 
 
+@dataclass(frozen=True, eq=False)
 class Validation:
-    """The validation rows, as the compiled models in a folder see them.
+    """The validation rows, and the compiled models in a folder.
 
-    Args:
+    Attributes:
         folder: Holds the tokenizer and the compiled models.
         products: All rows of the catalog.
         category_index: int (rows of the catalog,), the true output columns.
-        text_rows: int, growing: the validation rows that have a text.
-        image_rows: int, growing: the validation rows that have a picture.
+        text_rows: int, ascending: the validation rows that have a text.
+        image_rows: int, ascending: the validation rows that have a picture.
         categories: Number of categories.
         text_input: How texts become ids.
         image_input: How pictures become pixels.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        products: Sequence[Product],
-        category_index: np.ndarray,
-        text_rows: np.ndarray,
-        image_rows: np.ndarray,
-        categories: int,
-        text_input: TextSettings,
-        image_input: ImageSettings,
-    ) -> None:
-        """Run nothing yet."""
-        self._folder, self._products, self._category_index = folder, products, category_index
-        self.text_rows, self.image_rows, self._categories = text_rows, image_rows, categories
-        self._text_input, self._image_input = text_input, image_input
+    folder: Path
+    products: Sequence[Product]
+    category_index: np.ndarray
+    text_rows: np.ndarray
+    image_rows: np.ndarray
+    categories: int
+    text_input: TextSettings
+    image_input: ImageSettings
 
     def text_logits(self) -> np.ndarray:
         """float32 (n, categories), the text model's, of `text_rows`."""
-        tokenizer = load_tokenizer(self._folder / TOKENIZER_FILE)
-        side = TextModelRunner(self._folder / SERVING_MODEL_FILES[0], tokenizer, self._text_input)
-        if not len(self.text_rows):
-            return _no_rows(side.model)["logits"]
-        rows = self.text_rows
-        return np.concatenate(
-            [
-                side([clean_product(self._products[row]) for row in rows[start : start + _TEXTS_AT_ONCE]])[
-                    "logits"
-                ]
-                for start in range(0, len(rows), _TEXTS_AT_ONCE)
-            ]
-        )
+        tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
+        model = TextModelRunner(self.folder / SERVING_MODEL_FILES[0], tokenizer, self.text_input)
+        logits = [np.zeros((0, self.categories), np.float32)]
+        for start in range(0, len(self.text_rows), _TEXTS_AT_ONCE):
+            rows = self.text_rows[start : start + _TEXTS_AT_ONCE]
+            logits.append(model([clean_product(self.products[row]) for row in rows])["logits"])
+        return np.concatenate(logits)
 
-    def _text_features(self) -> int:
-        """How many features the text model gives."""
-        model = CompiledModel(self._folder / SERVING_MODEL_FILES[0])
-        return int(model.outputs["features"]["shape"][-1])
+    def text_outputs(self, rows: np.ndarray, logits: np.ndarray) -> ModelOutputs:
+        """The text model's, with features of 0: cross-fitted models do not agree on what a feature means."""
+        model = CompiledModel(self.folder / SERVING_MODEL_FILES[0])
+        width = int(model.outputs["features"]["shape"][-1])
+        return ModelOutputs(rows, logits, np.zeros((len(rows), width), np.float32))
 
-    def image_outputs(self) -> tuple[np.ndarray, Outputs]:
-        """Those of `image_rows` whose picture can be read, and the image model's "logits" and "features" of them."""
-        side = ImageModelRunner(self._folder / SERVING_MODEL_FILES[1], self._image_input)
-        rows = self.image_rows
-        widths = {name: values.shape[1] for name, values in _no_rows(side.model).items()}
+    def image_outputs(self) -> ModelOutputs:
+        """The image model's, of those of `image_rows` whose picture can be read."""
+        file = self.folder / SERVING_MODEL_FILES[1]
+        model, rows, names = ImageModelRunner(file, self.image_input), self.image_rows, ("logits", "features")
+        widths = [int(model.model.outputs[name]["shape"][-1]) for name in names]
 
         def make(start: int, stop: int) -> np.ndarray:
-            made = np.full((stop - start, sum(widths.values())), np.nan, np.float32)
-            answers = side([self._products[row].image for row in rows[start:stop]])
-            for place, answer in enumerate(answers):
-                if not isinstance(answer, ProductError):
-                    made[place] = np.concatenate([answer[name][0] for name in widths])
+            made = np.full((stop - start, sum(widths)), np.nan, np.float32)
+            for number, outputs in enumerate(model([self.products[row].image for row in rows[start:stop]])):
+                if not isinstance(outputs, ProductError):
+                    made[number] = np.concatenate([outputs[name][0] for name in names])
             return made
 
-        digest = file_facts(self._folder / SERVING_MODEL_FILES[1])["sha256"]
-        cache = BlockCache(self._folder / "validation", digest)
-        shape = (len(rows), sum(widths.values()))
-        found = cache.array("pictures", shape, np.float32, make, _PICTURES_AT_ONCE)
+        cache = BlockCache(self.folder / "validation", file_facts(file)["sha256"])
+        found = cache.array("pictures", (len(rows), sum(widths)), np.float32, make, _PICTURES_AT_ONCE)
         readable = ~np.isnan(found[:, 0])
-        split = np.split(np.array(found[readable]), np.cumsum(list(widths.values()))[:-1], axis=1)
-        return rows[readable], dict(zip(widths, split, strict=True))
+        return ModelOutputs(rows[readable], *np.split(np.array(found[readable]), widths[:1], axis=1))
 
-    def f1(self, rows: np.ndarray, answers: np.ndarray) -> float | None:
-        """Weighted F1 of the answers (output columns) on rows of the catalog; None if there are none."""
+    def f1(self, rows: np.ndarray, predicted: np.ndarray) -> float | None:
+        """Weighted F1 of predictions (output columns) for rows of the catalog; None if there are none."""
         if not len(rows):
             return None
-        return float(weighted_f1(self._category_index[rows], answers, self._categories))
+        return float(weighted_f1(self.category_index[rows], predicted, self.categories))
 
     def fit_decision_parameters(
         self,
-        text_rows: np.ndarray,
-        text_logits: np.ndarray,
-        image_rows: np.ndarray,
-        image: Outputs,
+        text: ModelOutputs,
+        image: ModelOutputs,
         settings: FusionSettings,
         seed: int,
         start: Gate | None = None,
     ) -> DecisionParameters:
-        """Fit fusion, temperatures and thresholds, and write the fusion model's two files into the folder.
+        """Fit fusion, calibration and thresholds, and write the fusion model's two files into the folder.
 
         Args:
-            text_rows: int (n,), growing: rows of the catalog.
-            text_logits: float32 (n, categories), for each of them from a text model that was not fitted on it.
-            image_rows: int (m,), growing: the rows of `image_outputs`.
-            image: Its outputs.
+            text: From text models that were not fitted on the rows.
+            image: The same of the image model.
             settings: How the fusion is fitted.
             seed: Of its folds.
-            start: The gate that it goes on from, if any.
+            start: The gate to start from, if any.
         """
-        # Cross-fitted models agree on categories, not on what a feature means: no features of the text here.
-        text = {
-            "logits": text_logits,
-            "features": np.zeros((len(text_rows), self._text_features()), np.float32),
+        truth, both = self.category_index, np.intersect1d(text.rows, image.rows)
+        text_of_both, image_of_both = text.of(both), image.of(both)
+        fused = fit_fusion(text_of_both, image_of_both, truth[both], settings, seed=seed, start=start)
+        self._write_fusion_model(fused.model, text_of_both, image_of_both)
+        outputs = {
+            "text": (text.rows, text.logits),
+            "image": (image.rows, image.logits),
+            "fusion": (both, fused.logits),
         }
-        both = np.intersect1d(text_rows, image_rows)
-        text_of_both = {name: values[np.searchsorted(text_rows, both)] for name, values in text.items()}
-        image_of_both = {name: values[np.searchsorted(image_rows, both)] for name, values in image.items()}
-        fused = fit_fusion(
-            text_of_both, image_of_both, self._category_index[both], settings, seed=seed, start=start
-        )
-        fused_logits = fused.logits
-        present = np.ones((max(len(both), 1), 1), np.float32)
-        sides = {"text": text_of_both, "image": image_of_both}
-        example = {
-            f"{side}_{name}": outputs[name][:8]
-            if len(both)
-            else np.zeros((1, outputs[name].shape[1]), np.float32)
-            for side, outputs in sides.items()
-            for name in ("features", "logits")
-        }
-        for side in sides:
-            example[f"{side}_present"] = present[: len(example["text_logits"])]
-        save_and_compile(fused.model, self._folder, "fusion", example)
+        calibration = {name: fit_calibration(logits, truth[rows]) for name, (rows, logits) in outputs.items()}
+        # As the classifier does: fusion where both modalities are there, else the one that is.
+        served = np.full((len(truth), self.categories), np.nan, np.float32)
+        for name in ("image", "text", "fusion"):
+            rows, logits = outputs[name]
+            served[rows] = calibrate(logits, calibration[name])
+        served_rows = np.flatnonzero(~np.isnan(served[:, 0]))
+        f1 = {name: self.f1(rows, logits.argmax(axis=1)) for name, (rows, logits) in outputs.items()}
+        for name, values in (("text", text_of_both), ("image", image_of_both)):
+            f1[f"{name}_on_fusion_rows"] = self.f1(both, values["logits"].argmax(axis=1))
+        f1["served"] = self.f1(served_rows, served[served_rows].argmax(axis=1))
+        thresholds = find_thresholds(served[served_rows], truth[served_rows])
+        return DecisionParameters(calibration, thresholds, f1, fused.report)
 
-        truth = self._category_index
-        fitted = {
-            "text": fit_calibration(text["logits"], truth[text_rows]),
-            "image": fit_calibration(image["logits"], truth[image_rows]),
-            "fusion": fit_calibration(fused_logits, truth[both]),
-        }
-        # As the classifier answers: fusion where both sides are there, else the side that is.
-        served = dict(zip(image_rows, calibrate(image["logits"], fitted["image"]), strict=True))
-        served |= zip(text_rows, calibrate(text["logits"], fitted["text"]), strict=True)
-        served |= zip(both, calibrate(fused_logits, fitted["fusion"]), strict=True)
-        served_rows = np.array(sorted(served), np.int64)
-        probabilities = np.array([served[row] for row in served_rows], np.float32).reshape(
-            -1, self._categories
-        )
-        thresholds = find_thresholds(probabilities, truth[served_rows])
-        validation = {
-            "text": self.f1(text_rows, text["logits"].argmax(axis=1)),
-            "image": self.f1(image_rows, image["logits"].argmax(axis=1)),
-            "fusion": self.f1(both, fused_logits.argmax(axis=1)),
-            "text_on_fusion_rows": self.f1(both, text_of_both["logits"].argmax(axis=1)),
-            "image_on_fusion_rows": self.f1(both, image_of_both["logits"].argmax(axis=1)),
-            "served": self.f1(served_rows, probabilities.argmax(axis=1)),
-        }
-        return DecisionParameters(
-            calibration=fitted,
-            thresholds=thresholds,
-            weighted_f1=validation,
-            fusion=fused.report,
-        )
-
-
-def _no_rows(model: CompiledModel) -> dict[str, np.ndarray]:
-    """Outputs of no products at all, with the widths that the model has."""
-    return {
-        name: np.zeros((0, int(model.outputs[name]["shape"][-1])), np.float32)
-        for name in ("logits", "features")
-    }
+    def _write_fusion_model(
+        self, model: Any, text: Mapping[str, np.ndarray], image: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write both files; they are compared on up to 8 rows, or on zeros."""
+        rows = min(len(text["logits"]), 8)
+        example = {}
+        for modality, outputs in (("text", text), ("image", image)):
+            for name, values in outputs.items():
+                example[f"{modality}_{name}"] = (
+                    values[:rows] if rows else np.zeros_like(values, shape=(1, values.shape[1]))
+                )
+            example[f"{modality}_present"] = np.ones((max(rows, 1), 1), np.float32)
+        save_and_compile(model, self.folder, "fusion", example)

@@ -1,18 +1,19 @@
-"""A bundle that a training run goes on from: what is taken over, and what makes that impossible.
+"""A bundle whose weights a training run starts from.
 
-The bundle's categories keep their columns and new ones come after them; its words keep their ids. Every model starts
-from its weights: the text model's tables and head (training/text/warm_start.py), the image model as it is, and the
-gate of the fusion model as the middle of the prior on the new one.
+Its categories keep their columns and new ones come after them; its words keep their ids. Every model starts from its
+weights: the text model's tables and head (training/text/warm_start.py), the image model as it is, and the gate of the
+fusion model as the mean of the prior on the new one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,15 +25,13 @@ from rakuten_models.product import Category
 from training.errors import WarmStartError
 from training.fusion.trainer import Gate
 from training.pipeline.keras_sandbox import KERAS_MEMORY_BYTES, KERAS_SANDBOX, KERAS_SECONDS
+from training.settings import TrainingSettings
 from training.text.warm_start import TextWeights
-
-if TYPE_CHECKING:
-    from training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, eq=False)
 class InitialBundle:
-    """A bundle to go on from, from `load_initial_bundle`.
+    """A bundle to start from; see `load_initial_bundle`.
 
     Attributes:
         folder: With the `.keras` files.
@@ -64,7 +63,7 @@ class InitialBundle:
 
     @cached_property
     def text(self) -> TextWeights:
-        """The text model's numbers."""
+        """The text model's weights."""
         return TextWeights.from_keras(self._load(0))
 
     def image(self, categories: int) -> keras.Model:
@@ -101,7 +100,7 @@ class InitialBundle:
 
 
 def load_initial_bundle(folder: str | Path, settings: TrainingSettings) -> InitialBundle:
-    """Check that a run with these settings can go on from a bundle.
+    """Check that a run with these settings can start from a bundle.
 
     Args:
         folder: The bundle's, with its `.keras` files.
@@ -113,37 +112,25 @@ def load_initial_bundle(folder: str | Path, settings: TrainingSettings) -> Initi
     """
     path = Path(folder)
     if not path.is_dir():
-        raise WarmStartError(
-            f"--init {folder} is no folder; give a bundle's folder with its .keras files (from the hub: "
-            "`hf download user/name --local-dir FOLDER`)."
-        )
+        raise WarmStartError("training.init_no_folder", folder=folder)
     absent = [name for name in KERAS_FILES if not (path / name).is_file()]
     if absent:
-        raise WarmStartError(
-            f"--init {folder} lacks {', '.join(absent)}: it is the serving part of a bundle, and training goes on from "
-            "the .keras files; give the folder that training wrote."
-        )
-    # A bundle from somebody else: another process reads its `.keras` files first.
+        raise WarmStartError("training.init_serving_part", folder=folder, names=", ".join(absent))
+    # The files are untrusted: another process reads them first.
     digest = load_in_sandbox(path, KERAS_SANDBOX, seconds=KERAS_SECONDS, memory_bytes=KERAS_MEMORY_BYTES)
     config = validate_bundle(path, require_keras=True, config_sha256=digest)
     trained = config.training.get("settings", {})
-    wanted = dataclasses.asdict(settings)
-    # JSON has no tuples.
-    model = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in wanted["text"]["model"].items()
-    }
+    # Through JSON, which has no tuples.
+    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     pairs = {
-        "text.model": (trained.get("text", {}).get("model"), model),
+        "text.model": (trained.get("text", {}).get("model"), wanted["text"]["model"]),
         "text_input": (dataclasses.asdict(config.text), wanted["text_input"]),
         "image_input": (dataclasses.asdict(config.image), wanted["image_input"]),
         "image.alpha": (trained.get("image", {}).get("alpha"), settings.image.alpha),
     }
-    different = [name for name, (theirs, ours) in pairs.items() if theirs != ours]
+    different = [
+        f"{name} is {theirs}, here {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours
+    ]
     if different:
-        shown = "; ".join(f"{name} is {pairs[name][0]}, here {pairs[name][1]}" for name in different)
-        raise WarmStartError(
-            f"--init {folder} was trained under other settings ({shown}), so its weights would mean something else; "
-            "train without --init, or with the version of this project that made the bundle."
-        )
+        raise WarmStartError("training.init_other_settings", folder=folder, settings="; ".join(different))
     return InitialBundle(path, config)
