@@ -1,12 +1,12 @@
-"""How good are these probabilities? Every measure as a plain function of predictions and truth.
+"""Metrics as plain functions of predictions and truth.
 
-Nothing in here knows models, bundles or files: an evaluation, a training run, a benchmark and the app's
-tests all ask the same functions. Everything returned is made of dicts, lists, floats, ints and None, so
-that it is JSON as it is; None stands for a figure that does not exist (no row, nothing accepted).
+Everything returned is JSON as it is; None stands for a figure that does not exist (no row, nothing accepted).
 
-Rows without an answer: a product that could not be scored is an error in accuracy, F1, top-3 and top-5, is
-never accepted, and takes no part in log loss and calibration, for it showed no probability that could be
-right or wrong.
+A row without a prediction is an error in accuracy, F1, top-3 and top-5, is never accepted, and takes no part in log
+loss and calibration.
+
+scikit-learn's F1 is slower in the bootstrap; its log_loss warns of probabilities that sum to 1 in float32 only and
+clips elsewhere, and its top_k_accuracy_score prefers the higher column of equals, unlike argmax.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COVERAGE_POINTS = 50
 
 SIMULATIONS = 1000
 
-ENOUGH_ROWS = 30  # a category with fewer rows has an F1 too noisy to be called the lowest
+ENOUGH_ROWS = 30  # the F1 of a category with fewer rows is too noisy to be called the lowest
 
 MIN_PROBABILITY = 1e-15  # keeps the log loss of a confident mistake finite
 
@@ -43,23 +43,20 @@ def compute_metrics(
     Args:
         probabilities: float (rows, categories); each answered row is between 0 and 1 and sums to 1.
         category_index: int (rows,), the true column, 0 to categories - 1.
-        prdtypecodes: the code of each column.
-        thresholds: wanted precision as text ("0.95") to {"probability": ...}: the probability from which a
-            row is accepted without review, None for never. For each, the share accepted here and the
-            precision reached here are measured.
-        answered: bool (rows,), False where there is no answer (see the module's text); None: all are
-            answered.
-        seed: of the simulation behind "ece_calibrated".
+        prdtypecodes: The code of each column.
+        thresholds: Wanted precision as text ("0.95") to {"probability": from which a row is accepted, None for never}.
+        answered: bool (rows,), whether there is a prediction; None: all.
+        seed: Of the simulation behind "ece_calibrated".
 
     Returns:
-        A dict ready for JSON: rows, unanswered, accuracy, weighted_f1, macro_f1 (over the categories that
-        occur in the truth), lowest_category_f1 and lowest_category, the same over categories with at least
-        30 rows (lowest_category_f1_30_rows, lowest_category_30_rows), log_loss, ece, ece_calibrated,
-        top3_accuracy, top5_accuracy, per_category, confusion_matrix (counts of answered rows; row: truth,
-        column: prediction), reliability, coverage, thresholds.
+        Ready for JSON: rows, unanswered, accuracy, weighted_f1, macro_f1 (over the categories that occur in the truth),
+        lowest_category_f1 and lowest_category, the same over categories with at least 30 rows
+        (lowest_category_f1_30_rows, lowest_category_30_rows), log_loss, ece, ece_calibrated, top3_accuracy,
+        top5_accuracy, per_category, confusion_matrix (counts; row: truth, column: prediction), reliability, coverage,
+        thresholds (share accepted and precision at each).
 
     Raises:
-        ValueError: if the arrays do not belong together.
+        ValueError: The arrays do not belong together.
     """
     probabilities, category_index, answered = _checked(probabilities, category_index, prdtypecodes, answered)
     rows = len(category_index)
@@ -98,7 +95,7 @@ def compute_metrics(
 
 
 def predicted_category_index(probabilities: np.ndarray, answered: np.ndarray | None = None) -> np.ndarray:
-    """Returns int (rows,): the most probable column, the first of equals; -1 where there is no answer."""
+    """Int (rows,): the most probable column, the first of equals; -1 where there is no prediction."""
     predicted = probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, dtype=np.int64)
     return predicted if answered is None else np.where(answered, predicted, -1)
 
@@ -110,13 +107,12 @@ def category_metrics(
 
     Args:
         category_index: int (rows,), true columns.
-        predicted: int (rows,), predicted columns, -1 for no answer.
-        prdtypecodes: the code of each column.
+        predicted: int (rows,), predicted columns, -1 for none.
+        prdtypecodes: The code of each column.
 
     Returns:
-        {prdtypecode as text: {"precision", "recall", "f1", "support"}} with 0.0 where a denominator is
-        empty (as scikit-learn does), and int (categories, categories): counts, row the truth, column the
-        prediction.
+        {prdtypecode as text: {"precision", "recall", "f1", "support"}} with 0.0 where a denominator is empty (as
+        scikit-learn does), and int (categories, categories): counts, row the truth, column the prediction.
     """
     confusion = _confusion(category_index, predicted, len(prdtypecodes))
     hits = np.diag(confusion)
@@ -136,7 +132,7 @@ def category_metrics(
 
 
 def weighted_f1(category_index: np.ndarray, predicted: np.ndarray, categories: int) -> float:
-    """Returns the mean F1 of the categories, each weighted with its share of the true rows (no rows: 0.0)."""
+    """The mean F1 of the categories, each weighted with its share of the true rows (no rows: 0.0)."""
     support = np.bincount(category_index, minlength=categories)
     f1 = _f1_of_categories(category_index, predicted, categories)
     return float((f1 * support).sum() / max(len(category_index), 1))
@@ -151,16 +147,13 @@ def _f1_of_categories(category_index: np.ndarray, predicted: np.ndarray, categor
 def lowest_category(
     per_category: Mapping[str, Mapping[str, float | int]], minimum_rows: int = 1
 ) -> tuple[float | None, int | None]:
-    """Returns the lowest F1 of the categories with at least `minimum_rows` true rows, and whose it is.
-
-    (None, None) if no category has so many.
-    """
+    """The lowest F1 of the categories with at least `minimum_rows` true rows, and its code; None without any."""
     large = {int(code): values for code, values in per_category.items() if values["support"] >= minimum_rows}
     return min(((values["f1"], code) for code, values in large.items()), default=(None, None))
 
 
 def log_loss(probabilities: np.ndarray, category_index: np.ndarray) -> float | None:
-    """Returns the mean of -ln(probability of the truth), in nats; None without rows."""
+    """The mean of -ln(probability of the truth), in nats; None without rows."""
     if not len(category_index):
         return None
     of_truth = probabilities[np.arange(len(category_index)), category_index].astype(np.float64)
@@ -175,25 +168,24 @@ def calibration(
     simulations: int = SIMULATIONS,
     seed: int = 0,
 ) -> tuple[list[dict[str, float | int]], float | None, dict[str, float] | None]:
-    """Expected calibration error over bins of equal mass, and what a perfectly calibrated model would show.
+    """Expected calibration error over bins of equal mass, and that of a perfectly calibrated model.
 
-    The rows are sorted by their top probability and cut into `bins` parts of equal size (Nguyen and O'Connor,
-    2015: "Posterior calibration and exploratory analysis for natural language processing models"); the error
-    is the mean over rows of |accuracy - mean confidence| of their bin. By chance alone it is above zero even
-    for perfect calibration: so the answers are also drawn anew, each right with exactly the probability that
-    was named, and the same error is taken of every draw.
+    The rows are sorted by their top probability and divided into bins of equal size (Nguyen and O'Connor 2015,
+    "Posterior calibration and exploratory analysis for natural language processing models"); the error is the mean over
+    rows of |accuracy - mean confidence| of their bin. By chance alone it is above zero even for perfect calibration: so
+    correctness is also drawn anew, with exactly the named probabilities, and the same error is taken of every draw.
 
     Args:
         confidence: float (rows,), the top probability, 0 to 1.
         correct: bool (rows,), whether the top category is the true one.
-        bins: how many parts.
-        simulations: how many draws.
-        seed: of the draws.
+        bins: How many.
+        simulations: How many draws.
+        seed: Of the draws.
 
     Returns:
-        A list of {"rows", "confidence" (mean), "accuracy", "calibrated_low", "calibrated_high" (the
-        accuracies between which 95 % of the draws lie)}, the error, and {"low", "mean", "high"}: mean and
-        95 % band of the draws' errors. Without rows: an empty list, None, None.
+        A list of {"rows", "confidence" (mean), "accuracy", "calibrated_low", "calibrated_high" (the accuracies between
+        which 95 % of the draws lie)}, the error, and {"low", "mean", "high"}: mean and 95 % band of the draws' errors.
+        Without rows: an empty list, None, None.
     """
     rows = len(confidence)
     if not rows:
@@ -229,8 +221,8 @@ def calibration(
     return reliability, error, {"low": float(low), "mean": float(drawn_errors.mean()), "high": float(high)}
 
 
-def place_in_band(value: float | None, band: Mapping[str, float] | None) -> str | None:
-    """Returns "within", "above" or "below": where a measured error lies to what perfect calibration would show."""
+def relative_to_band(value: float | None, band: Mapping[str, float] | None) -> str | None:
+    """Whether a value is "within", "above" or "below" the band that perfect calibration would show."""
     if value is None or band is None:
         return None
     return "below" if value < band["low"] else "above" if value > band["high"] else "within"
@@ -244,11 +236,11 @@ def coverage(
     Args:
         confidence: float (answered rows,), top probabilities.
         correct: bool (answered rows,).
-        rows: number of all rows, with those that have no answer and can never be accepted.
-        points: how many thresholds at most, spread evenly over the shares.
+        rows: Number of all rows, answered or not.
+        points: Most thresholds, spread evenly over the shares.
 
     Returns:
-        Points as `accepted_at` returns them, the share growing; equal thresholds appear once.
+        Points as `accepted_at` returns them, by ascending share; equal thresholds appear once.
     """
     if not len(confidence):
         return []
@@ -259,13 +251,13 @@ def coverage(
 
 
 def accepted_at(confidence: np.ndarray, correct: np.ndarray, rows: int, probability: float | None) -> Metrics:
-    """What is accepted, and how precise it is, when every row with at least this probability is accepted.
+    """Coverage and precision at a threshold.
 
     Args:
         confidence: float (answered rows,), top probabilities.
         correct: bool (answered rows,).
-        rows: number of all rows, answered or not.
-        probability: the threshold, 0 to 1; None accepts nothing.
+        rows: Number of all rows, answered or not.
+        probability: The threshold, 0 to 1; None accepts nothing.
 
     Returns:
         {"probability", "rows" (accepted), "share_accepted", "precision" (None if nothing is accepted)}.
@@ -289,27 +281,24 @@ def paired_difference(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Weighted F1 of one answer minus another's on the same rows, and its 95 % interval by paired bootstrap.
+    """Weighted F1 of one set of predictions minus another's on the same rows, with 95 % interval by paired bootstrap.
 
     Args:
         category_index: int (rows,), true columns.
-        predicted: int (rows,), the one answer (-1: none).
-        other_predicted: int (rows,), the other answer.
-        categories: number of columns.
-        draws: how often the rows are drawn anew, with replacement, the same ones for both answers.
-        seed: of the draws.
+        predicted: int (rows,), -1 for none.
+        other_predicted: int (rows,).
+        categories: Number of columns.
+        draws: How often the rows are drawn anew, with replacement, the same ones for both.
+        seed: Of the draws.
 
     Returns:
-        {"difference", "low", "high"}; above zero means that the first answer is better.
+        {"difference", "low", "high"}; above zero means that the first is better.
     """
 
     def difference(chosen: np.ndarray) -> np.ndarray:
-        return np.array(
-            [
-                weighted_f1(category_index[chosen], predicted[chosen], categories)
-                - weighted_f1(category_index[chosen], other_predicted[chosen], categories)
-            ]
-        )
+        truth = category_index[chosen]
+        one, other = (weighted_f1(truth, each[chosen], categories) for each in (predicted, other_predicted))
+        return np.array([one - other])
 
     return _bootstrap(difference, len(category_index), draws, seed)[0]
 
@@ -323,14 +312,15 @@ def paired_category_differences(
     draws: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """F1 of each category by one answer minus by another on the same rows, with intervals as `paired_difference`."""
+    """F1 of each category by one set of predictions minus another's; intervals as `paired_difference`."""
 
     def difference(chosen: np.ndarray) -> np.ndarray:
         truth = category_index[chosen]
-        one = _f1_of_categories(truth, predicted[chosen], categories)
-        other = _f1_of_categories(truth, other_predicted[chosen], categories)
-        apart: np.ndarray = one - other
-        return apart
+        one, other = (
+            _f1_of_categories(truth, each[chosen], categories) for each in (predicted, other_predicted)
+        )
+        difference: np.ndarray = one - other
+        return difference
 
     return _bootstrap(difference, len(category_index), draws, seed)
 
@@ -338,7 +328,7 @@ def paired_category_differences(
 def _bootstrap(
     figures: Callable[[np.ndarray], np.ndarray], rows: int, draws: int, seed: int
 ) -> list[dict[str, float]]:
-    """Figures of all rows, each with the 95 % interval over rows drawn anew with replacement."""
+    """Figures of all rows, each with its 95 % interval over rows drawn with replacement."""
     generator = np.random.default_rng(seed)
     drawn = np.stack([figures(generator.integers(0, rows, rows)) for _ in range(draws)])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
@@ -389,11 +379,11 @@ def _macro_f1(per_category: Mapping[str, Mapping[str, float | int]]) -> float | 
 
 
 def _rank_of_truth(probabilities: np.ndarray, category_index: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    """Returns int (rows,): how many categories stand before the true one; past the last without an answer."""
+    """Int (rows,): how many categories rank before the true one; past the last without a prediction."""
     rows, categories = probabilities.shape
     of_truth = probabilities[np.arange(rows), category_index][:, None]
-    # of equal probabilities the lower column stands first, as argmax has it
+    # Of equal probabilities the lower column ranks first, as argmax has it.
     lower_column = np.arange(categories) < category_index[:, None]
     before = (probabilities > of_truth) | ((probabilities == of_truth) & lower_column)
-    places: np.ndarray = np.where(answered, before.sum(axis=1), categories + 5)
-    return places
+    ranks: np.ndarray = np.where(answered, before.sum(axis=1), categories + 5)
+    return ranks

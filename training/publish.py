@@ -3,10 +3,10 @@
     python -m training.publish --bundle BUNDLE --repo-id user/name [--private] [--revision BRANCH] [--tag TAG]
     python -m training.publish --space user/name [--repo-id user/model --revision REVISION]
 
-The first checks the bundle, loads it again and lets it reproduce its own self-check before anything is sent;
-a bundle of 25 MB takes some seconds and the time of the upload. The second sends the app with the starter
-bundle, or pinned to one commit of a published bundle. With both --bundle and --space the Space is pinned to
-the new commit. The token is the one that `hf auth login` or HF_TOKEN left, unless --token gives another.
+The first checks the bundle and reproduces its self-check before anything is sent; a bundle of 25 MB takes some seconds
+and the time of the upload. The second sends the app with the starter bundle, or pinned to one commit of a published
+bundle; with both --bundle and --space, to the new commit. The token is that of `hf auth login` or HF_TOKEN, unless
+--token gives another.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and publish.
 
     Raises:
-        BundleError: The bundle is incomplete, altered, or does not reproduce its self-check; nothing was
-            sent.
+        BundleError: The bundle is incomplete, altered, or does not reproduce its self-check; nothing was sent.
         HubError: The hub cannot be reached or refuses.
     """
     parser = argparse.ArgumentParser(
@@ -138,8 +137,7 @@ def publish_bundle(
         The commit's 40 hex digits.
 
     Raises:
-        BundleError: The bundle is incomplete, altered, or does not reproduce its self-check; nothing was
-            sent.
+        BundleError: The bundle is incomplete, altered, or does not reproduce its self-check; nothing was sent.
         HubError: The hub cannot be reached or refuses.
     """
     config = validate_bundle(folder)
@@ -154,8 +152,7 @@ def publish_bundle(
     with_keras = all(name in files for name in KERAS_FILES)
     if not with_keras:
         print(
-            "note: this is the serving part alone; without its .keras files it runs in the app and in "
-            "rakuten_models"
+            "note: this is the serving part alone; without its .keras files it runs in the app and in rakuten_models"
         )
     with tempfile.TemporaryDirectory() as staging:
         for name in files:
@@ -183,10 +180,7 @@ def _address_card(folder: Path, config: BundleConfig, repo_id: str) -> None:
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     measured = metrics.get("models", {})
     if any(config.files[name]["sha256"] != measured.get(name) for name in SERVING_MODEL_FILES):
-        raise BundleError(
-            f"The figures in {METRICS_FILE} were measured on other models than the bundle's; run "
-            "`python -m training.evaluate --bundle BUNDLE --catalog-dir CATALOG --update-bundle` first."
-        )
+        raise BundleError("publish.other_models_measured", file=METRICS_FILE)
     card = folder / CARD_FILE
     if card.read_text(encoding="utf-8") == render_card(config, metrics):
         card.write_text(render_card(config, metrics, repo_id=repo_id), encoding="utf-8")
@@ -267,13 +261,11 @@ def publish_space(
         )
     served = f"{repo_id} at revision {revision}" if repo_id else "the starter bundle"
     print(
-        f"published: the app to {constants.ENDPOINT}/spaces/{space_id} (revision {commit}); "
-        f"it serves {served}"
+        f"published: the app to {constants.ENDPOINT}/spaces/{space_id} (revision {commit}); it serves {served}"
     )
     if closed:
         print(
-            f"note: {repo_id} is private or gated; add a secret HF_TOKEN that may read it in the Space's "
-            "settings."
+            f"note: {repo_id} is private or gated; add a secret HF_TOKEN that may read it in the Space's settings."
         )
     return commit
 
@@ -301,10 +293,7 @@ def app_files(project_folder: Path, *, with_starter: bool) -> tuple[str, ...]:
     absent = [name for name in sources if not (project_folder / name).is_file()]
     absent += [STARTER] if with_starter and not starter else []
     if absent:
-        raise HubError(
-            f"The app in {str(project_folder)!r} lacks {', '.join(absent)}; run the command from a whole "
-            "copy of the project."
-        )
+        raise HubError("publish.app_incomplete", folder=str(project_folder), names=", ".join(absent))
     pictures = dict.fromkeys(_PICTURE.findall((project_folder / "README.md").read_text(encoding="utf-8")))
     return (
         *APP_FILES,
@@ -336,9 +325,7 @@ def _complete_page(page: Path, repo_id: str | None, revision: str | None, *, pre
 
     card = RepoCard.load(page)
     if card.data.get("sdk") != "gradio":
-        raise HubError(
-            "The project's README.md does not begin with a Space's front matter (sdk: gradio); restore it."
-        )
+        raise HubError("publish.no_front_matter")
     if repo_id is None:
         return
     card.data["models"] = [repo_id]

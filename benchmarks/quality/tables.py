@@ -13,7 +13,7 @@ from training.metrics import (
     accepted_at,
     compute_metrics,
     paired_difference,
-    place_in_band,
+    relative_to_band,
     predicted_category_index,
 )
 
@@ -173,7 +173,7 @@ def _lowest(values: Metrics) -> str:
 
 def _ece(values: Metrics) -> str:
     band = values["ece_calibrated"]
-    place = place_in_band(values["ece"], band)
+    place = relative_to_band(values["ece"], band)
     return f"{values['ece']:.3f} ({place} {band['low']:.3f} to {band['high']:.3f})"
 
 

@@ -17,7 +17,7 @@ from rakuten_models.product import Category, Prediction
 from training.evaluate import evaluate_predictions
 from training.evaluation.external_results import SPLIT_FIGURES
 from training.evaluation.model_card import TASKS, render_card
-from training.metrics import place_in_band
+from training.metrics import relative_to_band
 
 CATEGORIES = (
     Category(0, 10, {"en": "Second-hand books", "fr": "Livres d'occasion"}),
@@ -93,7 +93,7 @@ def test_every_figure_is_that_of_the_metrics():
             *(f"{section[key]:.3f}" for key in ("accuracy", "weighted_f1", "macro_f1", "ece")),
         ]
         band = section["ece_calibrated"]
-        place = place_in_band(section["ece"], band)
+        place = relative_to_band(section["ece"], band)
         words = "within it" if place == "within" else f"{place} the band"
         assert (
             f"{band['low']:.3f} to {band['high']:.3f} for {name} (measured {section['ece']:.3f}, {words})"

@@ -12,7 +12,7 @@ from training.metrics import (
     coverage,
     paired_category_differences,
     paired_difference,
-    place_in_band,
+    relative_to_band,
     weighted_f1,
 )
 
@@ -133,9 +133,9 @@ def test_calibrated_band_holds_a_calibrated_model_and_not_an_overconfident_one()
 
 def test_place_in_the_band():
     band = {"low": 0.01, "mean": 0.015, "high": 0.02}
-    places = [place_in_band(value, band) for value in (0.005, 0.01, 0.015, 0.02, 0.025)]
+    places = [relative_to_band(value, band) for value in (0.005, 0.01, 0.015, 0.02, 0.025)]
     assert places == ["below", "within", "within", "within", "above"]
-    assert place_in_band(None, None) is None
+    assert relative_to_band(None, None) is None
 
 
 def test_coverage_grows_to_all_rows_and_ends_at_accuracy():

@@ -1,7 +1,7 @@
-"""Two bundles side by side on the same rows: which is better, by how much, surely or not, and what got worse.
+"""Two bundles compared on the same rows: which is better, by how much, and which categories got worse.
 
 The two may know different categories. Columns are then those of both; a row whose category one of them does not know
-is a row that this one gets wrong. Differences are the first minus the second, with 95 % intervals by paired bootstrap.
+counts as wrong for it. Differences are the first minus the second, with 95 % intervals by paired bootstrap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.metrics import (
     predicted_category_index,
 )
 
-# What each section is measured on: the predictions' attribute, and the sides a row must have.
+# What each section is measured on: the predictions' attribute, and the modalities a row must have.
 _SECTIONS = {
     "text": ("text_probabilities", ("text",)),
     "image": ("image_probabilities", ("image",)),
@@ -51,47 +51,48 @@ def compare_predictions(
     """Compare two bundles' predictions of the same rows.
 
     Args:
-        first: one a row.
-        second: the same rows.
+        first: One a row.
+        second: The same rows.
         category_index: int (rows,), the true columns.
-        categories: from `joined_categories`.
+        categories: From `joined_categories`.
 
     Returns:
         By section ("text", "image", "fusion", "served"), on the rows that have what it needs for both: "rows";
         "first" and "second", each with accuracy, weighted_f1, macro_f1, log_loss, ece and top3_accuracy;
         "difference" of the weighted F1 with its interval (None without rows). And "categories": for every category
-        that occurs, of the served answers, its rows, both F1 and their difference with interval; "worse": the codes of
-        those whose F1 fell, the largest fall first; "surely_worse": those of them whose whole interval is below zero.
+        that occurs, of the served predictions, its rows, both F1 and their difference with interval; "worse": the codes
+        of those whose F1 fell, the largest fall first; "surely_worse": those whose whole interval is below zero.
     """
     category_index = np.asarray(category_index, np.int64)
     codes = [category.prdtypecode for category in categories]
-    sides = [_sides(each) for each in (first, second)]
+    present = [_present(each) for each in (first, second)]
     found: dict[str, Metrics] = {}
-    answers: list[np.ndarray] = []
+    predicted: list[np.ndarray] = []
     for name, (attribute, needed) in _SECTIONS.items():
         has = np.ones(len(category_index), bool)
-        for each in sides:
-            for side in needed:
-                has &= each[side]
+        for each in present:
+            for modality in needed:
+                has &= each[modality]
         rows, truth = np.flatnonzero(has), category_index[has]
         section: Metrics = {"rows": len(rows)}
-        answers = []
+        predicted = []
         for label, predictions in (("first", first), ("second", second)):
             probabilities, answered = _probabilities(predictions, rows, attribute, codes)
             figures = compute_metrics(probabilities, truth, codes, answered=answered)
             section[label] = {figure: figures[figure] for figure in _FIGURES}
-            answers.append(predicted_category_index(probabilities, answered))
-        one, other = answers
+            predicted.append(predicted_category_index(probabilities, answered))
+        one, other = predicted
         section["difference"] = paired_difference(truth, one, other, len(codes)) if len(rows) else None
         found[name] = section
-    return found | _by_category(category_index, answers, codes)
+    # Of the last section, which is the served one.
+    return found | _by_category(category_index, predicted, codes)
 
 
-def _by_category(truth: np.ndarray, answers: Sequence[np.ndarray], codes: Sequence[int]) -> Metrics:
-    """The served answers, category by category; see `compare_predictions`."""
+def _by_category(truth: np.ndarray, predicted: Sequence[np.ndarray], codes: Sequence[int]) -> Metrics:
+    """The served predictions, category by category; see `compare_predictions`."""
     support = np.bincount(truth, minlength=len(codes))
-    first, second = (category_metrics(truth, each, codes)[0] for each in answers)
-    one, other = answers
+    first, second = (category_metrics(truth, each, codes)[0] for each in predicted)
+    one, other = predicted
     differences = paired_category_differences(truth, one, other, len(codes)) if len(truth) else []
     table: dict[str, Metrics] = {
         str(code): {
@@ -152,26 +153,26 @@ def comparison_text(found: Mapping[str, Any], categories: Sequence[Category]) ->
     return "\n".join(lines)
 
 
-def _sides(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
+def _present(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
     return {
-        side: np.array([getattr(each, f"{side}_probabilities") is not None for each in predictions], bool)
-        for side in ("text", "image")
+        name: np.array([getattr(each, f"{name}_probabilities") is not None for each in predictions], bool)
+        for name in ("text", "image")
     }
 
 
 def _probabilities(
     predictions: Sequence[Prediction], rows: np.ndarray, attribute: str, codes: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (rows, codes), 0 for categories that the bundle does not know; bool (rows,): it has answered."""
-    column = {code: place for place, code in enumerate(codes)}
+    """float64 (rows, codes), 0 for categories that the bundle does not know; bool (rows,): there is a prediction."""
+    column = {code: index for index, code in enumerate(codes)}
     probabilities = np.zeros((len(rows), len(codes)))
     answered = np.zeros(len(rows), bool)
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         values = getattr(predictions[row], attribute)
         if values is not None:
-            own = [column[category.prdtypecode] for category in predictions[row].categories]
-            probabilities[place, own] = values
-            answered[place] = True
+            known = [column[category.prdtypecode] for category in predictions[row].categories]
+            probabilities[number, known] = values
+            answered[number] = True
     return probabilities, answered
 
 

@@ -36,7 +36,7 @@ from rakuten_models.bundle.config import (
 from rakuten_models.product import Category
 from training.data.catalog import are_rakuten_categories
 from training.evaluation.plots import SECTIONS
-from training.metrics import ENOUGH_ROWS, place_in_band
+from training.metrics import ENOUGH_ROWS, relative_to_band
 
 TEMPLATE_FILE = Path(__file__).parents[2] / "model_card.md"
 
@@ -129,8 +129,8 @@ def render_card(
         reads_characters=any("character" in name for name in asdict(config.text)),
         methods={**METHODS, **config.training.get("methods", {})},
         facts=_flat({key: value for key, value in config.training.items() if key not in HIDDEN_FACTS}),
-        place_in_band={
-            name: place_in_band(metrics[name]["ece"], metrics[name]["ece_calibrated"]) for name in sections
+        relative_to_band={
+            name: relative_to_band(metrics[name]["ece"], metrics[name]["ece_calibrated"]) for name in sections
         },
         fusion_verdict=_fusion_verdict(metrics["fusion"]) if "fusion" in sections else None,
         confusions=_confusions(metrics) if sections else [],

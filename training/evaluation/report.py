@@ -14,7 +14,7 @@ from rakuten_models.files import write_atomically
 from rakuten_models.product import Category
 from training.evaluation.model_card import render_card
 from training.evaluation.plots import SECTIONS, write_plots
-from training.metrics import place_in_band
+from training.metrics import relative_to_band
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
@@ -36,7 +36,7 @@ def format_table(metrics: Mapping[str, Any]) -> str:
                 lowest if section["rows"] else "-",
                 *(_figure(section[key]) for key in ("log_loss", "ece")),
                 # to the band that a perfectly calibrated model would show
-                place_in_band(section["ece"], section["ece_calibrated"]) or "-",
+                relative_to_band(section["ece"], section["ece_calibrated"]) or "-",
                 *(_figure(section[key]) for key in ("top3_accuracy", "top5_accuracy")),
                 _figure(accepted.get("share_accepted")),
                 _figure(accepted.get("precision")),
