@@ -13,8 +13,8 @@ from training.metrics import (
     accepted_at,
     compute_metrics,
     paired_difference,
-    relative_to_band,
     predicted_category_index,
+    relative_to_band,
 )
 
 DRAWS = 2000

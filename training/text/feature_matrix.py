@@ -113,11 +113,11 @@ class TextMatrix:
     def __call__(
         self,
         products: Sequence[Product],
-        cache: BlockCache,
+        cache: BlockCache | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> scipy.sparse.csr_matrix:
         """float32 (n, rows of all tables)."""
-        return cache.sparse(
+        return (cache or BlockCache(None)).sparse(
             "rows",
             (len(products), self.columns),
             lambda start, stop: self._part(products[start:stop]),
