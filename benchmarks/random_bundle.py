@@ -17,6 +17,7 @@ from rakuten_models.product import Category, Product
 from training.fusion.model import build_fusion_model
 from training.image.model import build_image_model
 from training.pipeline.export import save_and_compile
+from training.text.attribution_model import build_text_explainer
 from training.text.features import TABLES
 from training.text.model import build_text_model
 
@@ -58,7 +59,7 @@ def write_random_bundle(base: Path, folder: Path, categories: int, *, alpha: flo
         "fusion": {tensor.name: np.ones((1, tensor.shape[-1]), np.float32) for tensor in fusion.inputs},
     }
     for model, (name, example) in zip((text, image, fusion), examples.items(), strict=True):
-        save_and_compile(model, folder, name, example)
+        save_and_compile(model, folder, name, example, build_text_explainer if name == "text" else None)
     names = tuple(
         Category(index, index + 1, {"en": f"category {index + 1}", "fr": f"catégorie {index + 1}"})
         for index in range(categories)

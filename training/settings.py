@@ -10,7 +10,7 @@ from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings
 from training.errors import CatalogError
 
-# What training shows of a picture. "plain" is what serving shows and always comes first.
+# "plain" is what serving sees and always comes first.
 AUGMENTATIONS = ("plain", "mirrored", "closer", "closer mirrored")
 
 KINDS = ("grouped", "plain")
@@ -50,10 +50,10 @@ class ImageTrainingSettings:
         label_smoothing: share of each label spread over all categories.
         mixup: parameter of the beta distribution that mixes pairs of pictures (0: no mixing).
         dropout: share of the last features dropped in training.
-        average_momentum: momentum of the averaged weights, which are what is kept.
-        averaged_runs: fine-tunings from the same head, each with an order, views and mixing of its own, whose weights
+        average_momentum: momentum of the averaged weights, which are the result.
+        averaged_runs: fine-tunings from the same head, each with its own order, augmentation and mixing, whose weights
             are averaged (Wortsman et al. 2022, "Model soups").
-        augmentations: what is shown of a picture, of AUGMENTATIONS.
+        augmentations: some of AUGMENTATIONS.
         balance_rows: pseudo-count that pulls the targeted shares of the categories toward those of the training rows.
         head_penalties: L2 penalties tried for the linear head; validation log loss chooses.
     """
@@ -95,7 +95,7 @@ class TextModelSettings:
         description_weight: How much the description's pooled vector counts beside the designation's 1; a sum
             of a few powers of 2, for serving stores it in 16 bits.
         linear_categories: With at most so many categories each table has, beside the units, a column a category that
-            goes into the category's logit as it is; with more, they would be most of the model.
+            is added to the category's logit; with more, these would be most of the model.
     """
 
     units: int = 64
@@ -126,30 +126,29 @@ class TextModelSettings:
 
 @dataclass(frozen=True)
 class TextTrainingSettings:
-    """Choices for fitting the text side; all defaults were chosen in cross-validation over real products.
+    """How the text model is fitted; the defaults were chosen in cross-validation over real products.
 
     Attributes:
         model: Size and shape of the model.
         vocabulary: Most words that the tokenizer knows.
-        minimum_word_count: A rarer word is unknown; its character n-grams still count. A word seen once teaches little,
-            but the pretrained encoder knows it.
+        minimum_word_count: A rarer word is unknown; its character n-grams still count.
         epochs: Passes over the training rows.
         batch_size: Rows a step.
         learning_rate: Of the first step; falls linearly to 0.
-        decay: How fast table rows shrink that the texts do not hold against it; see `NetworkSettings`.
+        decay: Weight decay of table rows; see `NetworkSettings`.
         feature_dropout: Share of a text's words, pairs and n-grams that a step does not see.
         unit_dropout: Share of the features that a step does not see.
         label_smoothing: Probability mass spread evenly over all categories.
-        pretrained_words: Whether words start from what the pretrained encoder knows of them.
-        teachers: Networks that are fitted first and thrown away; the one that is kept learns from what they say of the
-            training rows, and of texts without a label, too (Hinton et al. 2015, "Distilling the Knowledge in a Neural
-            Network"). They read each text through the pretrained encoder, too, which would be too large to serve.
-        teacher_share: How far their opinion replaces the labels, 0 to 1.
+        pretrained_words: Whether words have the pretrained encoder's vectors.
+        teachers: Networks that are fitted first; the student learns from their logits for the training rows and for
+            unlabelled texts (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"). They read whole texts
+            through the pretrained encoder, too, which would be too large to serve.
+        teacher_share: Weight of the soft targets beside the labels, 0 to 1.
         teacher_feature_dropout: The teachers' feature_dropout.
-        linear_share: How much the linear part's answer counts beside the network's 1; 0 for no linear part.
-        folds: Parts of the rows with own labels; each is answered by a model that was fitted on the others, and
-            calibration, thresholds and fusion rest on these answers, while the model that is kept learns from all
-            rows. With 0, only the validation rows are answered, and no model learns from them.
+        linear_share: Weight of the linear part's logits beside the network's 1; 0 for no linear part.
+        folds: Of cross-fitting over the rows with gold labels: calibration, thresholds and fusion rest on out-of-fold
+            predictions, and the model that serves learns from all rows. With 0 they rest on the validation rows, from
+            which nothing is learned.
     """
 
     model: TextModelSettings = TextModelSettings()
@@ -183,13 +182,12 @@ class SplitSettings:
     """How a catalog is split.
 
     Attributes:
-        kind: "grouped" keeps near-duplicates on one side; "plain" looks at each row alone.
-        validation_fraction: Share of the own-label rows for validation, 0 to 1.
+        kind: "grouped" keeps near-duplicates in one part; "plain" looks at each row alone.
+        validation_fraction: Share of the rows with gold labels for validation, 0 to 1.
         test_fraction: The same for test; 0 where another catalog is the test.
         seed: Another seed gives another split.
-        minimum_pairs: Validation takes own-label rows with both text and picture until it has so many, even
-            beyond its share, as long as half of each of their categories' rows stay in train: fusion,
-            temperatures and thresholds are fitted on them.
+        minimum_pairs: Validation takes rows with gold label, text and picture until it has so many, even beyond its
+            share, as long as half of each of their categories' rows stay in train.
     """
 
     kind: str = "grouped"

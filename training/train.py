@@ -4,9 +4,9 @@
     python -m training.train --catalog-dir CATALOG --output-dir BUNDLE --fast
     python -m training.train --catalog-dir CATALOG --output-dir BUNDLE --best
 
-The stages: read and split the catalog; text model; image model (frozen features, then fine-tuning of the upper
-blocks unless --fast); fusion, temperatures and thresholds on validation rows; the bundle, checked by loading it;
-its figures on the test part. README.md says how long that takes and what it reaches.
+The stages: read and split the catalog; text model; image model (frozen features, then fine-tuning of the upper blocks
+unless --fast); fusion, calibration and thresholds on validation rows; the bundle, checked by loading it; its figures on
+the test part.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ from training.settings import KINDS, SplitSettings, TrainingSettings
 
 # Before TensorFlow is imported: its notices about processor features help nobody here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+# Rates of `_estimate`, measured on two cores.
+_SECONDS_A_TEXT, _SECONDS_A_TEXT_AND_EPOCH = 0.0008, 0.00013
+
+_SECONDS_AN_AUGMENTATION, _SECONDS_A_PICTURE_AND_EPOCH = 0.0045, 0.005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,9 +125,9 @@ def train_bundle(
         limit: Only so many rows.
         data: What the card says of the catalog; see `training.evaluation.model_card`.
         log_dir: For TensorBoard.
-        resume: Go on with an unfinished run.
+        resume: Take over the finished stages of an unfinished run.
         show: Lines and bars on the screen.
-        init: A bundle's folder to go on from, with its `.keras` files.
+        init: A bundle's folder to start from, with its `.keras` files.
         devices: What the image model's fine-tuning runs on; None: one device, full precision.
 
     Returns:
@@ -180,7 +186,7 @@ def train_bundle(
             "The split has no test part, so the bundle has no figures yet: python -m training.evaluate --bundle "
             f"{output_dir} --catalog-dir ANOTHER_CATALOG --update-bundle"
         )
-    # Only now: a run that is killed while it measures goes on from here.
+    # Only now: a run that is killed while it evaluates resumes from here.
     shutil.rmtree(folder, ignore_errors=True)
     return output
 
@@ -188,7 +194,7 @@ def train_bundle(
 def _start_summary(
     start: InitialBundle, catalog: Catalog, categories: Sequence[Category], name: str | Path
 ) -> str:
-    """What is taken over, and what to keep in mind when figures are read."""
+    """What is taken over, and a warning about the figures."""
     known = len(start.config.categories)
     codes = set(catalog.table["prdtypecode"].dropna().astype(int))
     absent = [str(each.prdtypecode) for each in start.config.categories if each.prdtypecode not in codes]
@@ -216,11 +222,11 @@ def _say_what_came_out(config: BundleConfig, output: Path, seconds: float, progr
 
 
 def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
-    """How long the run will take on two cores, by rates that were measured there."""
+    """How long the run will take on two cores."""
     # Each fold's networks see the other folds' rows; two folds are fitted at a time.
     passes = settings.text.epochs * (settings.text.teachers + 1) * (1 + max(settings.text.folds - 1, 0) / 2)
     text = texts * (_SECONDS_A_TEXT + passes * _SECONDS_A_TEXT_AND_EPOCH)
-    features = pictures * len(settings.image.augmentations) * _SECONDS_A_VIEW
+    features = pictures * len(settings.image.augmentations) * _SECONDS_AN_AUGMENTATION
     epochs = settings.image.epochs * settings.image.averaged_runs
     tuning = pictures * epochs * _SECONDS_A_PICTURE_AND_EPOCH
     minutes = [seconds / 60 for seconds in (text, features, tuning)]
@@ -228,15 +234,6 @@ def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
         f"estimate on two cores: text model {minutes[0]:.0f} min, pictures {minutes[1]:.0f} min, fine-tuning "
         f"{minutes[2]:.0f} min; the bars below know better"
     )
-
-
-_SECONDS_A_TEXT = 0.0008
-
-_SECONDS_A_TEXT_AND_EPOCH = 0.00013
-
-_SECONDS_A_VIEW = 0.0045
-
-_SECONDS_A_PICTURE_AND_EPOCH = 0.005
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

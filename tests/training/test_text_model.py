@@ -15,6 +15,7 @@ from training import settings
 from training.pipeline.export import save_and_compile
 from training.settings import TextModelSettings
 from training.text import trainer
+from training.text.attribution_model import build_text_explainer
 from training.text.feature_matrix import TextMatrix
 from training.text.features import (
     CHECKS,
@@ -185,7 +186,8 @@ def test_reloads_in_safe_mode_and_compiles(fitted, tmp_path):
     """`.keras` loads in safe mode; `.tflite` takes the same names and any width, and agrees."""
     model, tokenizer, validation, _ = fitted
     products = validation + ODD
-    assert save_and_compile(model, tmp_path, "text", encode_texts(products, tokenizer, TEXT)) <= 1e-4
+    example = encode_texts(products, tokenizer, TEXT)
+    assert save_and_compile(model, tmp_path, "text", example, build_text_explainer) <= 1e-4
     reloaded = keras.saving.load_model(tmp_path / "text_model.keras", safe_mode=True)
     assert {model_input.name for model_input in reloaded.inputs} == {"token_ids", "character_ids"}
     tokenizer.save(str(tmp_path / "tokenizer.json"))

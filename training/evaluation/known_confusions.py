@@ -1,4 +1,4 @@
-"""Categories that are known to be taken for one another, and how often they are.
+"""Categories that are known to be confused, and how often they are.
 
 The groups are the Rakuten catalog's: second-hand and new books; model kits, toys and board games; imported games,
 bundles of games and downloads; furniture of the house and of the garden. Another shop's categories have none.
@@ -31,17 +31,17 @@ def known_confusions(
     prdtypecodes: Sequence[int],
     groups: Sequence[Sequence[int]],
 ) -> list[Metrics]:
-    """How often the categories of a group are taken for one another.
+    """How often the categories of a group are confused.
 
     Args:
         category_index: int (rows,), true columns.
-        predicted: int (rows,), predicted columns, -1 for no answer.
-        prdtypecodes: the code of each column.
-        groups: codes that belong together.
+        predicted: int (rows,), predicted columns, -1 for none.
+        prdtypecodes: The code of each column.
+        groups: Codes that belong together.
 
     Returns:
-        For each group {"prdtypecodes", "rows" (whose truth is in the group), "confused_share" (of them, those
-        answered by another category of the group, 0 to 1; None without rows), "f1" (by code as text)}.
+        For each group {"prdtypecodes", "rows" (whose truth is in the group), "confused_share" (of them, those predicted
+        as another category of the group, 0 to 1; None without rows), "f1" (by code as text)}.
     """
     per_category, confusion = category_metrics(category_index, predicted, prdtypecodes)
     found = []

@@ -1,7 +1,6 @@
-"""The three pictures beside an evaluation: confusion matrix, reliability diagram, F1 of each category.
+"""The three plots of an evaluation: confusion matrix, reliability diagram, F1 of each category.
 
-They draw what `measures.measure` returned and compute nothing of their own. Figures are made without
-pyplot, so that no window system is asked for and nothing global is changed.
+Figures are made without pyplot, so that no window system is needed and nothing global is changed.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ def write_plots(metrics: Mapping[str, Any], categories: Sequence[Category], fold
     """Draws confusion_matrix.png, reliability.png and category_f1.png into a folder.
 
     Args:
-        metrics: what `training.evaluate.evaluate_predictions` returned.
-        categories: in the order of the models' columns.
-        folder: an existing folder; files of these names are replaced.
+        metrics: From `training.evaluate.evaluate_predictions`.
+        categories: In the order of the models' columns.
+        folder: An existing folder; files of these names are replaced, each atomically.
     """
     figures = {
         "confusion_matrix.png": draw_confusion_matrix(metrics["served"], categories),
@@ -65,14 +64,11 @@ def write_plots(metrics: Mapping[str, Any], categories: Sequence[Category], fold
 
 
 def draw_confusion_matrix(section: Mapping[str, Any], categories: Sequence[Category]) -> Figure:
-    """Draws which category is taken for which: each line is one true category, in per cent of its rows.
+    """Draws the confusion matrix: each line is one true category, in per cent of its rows, empty without rows.
 
     Args:
-        section: the measures of one section.
-        categories: in the order of the models' columns.
-
-    Returns:
-        The figure; a category without rows is an empty line.
+        section: The metrics of one section.
+        categories: In the order of the models' columns.
     """
     counts = np.array(section["confusion_matrix"], dtype=np.float64)
     of_code = section["per_category"]
@@ -81,7 +77,7 @@ def draw_confusion_matrix(section: Mapping[str, Any], categories: Sequence[Categ
     size = max(3.5, 0.3 * len(categories))
     figure = _figure(size + 3.4, size + 1.3)
     axes = figure.add_subplot()
-    # with "equal" the layout would cut the labels off; the figure's own proportions make the cells square
+    # With "equal" the layout would crop the labels; the figure's own proportions make the cells square.
     axes.imshow(percent, cmap=SHADES, vmin=0, vmax=100, aspect="auto")
     positions = np.arange(len(categories))
     axes.set_xticks(
@@ -105,14 +101,12 @@ def draw_confusion_matrix(section: Mapping[str, Any], categories: Sequence[Categ
 
 
 def draw_reliability(metrics: Mapping[str, Any]) -> Figure:
-    """Draws, for each section with rows, how often answers of a given probability are right.
+    """Draws the reliability diagram of each section with rows.
+
+    The points are bins of equal mass; the grey bars hold 95 % of the points of a perfectly calibrated model.
 
     Args:
-        metrics: measures of the sections by name.
-
-    Returns:
-        The figure: a panel for each section, its points the bins of equal mass, with the range in which 95 %
-        of the points of a perfectly calibrated model with these confidences lie.
+        metrics: Of the sections by name.
     """
     present = [name for name in SECTIONS if metrics.get(name, {}).get("reliability")]
     columns = min(2, max(1, len(present)))
@@ -147,11 +141,8 @@ def draw_category_f1(metrics: Mapping[str, Any], categories: Sequence[Category])
     """Draws the F1 of each category, highest served first: a bar for served, a marker for each model.
 
     Args:
-        metrics: measures of the sections by name.
-        categories: in the order of the models' columns.
-
-    Returns:
-        The figure; the number of served rows stands at the right.
+        metrics: Of the sections by name.
+        categories: In the order of the models' columns.
     """
     served = metrics["served"]["per_category"]
     occurring = [category for category in categories if served[str(category.prdtypecode)]["support"]]
@@ -202,15 +193,15 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _title(axes: Axes, title: str, remark: str) -> None:
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_color(GRID)
+    for spine in axes.spines.values():
+        spine.set_color(GRID)
     axes.tick_params(colors=INK)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_title(remark, loc="right", fontsize=9, color=FAINT)
 
 
 def _labels(categories: Sequence[Category]) -> list[str]:
-    """Returns "name  code" for each category, the English name cut to what a label holds."""
+    """The labels "name  code" of categories, long English names shortened."""
     labels = []
     for category in categories:
         code, name = str(category.prdtypecode), category.name("en")
@@ -221,7 +212,7 @@ def _labels(categories: Sequence[Category]) -> list[str]:
 
 
 def _write_png(figure: Figure, path: Path) -> None:
-    """Writes a PNG of few colours: the pictures lie in every bundle and in its repository's history."""
+    """Writes a PNG of few colours, for the plots lie in every bundle and in its repository's history."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=RESOLUTION)
     drawn.seek(0)

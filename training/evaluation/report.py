@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the table on the terminal, metrics.json, the plots, the new card."""
+"""The results of an evaluation: the table on the terminal, metrics.json, the plots, the new card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.metrics import relative_to_band
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
-    """Returns the figures as a table for a terminal, fusion's comparison on the same rows below it."""
+    """The figures as a table for a terminal, fusion's comparison on the same rows below it."""
     head = (
         "", "rows", "accuracy", "weighted F1", "macro F1", "lowest F1 (category)", "log loss", "ECE", "ECE band",
         "top-3", "top-5", "accepted at 95 %", "precision",
@@ -35,7 +35,6 @@ def format_table(metrics: Mapping[str, Any]) -> str:
                 *(_figure(section[key]) for key in ("accuracy", "weighted_f1", "macro_f1")),
                 lowest if section["rows"] else "-",
                 *(_figure(section[key]) for key in ("log_loss", "ece")),
-                # to the band that a perfectly calibrated model would show
                 relative_to_band(section["ece"], section["ece_calibrated"]) or "-",
                 *(_figure(section[key]) for key in ("top3_accuracy", "top5_accuracy")),
                 _figure(accepted.get("share_accepted")),
@@ -78,7 +77,7 @@ def update_bundle(folder: Path, metrics: Mapping[str, Any], config: BundleConfig
         failed: list[OSError] = []
 
         def copy(source: str, target: str) -> None:
-            # After the first failure nothing more is tried: copytree would try all, and tell of all as one text.
+            # After the first failure nothing more is tried: copytree would try all, and raise one text of all failures.
             if not failed:
                 try:
                     shutil.copy2(source, target, follow_symlinks=False)
@@ -94,7 +93,7 @@ def update_bundle(folder: Path, metrics: Mapping[str, Any], config: BundleConfig
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> str:
-    """Returns the figures as JSON text without NaN: a line for each figure, however long its array is."""
+    """The figures as JSON text without NaN, a line for each figure."""
 
     def one_line(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
@@ -19,7 +19,6 @@ from rakuten_models.errors import BundleError
 from rakuten_models.files import write_atomically
 from rakuten_models.inference.calibration import Calibration, calibrate
 from rakuten_models.inference.runtime import EXPLAINING, SERVING, CompiledModel, centred_weights
-from training.text.attribution_model import build_text_explainer
 
 # Largest difference of any output that the two forms of one model may show, relative to the output's largest value.
 AGREEMENT = 1e-4
@@ -39,7 +38,13 @@ def round_weights(model: keras.Model) -> None:
             weight.assign(values.astype(np.float16).astype(values.dtype))
 
 
-def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mapping[str, np.ndarray]) -> float:
+def save_and_compile(
+    model: keras.Model,
+    folder: Path,
+    name: str,
+    example: Mapping[str, np.ndarray],
+    explainer: Callable[[keras.Model], keras.Model] | None = None,
+) -> float:
     """Write `<name>_model.keras` and `<name>_model.tflite` into a folder and compare them.
 
     Args:
@@ -47,6 +52,7 @@ def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mappi
         folder: Where to write.
         name: "text", "image" or "fusion".
         example: The model's inputs for a few products, first axis n >= 1.
+        explainer: Builds the second signature, `build_text_explainer` for a text model.
 
     Returns:
         The largest difference of any output between the two files, relative to that output's largest value.
@@ -62,8 +68,8 @@ def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mappi
     model.save(keras_path)
     saved = keras.saving.load_model(keras_path, compile=False, safe_mode=True)
     signatures = {SERVING: saved}
-    if name == "text":
-        signatures[EXPLAINING] = build_text_explainer(saved)
+    if explainer is not None:
+        signatures[EXPLAINING] = explainer(saved)
     write_atomically(serving_path, _compile(signatures))
     least = _MIN_SHARE_OF_WEIGHTS * sum(
         int(np.prod(weight.shape)) * (1 if weight.dtype == "int8" else 2) for weight in saved.weights
@@ -72,7 +78,7 @@ def save_and_compile(model: keras.Model, folder: Path, name: str, example: Mappi
     if size < least:
         raise BundleError("training.lost_weights", name=name, size=size, least=least)
     compiled = CompiledModel(serving_path, signatures=tuple(signatures))
-    if name == "text":
+    if explainer is not None:
         check_explanations(compiled, example)
     return compare(saved, compiled, name, example)
 

@@ -35,6 +35,7 @@ from training.pipeline.validation import DecisionParameters, ModelOutputs, Valid
 from training.pipeline.warm_start import InitialBundle
 from training.progress import Progress
 from training.settings import TrainingSettings
+from training.text.attribution_model import build_text_explainer
 from training.text.cross_fitting import cross_fitted_logits, fold_numbers
 from training.text.tokenizer import train_tokenizer
 from training.text.trainer import LabelledTexts, TextEpoch, TextFitter
@@ -285,6 +286,7 @@ class TrainingRun:
             self.folder,
             "text",
             encode_texts(checked, tokenizer, settings.text_input),
+            build_text_explainer,
         )
         if logits is None:
             logits = self._validation.text_logits()
