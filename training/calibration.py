@@ -26,15 +26,14 @@ _OFFSET_PENALTY = 1e-4
 
 
 def fit_calibration(logits: np.ndarray, category_index: np.ndarray) -> Calibration:
-    """The calibration that makes the true categories most likely.
+    """The calibration that makes the true categories most likely; `Calibration()` without rows.
 
     Args:
         logits: float32 (n, categories), of rows the model was not trained on.
         category_index: int (n,), the true output columns.
 
     Returns:
-        A temperature of 0.05 to 20, powers of -1.5 to 1.5 and category temperatures of 0.37 to 2.7; one that
-        changes nothing if there are no rows.
+        A temperature of 0.05 to 20, powers of -1.5 to 1.5 and category temperatures of 0.37 to 2.7.
     """
     count, categories = logits.shape
     if count == 0:
@@ -63,17 +62,14 @@ def fit_calibration(logits: np.ndarray, category_index: np.ndarray) -> Calibrati
 
 
 def fit_offsets(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:
-    """What to add to each category's logit so that no category is named too often or too rarely.
+    """Offsets of the logits, float32 (categories,), mean 0, that correct the shares of the categories; 0 without rows.
 
-    A model learns from rows whose labels are of several origins; those that are judged may have other shares of the
-    categories. (The bias part of vector scaling, Guo et al. 2017, section 4.2.)
+    Training rows have labels of several origins and may have other shares than rows with gold labels. (The bias part of
+    vector scaling, Guo et al. 2017, section 4.2.)
 
     Args:
         logits: float32 (n, categories), of rows the model was not trained on.
         category_index: int (n,), the true output columns.
-
-    Returns:
-        float32 (categories,), mean 0; zeros if there are no rows.
     """
     count, categories = logits.shape
     if count == 0:
@@ -98,16 +94,11 @@ def fit_offsets(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, category_index: np.ndarray) -> float:
-    """The temperature that makes the true categories most likely.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
+    """The temperature, 0.05 to 20, that makes the true categories most likely; 1.0 without rows.
 
     Args:
         logits: float32 (n, categories), of rows the model was not trained on.
         category_index: int (n,), the true output columns.
-
-    Returns:
-        0.05 to 20; 1.0 if there are no rows.
     """
     if len(logits) == 0:
         return 1.0
@@ -127,16 +118,16 @@ def fit_temperature(logits: np.ndarray, category_index: np.ndarray) -> float:
 def find_thresholds(
     probabilities: np.ndarray, category_index: np.ndarray
 ) -> dict[str, dict[str, float | None]]:
-    """For each wanted precision, the lowest probability from which on answers reach it.
+    """For each wanted precision, the lowest probability from which on predictions reach it.
 
     Args:
         probabilities: float32 (n, categories), calibrated, of rows no model was trained on.
         category_index: int (n,), the true output columns.
 
     Returns:
-        By precision ("0.90", ...): {"probability": the threshold, or None if no threshold with at least 20 accepted
-        rows reaches the precision; "share_accepted": of the n rows, 0 to 1; "precision_low": the lower end of the
-        95 % interval (Wilson 1927) around the precision of the accepted rows, None without a threshold}.
+        By precision ("0.90", ...): {"probability": the threshold, None if none with at least 20 accepted rows reaches
+        the precision; "share_accepted": of the n rows, 0 to 1; "precision_low": the lower end of the 95 % interval
+        (Wilson 1927) of the accepted rows' precision, None without a threshold}.
     """
     confidence = probabilities.max(axis=1) if len(probabilities) else np.zeros(0)
     correct = probabilities.argmax(axis=1) == category_index if len(probabilities) else np.zeros(0, bool)

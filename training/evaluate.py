@@ -133,16 +133,13 @@ def score_catalog(
     progress: bool = False,
     cache_dir: Path | None = None,
 ) -> list[Prediction]:
-    """Classifies products in portions, so that a bar can move.
+    """Classifies products in portions; returns one prediction for each, in the same order.
 
     Args:
         classifier: A loaded bundle.
         products: Any mix of texts and pictures.
         progress: Whether to show a bar with rate and time left on standard error.
         cache_dir: For the predictions; it belongs to these products. None: none is cached.
-
-    Returns:
-        One prediction for each product, in the same order.
     """
     predictions: list[Prediction] = []
     with tqdm.tqdm(total=len(products), unit=" products", disable=not progress) as bar:

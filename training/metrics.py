@@ -17,13 +17,9 @@ from typing import Any
 import numpy as np
 
 CALIBRATION_BINS = 15
-
 COVERAGE_POINTS = 50
-
 SIMULATIONS = 1000
-
 ENOUGH_ROWS = 30  # the F1 of a category with fewer rows is too noisy to be called the lowest
-
 MIN_PROBABILITY = 1e-15  # keeps the log loss of a confident mistake finite
 
 Metrics = dict[str, Any]

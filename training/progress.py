@@ -35,8 +35,8 @@ class Progress:
     def heeding_ctrl_c(self) -> Iterator[None]:
         """Let Ctrl-C end the run even where a library catches it.
 
-        Model savers and exporters catch every exception at some places, KeyboardInterrupt too; the run would go on as
-        if nobody had asked. Here it is remembered, and raised again at the next sign of progress.
+        Model savers and exporters catch every exception at some places, KeyboardInterrupt too: it is raised again at
+        the next sign of progress.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -39,14 +39,11 @@ from rakuten_models.hub.upload import create_repository, upload_folder
 from training.evaluation.model_card import render_card
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
-
 APP_FILES = ("README.md", "app.py", "requirements.txt", "LICENSE")
 
 # What a file of the Space is made of where that is another one: a Space installs exact versions with their hashes.
 SOURCES = {"requirements.txt": "requirements.lock"}
-
 PACKAGE = "rakuten_models"
-
 STARTER = f"{PACKAGE}/starter/"
 
 # A picture in Markdown or HTML that lies in the project: the page is shown in the Space too.
@@ -194,11 +191,7 @@ def loading_lines(repo_id: str, revision: str, *, with_keras: bool) -> str:
         f'    classifier = ProductClassifier.from_pretrained("{repo_id}", revision="{revision}")',
     ]
     if with_keras:
-        lines += [
-            "With Keras alone:",
-            "    import keras",
-            "    from huggingface_hub import hf_hub_download",
-        ]
+        lines += ["With Keras alone:", "    import keras", "    from huggingface_hub import hf_hub_download"]
         lines += [
             f'    {name.removesuffix(".keras")} = keras.saving.load_model(hf_hub_download("{repo_id}", '
             f'"{name}", revision="{revision}"))'

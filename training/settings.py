@@ -12,7 +12,6 @@ from training.errors import CatalogError
 
 # "plain" is what serving sees and always comes first.
 AUGMENTATIONS = ("plain", "mirrored", "closer", "closer mirrored")
-
 KINDS = ("grouped", "plain")
 
 

@@ -42,7 +42,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Rates of `_estimate`, measured on two cores.
 _SECONDS_A_TEXT, _SECONDS_A_TEXT_AND_EPOCH = 0.0008, 0.00013
-
 _SECONDS_AN_AUGMENTATION, _SECONDS_A_PICTURE_AND_EPOCH = 0.0045, 0.005
 
 

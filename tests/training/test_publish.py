@@ -173,7 +173,8 @@ def test_a_bundle_that_is_not_right_is_not_sent(hub_server, tiny_bundle, capsys,
 def test_a_bundle_that_answers_otherwise_than_it_says_is_not_sent(hub_server, tiny_bundle, capsys, tmp_path):
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    content["temperatures"] = {name: value * 3 for name, value in content["temperatures"].items()}
+    for calibration in content["calibration"].values():
+        calibration["temperature"] *= 3
     (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
     status, _, err = run(capsys, "--bundle", folder, "--repo-id", "anna/model")
     assert status == 2 and "answers its own self-check otherwise" in err

@@ -79,9 +79,7 @@ def _fit(count: int = 60, progress=None, seed: int = 0):
     validation, validation_index = _products(30, 2)
     fitter = trainer.TextFitter(
         trainer.LabelledTexts(
-            products + validation,
-            np.concatenate([category_index, validation_index]),
-            np.ones(count + 30),
+            products + validation, np.concatenate([category_index, validation_index]), np.ones(count + 30)
         ),
         tokenizer,
         TEXT,
@@ -279,11 +277,7 @@ def test_no_more_rows_than_asked_for_and_the_commonest_first():
     )
     assert [
         matrix([Product(designation=text)]).nnz for text in ("alpha beta", "gamma delta", "epsilon zeta")
-    ] == [
-        3,
-        3,
-        2,
-    ]
+    ] == [3, 3, 2]
 
 
 def test_text_is_read_up_to_its_part(fitted):

@@ -34,40 +34,27 @@ from training.block_cache import BlockCache
 # Jaccard similarity of the shingle sets from which on two texts count as one. On real listings 0.8 left the
 # same cushion under two article numbers apart, and 0.6 began to chain all pool kits of one maker.
 TEXT_SIMILARITY = 0.7
-
 SHINGLE_BYTES = 5
-
 PERMUTATIONS, ROWS_PER_BAND = 64, 4  # 16 bands: a pair at 0.7 shares no band once in 80, at 0.8 once in 5,000
-
 MIN_PREFIX = 30  # normalised characters; "lego star wars" begins many texts of different products
 
 # A text cut at 100 characters may end within a word or an entity: its last 12 are not compared.
 CUT_PREFIX, CUT_LENGTH, CUT_TAIL = 60, 100, 12
-
 HASH_DISTANCE = 4  # of 63 bits
-
 PIXEL_DIFFERENCE = 10.0  # mean absolute difference of the 32 by 32 greys, 0-255
-
 FLAT_PICTURE = 3.0  # standard deviation of the greys under which a picture shows nothing to compare
-
 MAX_PICTURE_GROUP = 50  # rows; more is a placeholder or a chain of look-alikes, not one product
-
 MAX_SIMILAR_GROUP = 1000  # rows; more is a chain through a seller's template
-
 _PICTURES_AT_ONCE = 1024
-
 _NO_LINKS = np.empty((0, 2), dtype=np.int64)
 
 
 def text_links(texts: Sequence[str], seed: int = 0) -> np.ndarray:
-    """Pairs of rows whose texts are near-identical; empty texts have no pair.
+    """Links int64 (links, 2) between rows whose texts are near-identical: enough to connect each group.
 
     Args:
-        texts: One text a row: designation and description joined.
+        texts: One a row, designation and description joined; empty ones have no link.
         seed: Of the random permutations behind MinHash.
-
-    Returns:
-        int64 (links, 2), row positions: not every pair, but enough that a group is connected.
     """
     keys = [comparison_key(text) for text in texts]
     unique = sorted(set(keys) - {""})
@@ -86,22 +73,17 @@ def text_links(texts: Sequence[str], seed: int = 0) -> np.ndarray:
 
 
 def picture_links(
-    paths: Sequence[str],
-    cache: BlockCache | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    paths: Sequence[str], cache: BlockCache | None = None, progress: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
-    """Pairs of rows whose pictures are near-identical.
+    """Links int64 (links, 2) between rows whose pictures are near-identical.
 
-    Rows with path "" or an unreadable or flat picture have no pair. Groups of more than MAX_PICTURE_GROUP
-    rows keep only their identical hashes, and none if these are too many as well.
+    Rows with path "" or an unreadable or flat picture have none. Groups of more than MAX_PICTURE_GROUP rows keep only
+    their identical hashes, and none if these are too many as well.
 
     Args:
-        paths: One picture a row.
+        paths: One a row.
         cache: For the thumbnails; it belongs to these pictures. None: in memory.
         progress: Called as progress(pictures read, of how many).
-
-    Returns:
-        int64 (links, 2), row positions.
     """
     rows = np.array([row for row, path in enumerate(paths) if path], dtype=np.int64)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside of Python's lock

@@ -98,14 +98,13 @@ def split_catalog(
 ) -> Split:
     """Splits a catalog; the same catalog and settings give the same split.
 
+    Every category with gold labels in at least three groups gets a validation row where the catalog allows it.
+
     Args:
         catalog: The rows.
         settings: How; None for the defaults.
-        cache_dir: For the near-duplicates, keyed by the catalog's rows and its pictures' sizes and dates. None: in
-            memory.
+        cache_dir: For the near-duplicates; None: in memory.
         progress: Called as progress(pictures compared, of how many).
-
-    Every category with gold labels in at least three groups gets a validation row where the catalog allows it.
 
     Raises:
         CatalogError: A category has no row left to train on, or no row is left to validate on.

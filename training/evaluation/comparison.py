@@ -31,7 +31,6 @@ _SECTIONS = {
 }
 
 _FIGURES = ("accuracy", "weighted_f1", "macro_f1", "log_loss", "ece", "top3_accuracy")
-
 _TABLE_FIGURES = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1", "ece": "ECE"}
 
 

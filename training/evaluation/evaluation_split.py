@@ -42,8 +42,8 @@ def select_rows(
     Args:
         config: The bundle's; its training facts say which catalog it was trained on and how that was split.
         catalog_dir: The catalog's folder or file.
-        part: "auto" (the test part if the bundle was trained on this catalog, else all rows), "all", "test"
-            or "validation".
+        part: "auto" (the test part of the catalog it was trained on, all rows of another), "all", "test" or
+            "validation".
         limit: So many of those rows, drawn with a fixed seed.
 
     Raises:

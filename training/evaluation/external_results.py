@@ -20,13 +20,10 @@ SPLIT_FIGURES = ("rows", "accuracy", "weighted_f1", "macro_f1", "lowest_category
 
 
 def read_ablation(path: Path) -> list[dict[str, Any]]:
-    """Reads what each step brought.
-
-    Returns:
-        The rows, all with the same keys in the same order; a value is a text, a number or None.
+    """Reads what each step brought: rows with the same keys in the same order; values are texts, numbers or None.
 
     Raises:
-        ExternalResultError: the file holds something else.
+        ExternalResultError: The file holds something else.
     """
     expected = 'expected a list of rows such as [{"step": "words", "weighted F1": 0.79}]'
     rows = _read_json(path, expected)
@@ -48,16 +45,13 @@ def read_ablation(path: Path) -> list[dict[str, Any]]:
 
 
 def read_split_metrics(paths: Sequence[Path]) -> list[Metrics]:
-    """Reads what the same recipe reached under other splits.
+    """Reads {"split", "catalog", and by section the SPLIT_FIGURES} of the same recipe under other splits.
 
     Args:
         paths: metrics.json files of bundles that were measured on the test part of their own catalog.
 
-    Returns:
-        For each file {"split", "catalog", and by section the SPLIT_FIGURES}.
-
     Raises:
-        ExternalResultError: a file is no metrics.json, or was measured on another catalog than the bundle's own.
+        ExternalResultError: A file is no metrics.json, or was measured on another catalog than the bundle's own.
     """
     found = []
     for path in paths:
@@ -77,13 +71,10 @@ def read_split_metrics(paths: Sequence[Path]) -> list[Metrics]:
 
 
 def read_before(path: Path) -> Metrics:
-    """Reads how a plain method confuses the categories that are known to be confused.
-
-    Returns:
-        {"method", "known_confusions" (as `confusions.known_confusions` gives them)}.
+    """Reads {"method", "known_confusions"} of a plain method; see `known_confusions`.
 
     Raises:
-        ExternalResultError: the file holds something else.
+        ExternalResultError: The file holds something else.
     """
     expected = "expected the JSON file that `python -m benchmarks.quality --output` writes"
     benchmark = _read_json(path, expected)
@@ -101,14 +92,10 @@ def read_before(path: Path) -> Metrics:
 
 
 def check_same_rows(before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses a plain method's known confusions that were measured on other rows.
-
-    Args:
-        before: what `read_before` gave.
-        measured: the known confusions of this evaluation's text answers.
+    """Refuses a plain method's known confusions that were measured on other rows than this evaluation's.
 
     Raises:
-        ExternalResultError: the groups or the numbers of their rows differ.
+        ExternalResultError: The groups or the numbers of their rows differ.
     """
     one, other = (
         [(group["prdtypecodes"], group["rows"]) for group in groups]

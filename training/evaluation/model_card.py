@@ -1,7 +1,6 @@
 """Fills the model card: `model_card.md` at the top of the project becomes the bundle's README.md.
 
-No figure is written in the template: each comes from the bundle's config.json or its metrics.json. What the
-run says of its data stands in `config.training["data"]`, all of it optional:
+Every figure comes from the bundle's config.json or its metrics.json. `config.training["data"]` may hold:
 
     name        what the catalog is called
     terms       a sentence on what its terms allow; the weights are passed on under the same
@@ -11,8 +10,7 @@ run says of its data stands in `config.training["data"]`, all of it optional:
     limits      further sentences for "Limits and biases"
 
 `config.training["methods"]` says by model how it was fitted where METHODS below does not. Every other fact in
-`config.training` is listed as it is. What other runs found (training/evaluation/external_results.py) comes from
-metrics.json: what each step brought, other splits, and a plain method's known confusions.
+`config.training` is listed as it is.
 """
 
 from __future__ import annotations
@@ -39,11 +37,8 @@ from training.evaluation.plots import SECTIONS
 from training.metrics import ENOUGH_ROWS, relative_to_band
 
 TEMPLATE_FILE = Path(__file__).parents[2] / "model_card.md"
-
 PLACEHOLDER_REPOSITORY = "your-name/your-model"
-
 MODEL_NAME = "Product categories from text and picture"
-
 LANGUAGES = ("fr", "en", "de")
 
 # what the hub's own pages call the tasks, and on which rows each section is measured
@@ -90,16 +85,13 @@ def render_card(
     repo_id: str = PLACEHOLDER_REPOSITORY,
     revision: str = "main",
 ) -> str:
-    """Fills the model card.
+    """The model card: the hub's YAML metadata, then Markdown.
 
     Args:
-        config: the bundle's.
-        metrics: content of the bundle's metrics.json; {} before the first evaluation, and the card says so.
-        repo_id: the hub repository in the lines that load the model.
-        revision: the commit, tag or branch in the same lines.
-
-    Returns:
-        The card: the hub's YAML metadata, then Markdown.
+        config: The bundle's.
+        metrics: Content of the bundle's metrics.json; {} before the first evaluation, and the card says so.
+        repo_id: The hub repository in the lines that load the model.
+        revision: The commit, tag or branch in the same lines.
     """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -143,7 +135,7 @@ def render_card(
 def card_data(
     config: BundleConfig, metrics: Mapping[str, Any], repo_id: str = PLACEHOLDER_REPOSITORY
 ) -> ModelCardData:
-    """Returns the hub's metadata: licence, languages, tags, and the measured figures as its `model-index`."""
+    """The hub's metadata: licence, languages, tags, and the figures as its `model-index`."""
     data = config.training.get("data", {})
     dataset = data.get("name") or metrics.get("catalog") or "catalog"
     results = [
@@ -186,7 +178,7 @@ def _languages(config: BundleConfig) -> tuple[str, ...]:
 def _categories_by_f1(
     config: BundleConfig, metrics: Mapping[str, Any]
 ) -> list[tuple[Category, dict[str, Any]]]:
-    """Returns (category, {section: its measures}) for every category, the highest served F1 first."""
+    """(category, {section: its metrics}) for every category, the highest served F1 first."""
     rows = [
         (category, {name: metrics[name]["per_category"][str(category.prdtypecode)] for name in SECTIONS})
         for category in config.categories
@@ -202,7 +194,7 @@ def _weakest(
 
 
 def _fusion_verdict(fusion: Mapping[str, Any]) -> str:
-    """Returns a sentence: whether fusion is at least as good as the better of its sides, on the same rows."""
+    """A sentence: whether fusion is at least as good as the better modality, on the same rows."""
     sides = {name: fusion[f"{name}_on_same_rows"] for name in ("text", "image")}
     better = max(sides, key=lambda name: sides[name]["weighted_f1"])
     other = sides[better]
@@ -212,7 +204,7 @@ def _fusion_verdict(fusion: Mapping[str, Any]) -> str:
 
 
 def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a line for each known confusion: its categories, rows, and by method how it is answered.
+    """For each known confusion its categories, rows, and its figures by method.
 
     The methods: the plain one given as before and text alone, both on the rows with a text, and served, on all rows.
     """
@@ -233,7 +225,7 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Returns nested facts as (name, value) lines; long lists are left to config.json."""
+    """Nested facts as (name, value) lines, without long lists."""
     lines: list[tuple[str, str]] = []
     for key, value in facts.items():
         name = f"{prefix}{key}".replace("_", " ")
@@ -272,7 +264,7 @@ def _megabytes(size: int) -> str:
 
 
 def _cell(value: object) -> str:
-    """Returns a text that cannot break a Markdown table."""
+    """A text that cannot break a Markdown table."""
     return re.sub(r"\s+", " ", str(value)).replace("|", "\\|").strip()
 
 

@@ -26,23 +26,14 @@ SECTIONS = ("text", "image", "fusion", "served")
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; each has its own marker as well.
 COLOURS = {"text": "#0072B2", "image": "#D55E00", "fusion": "#009E73", "served": "#B9C3CE"}
-
 MARKERS = {"text": "o", "image": "s", "fusion": "D"}
-
 INK = "#1F2933"
-
 FAINT = "#8A949E"
-
 GRID = "#E4E7EB"
-
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#C6DBEF", "#4292C6", "#08306B"])
-
 NAME_LENGTH = 34
-
 NUMBERED_CATEGORIES = 45  # in a larger matrix a number would be too small to read
-
 PALETTE_COLOURS = 96  # enough for these few colours and their soft edges; a third of the size of full colour
-
 RESOLUTION = 100  # dots per inch
 
 

@@ -13,9 +13,7 @@ from rakuten_models.product import Prediction, Product
 from training.block_cache import BlockCache
 
 _BLOCK = 512
-
 _ARRAYS = ("probabilities", "text_probabilities", "image_probabilities")
-
 _FACTS = ("probability", "image_weight", "decision", "error")
 
 

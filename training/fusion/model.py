@@ -10,23 +10,22 @@ import keras
 def build_fusion_model(categories: int, text_features: int, image_features: int) -> keras.Model:
     """Builds the fusion model: a log-linear pool of both modalities with a gate for each product.
 
-    fused = strength * ((1 - image_weight) * log p_text + image_weight * log p_image), where image_weight is a
-    logistic and strength an exponential function of how sure each modality is, how far they agree and, for
-    image_weight, which categories they favour and both models' features. (Logarithmic opinion pool: Genest and
-    Zidek 1986, "Combining probability distributions", section 3.)
-
-    A product with one modality gets exactly its logits, and an image_weight of exactly 0 or 1.
+    fused = strength * ((1 - image_weight) * log p_text + image_weight * log p_image), where image_weight is a logistic
+    and strength an exponential function of how sure each modality is, how far they agree and, for image_weight, which
+    categories they favour and both models' features. (Logarithmic opinion pool: Genest and Zidek 1986, "Combining
+    probability distributions", section 3.) A product with one modality gets exactly its logits, and an image_weight of
+    exactly 0 or 1.
 
     Args:
-        categories: number of categories.
-        text_features: width of the text model's features.
-        image_features: width of the image model's features.
+        categories: Number of categories.
+        text_features: Width of the text model's features.
+        image_features: Width of the image model's features.
 
     Returns:
         A model {"text_features" (n, text_features), "text_logits" (n, categories), "image_features" (n,
-        image_features), "image_logits" (n, categories), "text_present" (n, 1), "image_present" (n, 1)}, all
-        float32, presence 0 or 1, -> {"logits" (n, categories), "image_weight" (n, 1) in [0, 1]}. Untrained it is
-        the plain product of both models' probabilities.
+        image_features), "image_logits" (n, categories), "text_present" (n, 1), "image_present" (n, 1)}, all float32,
+        presence 0 or 1, -> {"logits" (n, categories), "image_weight" (n, 1) in [0, 1]}; untrained, the product of both
+        models' probabilities.
     """
     inputs = {
         name: keras.Input((width,), name=name)

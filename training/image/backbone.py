@@ -1,8 +1,8 @@
 """The pretrained MobileNetV2 with its batch normalisation folded into the convolutions.
 
-Folding comes before everything else, training included: what is trained is then the very graph that serves, and
-rounding its weights to 16 bits moves probabilities by some 1e-5 instead of 1e-2 (a normalisation with a tiny variance
-multiplies the rounding error of the kernel before it).
+Folding comes before training: what is trained is then the very graph that serves, and rounding its weights to 16 bits
+moves probabilities by some 1e-5 instead of 1e-2 (a normalisation with a tiny variance multiplies the rounding error of
+the kernel before it).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from training.errors import BackboneError
 
 # 14 x 14 x 96 at 224 pixels: the narrowest tensor in the network's upper half, the cheapest to cache.
 INTERMEDIATE_LAYER = "block_12_add"
-
 LAST_LAYER = "out_relu"
 
 
@@ -25,16 +24,16 @@ def load_backbone(size: int, alpha: float, weights: str | Path | None) -> keras.
     """Builds MobileNetV2 without its classifier, from pixels on, batch normalisation folded.
 
     Args:
-        size: side of the square pictures in pixels, at least 32.
-        alpha: width of the network; 1.0 is the published one.
-        weights: "imagenet" (downloaded by Keras), the path of a Keras weights file made for `include_top=False`, or
-            None for random weights (tests).
+        size: Width and height of the pictures in pixels, at least 32.
+        alpha: Width of the network; 1.0 is the published one.
+        weights: "imagenet" (downloaded by Keras), a Keras weights file made with `include_top=False`, or None for
+            random.
 
     Returns:
         A model from uint8 (n, size, size, 3), RGB 0-255, to float32 (n, size / 32, size / 32, channels).
 
     Raises:
-        BackboneError: the weights cannot be downloaded, are missing, or belong to another network.
+        BackboneError: The weights cannot be downloaded, are missing, or belong to another network.
     """
     if weights == "imagenet":
         try:
@@ -65,22 +64,17 @@ def load_backbone(size: int, alpha: float, weights: str | Path | None) -> keras.
 
 
 def fold_batch_normalization(model: keras.Model) -> keras.Model:
-    """Rewrites a functional model so that each batch normalisation lives in the convolution before it.
+    """A copy of a functional model with each batch normalisation folded into the convolution before it.
 
-    Exact for inference: kernel * gamma / sqrt(variance + epsilon), and the shift becomes the convolution's bias
-    (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
-    section 3.2).
+    Exact for inference: kernel * gamma / sqrt(variance + epsilon), and the shift becomes the convolution's bias (Jacob
+    et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section
+    3.2).
 
     Args:
-        model: a functional model in which every BatchNormalization directly follows a Conv2D or a DepthwiseConv2D
-            that feeds nothing else.
-
-    Returns:
-        A new model with the same inputs, outputs and layer names, without BatchNormalization layers. The original
-        keeps its weights.
+        model: Every BatchNormalization directly follows a Conv2D or a DepthwiseConv2D that feeds nothing else.
 
     Raises:
-        ValueError: a BatchNormalization follows something else.
+        ValueError: A BatchNormalization follows something else.
     """
     convolution_before = {
         layer.name: _convolution_before(layer)

@@ -19,7 +19,6 @@ from training.image.feature_cache import Progress
 
 # How often the state is saved within an epoch: the work that a kill can cost.
 SECONDS_BETWEEN = 45.0
-
 _NAME = "fine_tuning"
 
 

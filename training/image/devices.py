@@ -1,9 +1,9 @@
 """What the image model's fine-tuning runs on: one device or several, in full or in mixed precision.
 
-Data parallelism is `tf.distribute.MirroredStrategy`: Keras 3 runs its own training loop under it on the TensorFlow
-backend (`keras.distribution.DataParallel` knows JAX alone). Each device gets an equal part of a batch, so that a step
-is the same as on one device up to rounding. Mixed precision computes in bfloat16 and keeps the weights in float32; its
-range is that of float32, so no loss has to be scaled.
+Data parallelism is `tf.distribute.MirroredStrategy`, under which Keras 3 runs its own training loop
+(`keras.distribution.DataParallel` knows JAX alone). Each device gets an equal part of a batch: a step is the same as on
+one device up to rounding. Mixed precision computes in bfloat16, whose range needs no loss scaling, with float32
+weights.
 """
 
 from __future__ import annotations

@@ -14,23 +14,23 @@ def build_image_model(
 ) -> keras.Model:
     """Builds the image model: MobileNetV2 and a linear head.
 
-    The head is a 1 x 1 convolution before the pooling, which is the same as a dense layer after it: the mean
-    of the category maps over their positions IS the logits, bias included. That makes the maps the exact
-    class activation map (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
+    The head is a 1 x 1 convolution before the pooling, the same as a dense layer after it: the mean of the category
+    maps over their positions IS the logits, bias included. That makes the maps the exact class activation map (Zhou et
+    al. 2016, "Learning Deep Features for Discriminative Localization").
 
     Args:
-        categories: number of categories, at least 2.
-        size: side of the pictures in pixels.
-        alpha: width of the network.
+        categories: Number of categories, at least 2.
+        size: Width and height of the pictures in pixels.
+        alpha: Width of the network.
         backbone_weights: "imagenet", a weights file, or None for random weights.
 
     Returns:
-        A model {"pixels" uint8 (n, size, size, 3), RGB 0-255} -> {"logits" float32 (n, categories),
-        "features" float32 (n, channels), "category_maps" float32 (n, rows, columns, categories)}, batch
-        normalisation folded, the head zero.
+        A model {"pixels" uint8 (n, size, size, 3), RGB 0-255} -> {"logits" float32 (n, categories), "features" float32
+        (n, channels), "category_maps" float32 (n, rows, columns, categories)}, batch normalisation folded, the head
+        zero.
 
     Raises:
-        BackboneError: the weights cannot be had or do not fit.
+        BackboneError: The weights cannot be had or do not fit.
     """
     backbone = load_backbone(size, alpha, backbone_weights)
     last = backbone.output

@@ -26,9 +26,7 @@ KERAS_SANDBOX = "training.pipeline.keras_sandbox"
 
 # TensorFlow reserves far more addresses than it uses; its import is not counted in the seconds.
 KERAS_SECONDS, KERAS_MEMORY_BYTES = 60.0, 24 << 30
-
 MEMBERS = frozenset(("metadata.json", "config.json", "model.weights.h5"))
-
 _MAX_CONFIG_BYTES = 64 << 20
 
 _CLASSES = {

@@ -45,13 +45,9 @@ STATE_FILE = "state.json"
 
 # Finished stages; text features and unfinished networks; the fine-tuning's state; predictions for the test part.
 STAGES_FOLDER, TEXT_FOLDER, CHECKPOINT_FOLDER = "stages", "text", "checkpoint"
-
 EVALUATION_FOLDER = "evaluation"
-
 TEXT_FILES = (TOKENIZER_FILE, KERAS_FILES[0], SERVING_MODEL_FILES[0])
-
 IMAGE_FILES = (KERAS_FILES[1], SERVING_MODEL_FILES[1])
-
 FUSION_FILES = (KERAS_FILES[2], SERVING_MODEL_FILES[2])
 
 # What a stage gives: arrays for the next ones, and facts for config.json.

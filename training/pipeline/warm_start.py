@@ -75,10 +75,7 @@ class InitialBundle:
         outputs = wider(maps.input)
         new = categories - len(bias)
         wider.set_weights(
-            [
-                np.pad(kernel, [(0, 0)] * 3 + [(0, new)]),
-                np.pad(bias, (0, new), constant_values=bias.mean()),
-            ]
+            [np.pad(kernel, [(0, 0)] * 3 + [(0, new)]), np.pad(bias, (0, new), constant_values=bias.mean())]
         )
         return keras.Model(
             {"pixels": model.inputs[0]},
@@ -100,11 +97,7 @@ class InitialBundle:
 
 
 def load_initial_bundle(folder: str | Path, settings: TrainingSettings) -> InitialBundle:
-    """Check that a run with these settings can start from a bundle.
-
-    Args:
-        folder: The bundle's, with its `.keras` files.
-        settings: The run's.
+    """Check that a run with these settings can start from a bundle's folder.
 
     Raises:
         BundleError: The bundle is incomplete or altered, or its `.keras` files failed when they were tried.

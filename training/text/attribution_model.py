@@ -1,8 +1,7 @@
-"""The model that takes the text model's answer apart: how much each word and each character added to a category.
+"""The model of attributions: how much each word and each character added to a category.
 
-It shares the text model's layers, so it knows nothing of its own; it is compiled into the same file as a second
-signature (training/pipeline/export.py), beside which rakuten_models/inference/explanation.py turns its numbers into
-words.
+It shares the text model's layers and is compiled into the same file as a second signature;
+rakuten_models/inference/explanation.py turns its numbers into words.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _IDS_OF_TABLE = {"word": "token_ids", "character": "character_ids"}
 def build_text_explainer(model: keras.Model) -> keras.Model:
     """Builds the explainer of a text model.
 
-    A weighted sum of logits is, with the rectifier's on/off pattern read from the features, an exact sum of one
-    number a table row, plus one for the bias. A row's number is shared out evenly among what the row was made of: a
-    pair's among its two words, an n-gram's among its characters other than spaces.
+    A weighted sum of logits is, given the rectifier's on/off pattern, an exact sum of one number a table row, plus one
+    for the bias. A row's number is divided evenly: a pair's among its two words, an n-gram's among its characters but
+    spaces.
 
     Args:
         model: From `build_text_model`, also saved and loaded again.
@@ -33,8 +32,8 @@ def build_text_explainer(model: keras.Model) -> keras.Model:
     Returns:
         A model of the same layers: {"token_ids" int32 (n, t), "character_ids" int32 (n, c), "features" float32 (n,
         units) as the text model gave them, "category_weights" float32 (n, categories)} -> {"tokens" float32 (n, t),
-        "characters" float32 (n, c), "base" float32 (n, 1)}. All of a row's numbers together are the sum of the
-        text model's logits times category_weights.
+        "characters" float32 (n, c), "base" float32 (n, 1)}. All of a row's numbers together are the sum of logits times
+        category_weights.
     """
     ops = keras.ops
     inputs = {tensor.name: tensor for tensor in model.inputs}

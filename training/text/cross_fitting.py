@@ -16,16 +16,13 @@ from training.text.trainer import TextFitter
 
 
 def fold_numbers(groups: np.ndarray, gold: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Deal whole groups of near-duplicates to folds with about as many rows with gold labels each.
+    """Folds int (n,), 0 to folds - 1: whole groups each, with about as many rows with gold labels.
 
     Args:
-        groups: int (n,), the group of each row.
+        groups: int (n,), the group of near-duplicates of each row.
         gold: bool (n,), rows with a gold label; the others only train.
         folds: At least 2.
         seed: Of the order in which groups of equal size are dealt.
-
-    Returns:
-        int (n,), 0 to folds - 1.
     """
     names, positions = np.unique(groups, return_inverse=True)
     sizes = np.bincount(positions, weights=gold, minlength=len(names))
@@ -39,21 +36,15 @@ def fold_numbers(groups: np.ndarray, gold: np.ndarray, folds: int, seed: int) ->
 
 
 def cross_fitted_logits(
-    fitter: TextFitter,
-    fold: np.ndarray,
-    gold: np.ndarray,
-    progress: Callable[[int, int], None] | None = None,
+    fitter: TextFitter, fold: np.ndarray, gold: np.ndarray, progress: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
-    """Fit one network a fold on the rows of all others, several at a time, one a core.
+    """Out-of-fold logits float32 (gold.sum(), categories), in the order of the rows; one network a fold, one a core.
 
     Args:
         fitter: Holds n rows.
         fold: int (n,), from `fold_numbers`.
         gold: bool (n,), the rows to predict.
         progress: Called with how many folds are finished, and of how many.
-
-    Returns:
-        float32 (gold.sum(), categories), logits in the order of the rows.
     """
     numbers = np.unique(fold[gold])
     tasks = (

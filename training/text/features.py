@@ -23,12 +23,10 @@ TABLES = ("words", "word_pairs", "character_grams")
 
 # An entry of an index is row * CHECKS + check, 0 where there is nothing; row 0 of a table of pairs or n-grams is empty.
 CHECKS = 8192
-
 MAX_ROWS = 2**31 // CHECKS
 
 # Primes below 2^23, and multipliers that keep every product below 2^31. A word's id may go up to 262,000.
 _PRIMES = (7_999_993, 8_000_009)
-
 _WORD_FACTORS, _PAIR_FACTORS, _CHARACTER_FACTORS = (8191, 7919), (31, 37), (263, 257)
 
 
@@ -73,10 +71,10 @@ def text_feature_rows(
     """Which rows of which table a text has, and with what weight.
 
     Args:
-        inputs: from `text_inputs`.
-        text_settings: how texts become ids.
-        settings: the model's.
-        index: the layers of `index_layer`, by table.
+        inputs: From `text_inputs`.
+        text_settings: How texts become ids.
+        settings: The model's.
+        index: The layers of `index_layer`, by table.
 
     Returns:
         Table name -> (row numbers int32 (n, m), weights float32 (n, m), 0 for padding and for what has no row).

@@ -1,7 +1,6 @@
-"""The text model's linear part: a support vector machine over the rows that a text stands for.
+"""The text model's linear part: a support vector machine over the n-gram features.
 
-It learns from the labels alone and by another loss than the network beside it, so the two err on different products,
-and their sum errs on fewer.
+It learns by another loss than the network beside it, so the two err on different products, and their sum on fewer.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from sklearn.svm import LinearSVC
 
 # The machine's own balance between a wide margin and the rows it gets wrong, for rows scaled as below.
 _COST = 0.05
-
 _SCALE = 0.5
 
 
@@ -25,23 +23,20 @@ def fit_linear_part(
     categories: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One support vector machine a category against all others, rare columns scaled up.
+    """Kernel float32 (columns, categories) and bias float32 (categories,) of one-against-all support vector machines.
 
-    (Fan et al. 2008, "LIBLINEAR: A Library for Large Linear Classification"; the scale is the inverse document
-    frequency of Sparck Jones 1972, "A Statistical Interpretation of Term Specificity".)
+    (Fan et al. 2008, "LIBLINEAR: A Library for Large Linear Classification"; columns are scaled by the inverse document
+    frequency of Sparck Jones 1972, "A Statistical Interpretation of Term Specificity".) The bias of a category without
+    rows is -1; with fewer than two categories all is 0.
 
     Args:
         rows: float32 (n, columns).
         category_index: int (n,).
         weights: float32 (n,), mean about 1.
-        texts_with_column: int (columns,), how many of all texts have something in a column.
+        texts_with_column: int (columns,), how many of all texts have the feature.
         texts: How many texts these were counted over.
         categories: Number of categories.
-        seed: Of the order in which rows are looked at.
-
-    Returns:
-        float32 (columns, categories) and float32 (categories,): for the rows as they are. A category that no row
-        has is always spoken against; with fewer than two in the rows both are zeros.
+        seed: Of the order of the rows.
     """
     columns = rows.shape[1]
     found = np.unique(category_index)

@@ -14,24 +14,22 @@ def build_text_model(
 ) -> keras.Model:
     """Builds the text model: words, word pairs and character n-grams pooled, then a network and a linear part.
 
-    Each text becomes rows of three tables (`text_feature_rows`), which are summed up with weights that depend on the
-    counts only. The first columns of the sum are rectified and go through one linear layer; the others, one a
-    category, are added to its logits. So with the rectifier's on/off pattern read from the features, the logits are an
-    exact sum of one vector a word, pair and n-gram, plus the bias: training/text/attribution_model.py builds the
-    model that says how much each was. (A network beside a linear part: Cheng et al. 2016, "Wide & Deep Learning for
-    Recommender
-    Systems"; the n-grams are those of Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification".)
+    Each text has rows of three tables (`text_feature_rows`), summed up with weights that depend on the counts only. The
+    first columns of the sum are rectified and go through one linear layer; the others, one a category, are added to its
+    logits. So, given the rectifier's on/off pattern, the logits are an exact sum of one vector a word, pair and n-gram,
+    plus the bias; see training/text/attribution_model.py. (A network beside a linear part: Cheng et al. 2016, "Wide &
+    Deep Learning for Recommender Systems"; the n-grams: Joulin et al. 2016, "Bag of Tricks for Efficient Text
+    Classification".)
 
     Args:
-        categories: number of categories, at least 2.
-        vocabulary: number of the tokenizer's tokens; id 0 is padding and id 1 the unknown word.
-        text_settings: how texts become ids.
-        settings: size and shape, `TextModelSettings()` if None.
+        categories: Number of categories, at least 2.
+        vocabulary: Number of the tokenizer's tokens; id 0 is padding and id 1 the unknown word.
+        text_settings: How texts become ids.
+        settings: Size and shape, `TextModelSettings()` if None.
 
     Returns:
-        A model {"token_ids" int32 (n, any length), "character_ids" int32 (n, any length)} -> {"logits"
-        float32 (n, categories), "features" float32 (n, units), 0 or above}, its tables and head random, and the
-        indexes empty, so that no pair and no n-gram has a row yet.
+        A model {"token_ids" int32 (n, any length), "character_ids" int32 (n, any length)} -> {"logits" float32 (n,
+        categories), "features" float32 (n, units), 0 or above}; tables and head random, no pair or n-gram indexed.
     """
     settings = settings or TextModelSettings()
     inputs = text_inputs()

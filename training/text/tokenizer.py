@@ -12,14 +12,11 @@ from training.text.feature_matrix import PADDING_TOKEN, UNKNOWN_TOKEN
 
 
 def train_tokenizer(texts: Iterable[str], settings: TextTrainingSettings) -> Tokenizer:
-    """Finds the catalog's words.
+    """A tokenizer of the catalog's words, lower-cased, without accents; 0 is padding and 1 the unknown word.
 
     Args:
-        texts: Designations and descriptions as the catalog holds them; they are cleaned here.
+        texts: Designations and descriptions; they are cleaned here.
         settings: The choices.
-
-    Returns:
-        A tokenizer whose tokens are the lower-cased words without accents, 0 padding and 1 the unknown word.
     """
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN_TOKEN))
     tokenizer.normalizer = normalizers.Sequence(
