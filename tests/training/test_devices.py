@@ -28,8 +28,9 @@ def test_two_devices_have_the_loss_of_one(tmp_path):
     assert len(found["one"]) == 2 and found["one"][1] != found["one"][0]
     assert found["two"] == pytest.approx(found["one"], rel=1e-4)
     assert found["difference"]["two"] < 1e-5 < found["difference"]["mixed"]
-    # bfloat16 has 8 bits for a number.
-    assert found["mixed"] == pytest.approx(found["one"], rel=0.1)
+    # bfloat16 has 8 bits for a number. In full precision, start weights off by as much (2 ** -8, five draws) move these
+    # losses by 3 to 9 %; mixed precision, which rounds in every layer instead, was off by 0.2 and 2 %.
+    assert found["mixed"] == pytest.approx(found["one"], rel=0.09)
     assert found["two_mixed"] == pytest.approx(found["mixed"], rel=0.02)
 
 
