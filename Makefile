@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Extra arguments: make app ARGS="--share", make test ARGS="-k catalog"
 ARGS ?=
 # Tests that share a file share a process, and with it what they set up; make test WORKERS= for one process.
-WORKERS ?= -n 2 --dist loadfile
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 # What README.md's front matter names.
 SPACE_PYTHON ?= python3.12
 
@@ -30,6 +30,7 @@ app: $(VENV)/serving-installed
 	$(RUN) app.py $(ARGS)
 
 ## All tests. Those that need a browser say so and are skipped where none is found; see `make browser`.
+## Without those that train models: make test ARGS="-m 'not slow'"
 test: $(VENV)/tests-installed
 	$(RUN) -m pytest $(WORKERS) $(ARGS)
 

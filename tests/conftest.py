@@ -27,6 +27,16 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: at the end no process trains while the others have nothing left to do."""
+    for item in items:
+        if item.get_closest_marker("space"):
+            item.add_marker("slow")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def cases(request):
     """How many generated cases a test runs: `cases(2000)` is a slice of 2,000, all of them, or a multiple."""

@@ -17,6 +17,8 @@ from tests.support.tiny_catalog import CATEGORY_WORDS, write_tiny_catalog
 from training.data.catalog import read_catalog
 from training.evaluate import main as evaluate
 
+pytestmark = pytest.mark.slow
+
 HAS_FASTTEXT = importlib.util.find_spec("fasttext") is not None
 
 

@@ -23,6 +23,8 @@ from rakuten_models.product import Product
 from training.settings import TextModelSettings, TextTrainingSettings
 from training.text.trainer import LabelledTexts, TextFitter
 
+pytestmark = pytest.mark.slow
+
 # Of the text model for the training benchmark's own test.
 SMALL = TextTrainingSettings(
     model=TextModelSettings(

@@ -16,6 +16,7 @@ from training.image.devices import Devices, read_devices
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_two_devices_have_the_loss_of_one(tmp_path):
     catalog = write_tiny_catalog(tmp_path / "catalog", categories=6, layout="csv")
     done = subprocess.run(

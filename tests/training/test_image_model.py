@@ -17,6 +17,8 @@ from training.image.model import build_image_model
 from training.image.trainer import ImageRun, LabelledImages, fit_image_model
 from training.settings import AUGMENTATIONS, ImageTrainingSettings
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 
 COLORS = ("crimson", "seagreen", "royalblue")

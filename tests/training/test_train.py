@@ -25,6 +25,8 @@ from training.pipeline import run
 from training.progress import Progress
 from training.settings import SplitSettings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

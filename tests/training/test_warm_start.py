@@ -27,6 +27,8 @@ from training.text.sparse_network import SparseNetwork
 from training.text.trainer import LabelledTexts, TextFitter
 from training.text.warm_start import TextWeights
 
+pytestmark = pytest.mark.slow
+
 CODES = list(CATEGORY_WORDS)
 
 
