@@ -9,10 +9,6 @@ class BackboneError(RakutenModelsError):
     """The pretrained weights cannot be had or do not fit."""
 
 
-class CatalogError(RakutenModelsError):
-    """A catalog that cannot be used; the sentence says what is wrong, where, and what to do."""
-
-
 class DevicesError(RakutenModelsError):
     """Devices that are not there."""
 

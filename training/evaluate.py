@@ -31,12 +31,12 @@ from rakuten_models.cli import run_command
 from rakuten_models.files import write_atomically
 from rakuten_models.preprocessing.text import load_tokenizer
 from rakuten_models.product import ACCEPT, Category, Prediction, Product
+from training.data.files import add_reader_options, reader_settings
 from training.errors import EvaluationError
 from training.evaluation.comparison import compare_predictions, comparison_text, joined_categories
 from training.evaluation.evaluation_split import (
-    SEPARATE_CATALOG,
-    TRAINED_ON,
     EvaluationRows,
+    EvaluationSplit,
     category_index_of,
     select_rows,
     select_rows_of_both,
@@ -78,8 +78,10 @@ def main(
     if options.compare:
         return _compare(options, classifier)
     config, categories = classifier.config, classifier.categories
-    catalog, positions, split = rows or select_rows(config, options.catalog_dir, options.part, options.limit)
-    if options.update_bundle and split.startswith(TRAINED_ON):
+    catalog, positions, split = rows or select_rows(
+        config, options.catalog_dir, options.part, options.limit, reader_settings(options)
+    )
+    if options.update_bundle and split.trained_on:
         raise EvaluationError("evaluation.trained_on_rows", part=options.part)
     category_index = category_index_of(catalog, positions, categories)
     # Before the long scoring, so that a wrong file is reported at once.
@@ -88,7 +90,7 @@ def main(
     before = read_before(options.before) if options.before else None
     show = not options.quiet
     if show:
-        print(f"{catalog.summary()}\nscoring {len(positions):,} rows ({split})", flush=True)
+        print(f"{catalog.summary()}\nscoring {len(positions):,} rows ({split.name})", flush=True)
     every_product = catalog.products()
     products = [every_product[position] for position in positions]
     started = time.perf_counter()
@@ -97,7 +99,7 @@ def main(
     metrics: Metrics = {}
     metrics |= evaluate_predictions(predictions, category_index, categories, config.thresholds)
     metrics |= {
-        "split": split,
+        "split": split.name,
         "catalog": options.catalog_name or _catalog_name(options.catalog_dir, config, split),
         "rows_in_catalog": len(catalog),
         "rows_without_own_label": int((~catalog.table["own_label"]).sum()),
@@ -223,7 +225,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m training.evaluate", description="Measures a bundle on the labelled rows of a catalog."
     )
     parser.add_argument("--bundle", required=True, help="the bundle's folder, or a hub id such as user/name")
-    parser.add_argument("--catalog-dir", required=True, help="the catalog's folder, CSV or Parquet file")
+    parser.add_argument("--catalog-dir", required=True, help="the catalog: its folder or file")
+    add_reader_options(parser)
     parser.add_argument("--output", type=Path, help="JSON file for the figures; the plots go beside it")
     parser.add_argument("--update-bundle", action="store_true", help="put figures, card and plots into it")
     parser.add_argument(
@@ -263,13 +266,18 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
     """The command with --compare."""
     other = ProductClassifier.from_pretrained(options.compare)
     catalog, positions, split = select_rows_of_both(
-        classifier.config, other.config, options.catalog_dir, options.part, options.limit
+        classifier.config,
+        other.config,
+        options.catalog_dir,
+        options.part,
+        options.limit,
+        reader_settings(options),
     )
     categories = joined_categories(classifier.categories, other.categories)
     category_index = category_index_of(catalog, positions, categories)
     show = not options.quiet
     if show:
-        print(f"{catalog.summary()}\nscoring {len(positions):,} rows twice ({split})", flush=True)
+        print(f"{catalog.summary()}\nscoring {len(positions):,} rows twice ({split.name})", flush=True)
     every_product = catalog.products()
     products = [every_product[position] for position in positions]
     found = compare_predictions(
@@ -281,7 +289,7 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
     compared: Metrics = {
         "bundle": str(options.bundle),
         "compared_with": str(options.compare),
-        "split": split,
+        "split": split.name,
         "catalog": options.catalog_name or _catalog_name(options.catalog_dir, classifier.config, split),
         **found,
     }
@@ -316,9 +324,9 @@ def _check_writable(options: argparse.Namespace) -> None:
             raise EvaluationError("evaluation.not_writable", folder=folder, reason=error.strerror) from error
 
 
-def _catalog_name(catalog_dir: str | Path, config: BundleConfig, split: str) -> str:
+def _catalog_name(catalog_dir: str | Path, config: BundleConfig, split: EvaluationSplit) -> str:
     """What training called this catalog, else the last two parts of its path."""
-    named = None if split.startswith(SEPARATE_CATALOG) else config.training.get("data", {}).get("name")
+    named = config.training.get("data", {}).get("name") if split.own_catalog else None
     return named or "/".join(Path(catalog_dir).resolve().parts[-2:])
 
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rakuten_models.errors import CatalogError
 from rakuten_models.preprocessing.image import ImageSettings
 from rakuten_models.preprocessing.text import TextSettings
-from training.errors import CatalogError
 
 # "plain" is what serving sees and always comes first.
 AUGMENTATIONS = ("plain", "mirrored", "closer", "closer mirrored")

@@ -27,6 +27,7 @@ from rakuten_models.cli import run_command
 from rakuten_models.product import Category
 from training import evaluate
 from training.data.catalog import Catalog, category_list, read_catalog, read_texts
+from training.data.files import ReaderSettings, add_reader_options, reader_settings
 from training.data.split import split_catalog
 from training.evaluation.evaluation_split import rows_of_test_part
 from training.image.devices import Devices, read_devices
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log_dir=options.log_dir,
             resume=options.resume,
             init=options.init,
+            reading=reader_settings(options),
             devices=Devices(read_devices(options.devices), options.mixed_precision),
         )
     except KeyboardInterrupt:
@@ -112,6 +114,7 @@ def train_bundle(
     show: bool = True,
     init: str | Path | None = None,
     devices: Devices | None = None,
+    reading: ReaderSettings | None = None,
 ) -> Path:
     """Train on a catalog and write the bundle.
 
@@ -128,6 +131,7 @@ def train_bundle(
         show: Lines and bars on the screen.
         init: A bundle's folder to start from, with its `.keras` files.
         devices: What the image model's fine-tuning runs on; None: one device, full precision.
+        reading: The catalogs' columns and pictures, where they are not found by themselves.
 
     Returns:
         The bundle's folder. It carries figures if the split has a test part.
@@ -143,7 +147,7 @@ def train_bundle(
     progress = Progress(log_dir, show)
     with progress.heeding_ctrl_c():
         started = time.perf_counter()
-        catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed)
+        catalog = read_catalog(catalog_dir, limit=limit, seed=settings.seed, settings=reading)
         progress.say(catalog.summary())
         categories = category_list(catalog)
         if start and init:
@@ -161,7 +165,7 @@ def train_bundle(
                 settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum())
             )
         )
-        more_texts = read_texts(unlabelled) if unlabelled else []
+        more_texts = read_texts(unlabelled, settings=reading) if unlabelled else []
         inputs = TrainingInputs(catalog, split, categories, backbone_weights, more_texts, start)
         config = TrainingRun(inputs, settings, folder, progress, resume=resume, devices=devices).fit()
         facts = {
@@ -238,8 +242,9 @@ def _estimate(settings: TrainingSettings, texts: int, pictures: int) -> str:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--catalog-dir", required=True, help="the challenge's folder, or a CSV or Parquet file"
+        "--catalog-dir", required=True, help="the challenge's folder, or a file as rakuten_models.batch reads"
     )
+    add_reader_options(parser)
     parser.add_argument("--output-dir", required=True, help="the bundle's folder")
     time_spent = parser.add_mutually_exclusive_group()
     time_spent.add_argument(

@@ -103,23 +103,27 @@ def test_rows_of_the_training_catalog_are_those_of_its_test_part(tiny_catalog):
     catalog = read_catalog(tiny_catalog)
     settings = SplitSettings(validation_fraction=0.15, test_fraction=0.15, seed=3)
     config = config_trained_on(catalog, split=split_catalog(catalog, settings).to_json())
-    _, positions, name = select_rows(config, tiny_catalog)
-    assert name == "grouped split, test part"
+    _, positions, split = select_rows(config, tiny_catalog)
+    assert split.name == "grouped split, test part"
     assert positions.tolist() == split_catalog(catalog, settings).test.tolist()
-    _, validation, name = select_rows(config, tiny_catalog, "validation")
-    assert name.startswith("training catalog") and not set(validation) & set(positions)
-    _, everything, name = select_rows(config, tiny_catalog, "all")
-    assert name.startswith("training catalog") and len(everything) == catalog.table["own_label"].sum()
-    _, few, name = select_rows(config, tiny_catalog, limit=5)
-    assert len(few) == 5 and set(few) <= set(positions) and name == "grouped split, test part, 5 rows of it"
+    _, validation, split = select_rows(config, tiny_catalog, "validation")
+    assert split.name.startswith("training catalog") and not set(validation) & set(positions)
+    _, everything, split = select_rows(config, tiny_catalog, "all")
+    assert split.name.startswith("training catalog") and len(everything) == catalog.table["own_label"].sum()
+    _, few, split = select_rows(config, tiny_catalog, limit=5)
+    assert (
+        len(few) == 5
+        and set(few) <= set(positions)
+        and split.name == "grouped split, test part, 5 rows of it"
+    )
 
 
 def test_a_bundle_trained_on_a_subset_is_judged_on_that_subsets_test_part(tiny_catalog):
     subset = read_catalog(tiny_catalog, limit=120, seed=7)
     settings = SplitSettings(kind="plain", seed=7)
     config = config_trained_on(subset, split=split_catalog(subset, settings).to_json(), limit=120, seed=7)
-    catalog, positions, name = select_rows(config, tiny_catalog)
-    assert len(catalog) == 120 and name == "plain split, test part"
+    catalog, positions, split = select_rows(config, tiny_catalog)
+    assert len(catalog) == 120 and split.name == "plain split, test part"
     assert positions.tolist() == split_catalog(subset, settings).test.tolist()
 
 
@@ -134,8 +138,8 @@ def test_a_bundle_without_a_test_part_asks_for_another_catalog(tiny_catalog):
 def test_labels_that_are_not_the_catalogs_own_judge_nothing(tiny_catalog, tmp_path):
     other = write_tiny_catalog(tmp_path, seed=1)
     config = config_trained_on(read_catalog(tiny_catalog), split={})
-    catalog, positions, name = select_rows(config, other)
-    assert name == "separate catalog"
+    catalog, positions, split = select_rows(config, other)
+    assert split.name == "separate catalog"
     assert 0 < len(positions) < len(catalog)
     assert set(catalog.table["origin"].iloc[positions]) == {"gold"}
 

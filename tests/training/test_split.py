@@ -8,6 +8,7 @@ import pandas
 import pytest
 from PIL import Image
 
+from rakuten_models.errors import CatalogError
 from tests.support.tiny_catalog import draw_picture, write_tiny_catalog
 from training.data.catalog import read_catalog
 from training.data.near_duplicates import (
@@ -19,7 +20,6 @@ from training.data.near_duplicates import (
     text_links,
 )
 from training.data.split import split_catalog
-from training.errors import CatalogError
 from training.settings import SplitSettings
 
 SETTINGS = SplitSettings(minimum_pairs=0)

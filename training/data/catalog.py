@@ -1,4 +1,4 @@
-"""Reads a catalog - the challenge's own layout, or one CSV or Parquet file - and says what is in it.
+"""Reads a catalog - the challenge's own layout, or whatever batch reads - and says what is in it.
 
 A catalog is a table of products. Rows without a picture, without a text or with an unreadable picture are
 taken as they are and counted; what would make the whole catalog meaningless (labels of another length, a
@@ -17,7 +17,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,11 +25,12 @@ import numpy as np
 import pandas
 from PIL import Image
 
+from rakuten_models.catalog.source import read_header
+from rakuten_models.errors import CatalogError, Message
 from rakuten_models.preprocessing.image import MAX_PIXELS, PICTURE_FORMATS
 from rakuten_models.preprocessing.text import has_text
 from rakuten_models.product import Category, Product
-from training.data.files import CHALLENGE_LABEL_FILE, CHALLENGE_TRAIN_FILE, catalog_file, read_table
-from training.errors import CatalogError
+from training.data.files import ReaderSettings, read_table
 
 NAMES_FILE = Path(__file__).with_name("category_names.csv")
 
@@ -50,14 +51,18 @@ class Catalog:
             (Int64, <NA> without a label), own_label (bool: a label, and the catalog's own), origin (str, as
             in the file).
         source: The file or folder it was read from.
-        unreadable_images: Paths of pictures that are no readable file; their rows have image "".
+        unreadable_images: Paths or names of pictures that are no readable file; their rows have image "".
         rows_in_file: Rows before `limit`.
+        left_out: Why rows were left out that cannot be trusted, in the file's order.
+        missing_image: The first reason why a picture is not where its row says; None if there is none.
     """
 
     table: pandas.DataFrame
     source: str
     unreadable_images: tuple[str, ...] = ()
     rows_in_file: int = 0
+    left_out: Sequence[Message] = ()
+    missing_image: Message | None = None
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -105,6 +110,10 @@ class Catalog:
             f"{(text & image).sum():,}, "
             f"with neither {(~text & ~image).sum():,}",
         ]
+        if self.left_out:
+            lines.append(f"  left out, for they cannot be read, {len(self.left_out):,}:")
+            lines += [f"    {problem}" for problem in self.left_out[:3]]
+            lines += ["    ..."] * (len(self.left_out) > 3)
         if self.unreadable_images:
             names = ", ".join(Path(path).name for path in self.unreadable_images[:3])
             more = ", ..." if len(self.unreadable_images) > 3 else ""
@@ -112,6 +121,8 @@ class Catalog:
                 f"  unreadable pictures {len(self.unreadable_images):,}, their rows count as without one: "
                 f"{names}{more}"
             )
+        if self.missing_image:
+            lines.append(f"    {self.missing_image}")
         others = table["origin"][labelled & ~own].value_counts()
         other_origins = ", ".join(f"{count:,} {origin}" for origin, count in others.items())
         lines.append(
@@ -131,62 +142,77 @@ class Catalog:
 
 
 def read_catalog(
-    catalog_dir_or_file: str | Path, *, limit: int | None = None, seed: int = 0, check_images: bool = True
+    source: str | Path,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    check_images: bool = True,
+    settings: ReaderSettings | None = None,
 ) -> Catalog:
     """Reads a catalog and checks it.
 
     Args:
-        catalog_dir_or_file: A folder in the challenge's layout (X_train_update.csv, optional
-            Y_train_CVw08PX.csv, optional origin.csv,
-            images/image_train/image_<imageid>_product_<productid>.jpg; with X_test_update.csv alone, the
-            unlabelled test part and images/image_test); one of those two X files; or a CSV or Parquet file,
-            or a folder with exactly one, with the columns designation and/or image (a file path, relative to
-            the file's folder or absolute; a column text
-            stands for designation), and optionally description, prdtypecode, label_origin (or origin).
+        source: A folder in the challenge's layout (X_train_update.csv, optional Y_train_CVw08PX.csv, optional
+            origin.csv, images/image_train/image_<imageid>_product_<productid>.jpg; with X_test_update.csv alone,
+            the unlabelled test part and images/image_test); one of those two X files; or whatever
+            `rakuten_models.batch` reads (CSV, JSON Lines, Parquet, a folder or glob of them), with the same columns
+            and pictures in the catalog's folder, and optionally label_origin (or origin).
         limit: Keep only so many rows: every category first, then in proportion; the same rows for the same
             seed.
         seed: Chooses the rows that `limit` keeps.
         check_images: Opens each picture's header; one that is missing, empty, no picture or over 50
             megapixels is counted as unreadable and its row is taken as one without a picture. False trusts
             the paths.
+        settings: The catalog's columns and pictures, where they are not found by themselves.
 
     Raises:
         CatalogError: A missing file or column, labels that do not match the rows, a repeated index, a code
-            that is no integer, a URL for a picture, no rows, only one category, a file in another format or
-            encoding.
+            that is no integer, no rows, only one category, a file in another format or encoding.
     """
-    path = Path(catalog_dir_or_file)
-    file = catalog_file(path)
-    table = read_table(file)
+    found = read_table(source, settings or ReaderSettings(), check_images=check_images)
+    table = found.rows
     if not len(table):
-        raise CatalogError(f"{file} holds no rows; a catalog needs at least one product.")
+        if found.left_out:
+            raise CatalogError("training.no_readable_rows", source=source, problem=found.left_out[0])
+        raise CatalogError("training.no_rows", source=source)
     codes = table["prdtypecode"].dropna().unique()
-    if len(codes) == 1:
+    if len(codes) == 1 and found.left_out:
+        first, count = found.left_out[0], len(found.left_out)
         raise CatalogError(
-            f"{file}: every label is category {codes[0]}; a catalog needs at least two categories to tell "
-            "apart, "
-            "or no labels at all."
+            "training.one_category_left", source=source, prdtypecode=codes[0], count=count, problem=first
         )
+    if len(codes) == 1:
+        raise CatalogError("training.one_category", source=source, prdtypecode=codes[0])
     rows_in_file = len(table)
     if limit is not None:
         table = _subset(table, limit, seed)
-    unreadable: tuple[str, ...] = ()
+    unreadable = tuple(found.missing_pictures)
     if check_images:
-        table, unreadable = _without_unreadable_images(table)
-    return Catalog(table, str(path), unreadable, rows_in_file)
+        table, damaged = _without_unreadable_images(table)
+        unreadable += damaged
+    missing_image = next(iter(found.missing_pictures.values()), None)
+    return Catalog(table, str(source), unreadable, rows_in_file, found.left_out, missing_image)
 
 
-def read_texts(catalog_dir_or_file: str | Path, *, limit: int | None = None) -> list[Product]:
+def read_texts(
+    source: str | Path, *, limit: int | None = None, settings: ReaderSettings | None = None
+) -> list[Product]:
     """The products of a catalog that have a text, with or without a label; pictures are not looked at.
 
     Args:
-        catalog_dir_or_file: As for `read_catalog`.
+        source: As for `read_catalog`.
         limit: As for `read_catalog`.
+        settings: As for `read_catalog`.
 
     Raises:
         CatalogError: As `read_catalog`.
     """
-    catalog = read_catalog(catalog_dir_or_file, limit=limit, check_images=False)
+    settings = settings or ReaderSettings()
+    # Another catalog than the one that the columns were chosen for may lack some of them.
+    names = read_header(source).names
+    columns = {field: name for field, name in settings.columns.items() if name in names}
+    settings = replace(settings, columns=columns, images=None)
+    catalog = read_catalog(source, limit=limit, check_images=False, settings=settings)
     return [product for product, legible in zip(catalog.products(), catalog.has_text, strict=True) if legible]
 
 
@@ -200,10 +226,7 @@ def category_list(catalog: Catalog) -> tuple[Category, ...]:
     """
     codes = sorted(int(code) for code in catalog.table["prdtypecode"].dropna().unique())
     if not codes:
-        raise CatalogError(
-            f"{catalog.source} has no labels; put {CHALLENGE_LABEL_FILE} beside {CHALLENGE_TRAIN_FILE}, or "
-            "add a column prdtypecode."
-        )
+        raise CatalogError("training.no_labels", source=catalog.source)
     names = pandas.read_csv(NAMES_FILE, index_col="prdtypecode", encoding="utf-8")
     return tuple(
         Category(index, code, names.loc[code].to_dict() if code in names.index else {"en": str(code)})
@@ -228,7 +251,7 @@ def _has_text(designation: str, description: str) -> bool:
 def _subset(table: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
     """`limit` rows: up to three of each category, then evenly over category, label origin and picture."""
     if limit < 1:
-        raise CatalogError(f"a catalog cannot be limited to {limit} rows; expected at least 1.")
+        raise CatalogError("training.limit_too_small", limit=limit)
     generator = np.random.default_rng(seed)
     shuffled = table.iloc[generator.permutation(len(table))]
     code, own, image = shuffled["prdtypecode"].fillna(-1), shuffled["own_label"], shuffled["image"] != ""

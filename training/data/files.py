@@ -1,21 +1,34 @@
-"""The files of a catalog: finds the one that holds the products, reads it and checks it.
+"""The files of a catalog as a table for training: products, codes and where each code comes from.
 
-Everything is read as text first, an empty cell as "": a product named "NaN" or "None" keeps its name.
+`rakuten_models.catalog` reads them, as it does for batch: every format, column and picture name that is known there
+is known here. A row that cannot be trusted is left out and counted.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas
 
-from training.errors import CatalogError
+from rakuten_models.catalog.columns import (
+    Columns,
+    add_column_options,
+    check_columns,
+    chosen_columns,
+    find_column,
+    recognise_columns,
+)
+from rakuten_models.catalog.image_store import FolderPictures, numbered_name, open_pictures
+from rakuten_models.catalog.locations import CHALLENGE_FILES, is_url
+from rakuten_models.catalog.products import PictureFinder, code_of, column_texts
+from rakuten_models.catalog.source import PROBLEM_COLUMN, CatalogSource
+from rakuten_models.errors import CatalogError, Message
 
-CHALLENGE_TRAIN_FILE, CHALLENGE_TEST_FILE = "X_train_update.csv", "X_test_update.csv"
+CHALLENGE_TRAIN_FILE, CHALLENGE_TEST_FILE = CHALLENGE_FILES
 
 CHALLENGE_LABEL_FILE = "Y_train_CVw08PX.csv"
 
@@ -23,226 +36,214 @@ ORIGIN_FILE = "origin.csv"
 
 IMAGE_FOLDERS = {CHALLENGE_TRAIN_FILE: "images/image_train", CHALLENGE_TEST_FILE: "images/image_test"}
 
-# The challenge's files leave the header of their index column empty, which pandas reads as "Unnamed: 0".
-INDEX_COLUMNS = ("Unnamed: 0", "index", "id")
-
 ORIGIN_COLUMNS = ("label_origin", "origin")
 
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_REQUIRED = ("designation", "description", "productid", "imageid")
 
-_INTEGER = re.compile(r"[+-]?\d{1,15}(\.0*)?")  # a table that once had a gap writes 10 as 10.0
+_ROWS_AT_ONCE = 8192
 
 
-def catalog_file(path: Path) -> Path:
-    """The file that holds the products: `path` itself or the one to use in the folder `path`."""
-    if path.is_file():
-        if path.suffix.lower() not in (".csv", ".parquet"):
-            raise CatalogError(
-                f"{path} is not a catalog: expected a .csv or .parquet file, or a folder that holds one."
-            )
-        return path
-    if not path.is_dir():
-        raise CatalogError(f"{path} does not exist; give the catalog's folder, or its CSV or Parquet file.")
-    for name in (CHALLENGE_TRAIN_FILE, CHALLENGE_TEST_FILE):
-        if (path / name).is_file():
-            return path / name
-    files = sorted(
-        file for file in path.iterdir() if file.suffix.lower() in (".csv", ".parquet") and file.is_file()
-    )
-    if len(files) == 1:
-        return files[0]
-    found = (
-        f"it holds {len(files)}: {', '.join(file.name for file in files[:5])}"
-        if files
-        else "it holds none of them"
-    )
-    raise CatalogError(
-        f"{path} is no catalog folder: expected {CHALLENGE_TRAIN_FILE}, {CHALLENGE_TEST_FILE} or exactly one "
-        ".csv or .parquet file, "
-        f"but {found}."
+@dataclass(frozen=True)
+class ReaderSettings:
+    """How a catalog's files are understood.
+
+    Attributes:
+        columns: By what they hold (designation, description, image, label), columns that have another name.
+        images: The folder of the pictures; None: the challenge's own, or the catalog's folder.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    images: str | Path | None = None
+
+
+def add_reader_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command's user say how a catalog is to be read; see `reader_settings`."""
+    add_column_options(parser)
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="the pictures' folder (default: the challenge's, or the catalog's folder)",
     )
 
 
-def read_table(file: Path) -> pandas.DataFrame:
-    """The products of a file in the challenge's layout, or of a single CSV or Parquet file.
+def reader_settings(options: argparse.Namespace) -> ReaderSettings:
+    """What the options of `add_reader_options` say."""
+    return ReaderSettings(chosen_columns(options), options.images)
 
-    Returns:
-        One row a product with the columns of `Catalog.table`, indexed as in the file; an image is the path
-        that the file gives, or "" where the challenge's folder has no such file.
+
+@dataclass(frozen=True, eq=False)
+class CatalogTable:
+    """What is in a catalog's files.
+
+    Attributes:
+        rows: One row a product, with the columns of `Catalog.table`; an image is the path of a file that was there,
+            or "".
+        left_out: Why rows were left out, in the files' order.
+        missing_pictures: By name in the catalog, why a picture cannot be had.
+    """
+
+    rows: pandas.DataFrame
+    left_out: Sequence[Message]
+    missing_pictures: Mapping[str, Message]
+
+
+def read_table(source: str | Path, settings: ReaderSettings, *, check_images: bool) -> CatalogTable:
+    """The products of a catalog: the challenge's layout, or whatever `CatalogSource` reads.
+
+    Args:
+        source: A file, a folder or a glob.
+        settings: Its columns and pictures.
+        check_images: False takes the pictures' names for paths without looking for them.
 
     Raises:
-        CatalogError: A missing column, labels that do not match the rows, a repeated index, a code that is no
-            integer, a URL for a picture, another format or encoding.
+        CatalogError: See `training.data.catalog.read_catalog`.
     """
-    return _read_challenge(file) if file.name in IMAGE_FOLDERS else _read_single_file(file)
-
-
-def _read_challenge(file: Path) -> pandas.DataFrame:
-    folder = file.parent
-    products = _with_identifiers(_read_csv(file), file, required=True)
-    _require_columns(products, ("designation", "description", "productid", "imageid"), file)
-    labels = origins = None
+    catalog = CatalogSource(source)
+    file = catalog.files[0]
+    columns = recognise_columns(catalog.names, settings.columns)
+    if file.name in IMAGE_FOLDERS:
+        _require(catalog, [name for name in _REQUIRED if getattr(columns, name) is None])
+    check_columns(columns, catalog.names)
+    origin = find_column(catalog.names, ORIGIN_COLUMNS)
+    cells = PictureFinder(columns).cells
+    find = _image_finder(catalog, columns, settings, check_images=check_images)
+    texts = {
+        "index": columns.index,
+        "designation": columns.designation,
+        "description": columns.description,
+        "label": columns.label,
+        "origin": origin,
+    }
+    rows: dict[str, list[Any]] = {name: [] for name in (*texts, "image", "problem")}
+    missing: dict[str, Message] = {}
+    for table in catalog.chunks(_ROWS_AT_ONCE):
+        for name, column in texts.items():
+            rows[name] += column_texts(table, column)
+        problems = table.column(PROBLEM_COLUMN).to_pylist()
+        rows["problem"] += problems
+        for cell, bad in zip(cells(table), problems, strict=True):
+            image, problem = (None, None) if bad else find(*cell)
+            if isinstance(image, bytes):
+                kind = type(cell[0]).__name__
+                raise CatalogError("training.column_no_text", file=file, column=columns.image, kind=kind)
+            if problem is not None:
+                missing[str(problem.values["name"])] = problem
+            rows["image"].append(image or "")
+    products = pandas.DataFrame(rows, index=rows["index"], dtype=object)
+    label_file = file
     if file.name == CHALLENGE_TRAIN_FILE:
-        labels = _companion(folder / CHALLENGE_LABEL_FILE, ("prdtypecode",), products, file)
-        origins = _companion(folder / ORIGIN_FILE, ("origin",), products, file)
-    image_folder = folder / IMAGE_FOLDERS[file.name]
-    # One listing of the folder instead of one look-up a row: 85,000 look-ups take minutes on a network disk.
-    present = {entry.name for entry in image_folder.iterdir()} if image_folder.is_dir() else set()
-    names = [
-        f"image_{image}_product_{product}.jpg"
-        for image, product in zip(products["imageid"], products["productid"], strict=True)
-    ]
-    images = [str(image_folder / name) if name in present else "" for name in names]
-    return _table(products, images, labels, origins, folder / CHALLENGE_LABEL_FILE)
+        label_file, origin_file = file.with_name(CHALLENGE_LABEL_FILE), file.with_name(ORIGIN_FILE)
+        for name, companion, column in (
+            ("label", label_file, "prdtypecode"),
+            ("origin", origin_file, "origin"),
+        ):
+            if companion.is_file():
+                _join(products, name, companion, column, file)
+    good = products["problem"].isna()
+    left_out = [Message.from_json(text) for text in products["problem"][~good]]
+    products = _indexed(products[good], file, columns.index)
+    return CatalogTable(_table(products, label_file), left_out, missing)
 
 
-def _companion(
-    file: Path, columns: Sequence[str], products: pandas.DataFrame, products_file: Path
-) -> pandas.Series | None:
-    """A column of a file beside the products', in the products' order; None if the file is absent."""
-    if not file.is_file():
-        return None
-    table = _with_identifiers(_read_csv(file), file, required=True)
-    _require_columns(table, columns, file)
-    if len(table) != len(products):
+def _require(catalog: CatalogSource, missing: Sequence[str]) -> None:
+    """The challenge's files have an index and all columns."""
+    file, first = catalog.files[0], catalog.names[0]
+    if recognise_columns(catalog.names).index is None:
+        raise CatalogError("training.no_index_column", file=file, first=first)
+    if missing:
+        found = ", ".join(catalog.names[1:]) or "none"
         raise CatalogError(
-            f"{file} has {len(table):,} rows but {products_file.name} has {len(products):,}; they must "
-            "describe the same products."
+            "training.columns_missing", file=file, missing=" and no column ".join(missing), columns=found
         )
-    unknown = table.index[~table.index.isin(products.index)]
+
+
+def _image_finder(
+    catalog: CatalogSource, columns: Columns, settings: ReaderSettings, *, check_images: bool
+) -> Callable[[Any, str, str], tuple[Any, Message | None]]:
+    """What finds a picture's path by what its row says; see `PictureFinder.find`."""
+    file = catalog.files[0]
+    if file.name in IMAGE_FOLDERS and settings.images is None:
+        folder = file.parent / IMAGE_FOLDERS[file.name]
+        # One listing of the folder instead of one look-up a row: 85,000 look-ups take minutes on a network disk.
+        present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+
+        def listed(_: Any, imageid: str, productid: str) -> tuple[Any, Message | None]:
+            name = numbered_name(imageid, productid)
+            return (str(folder / name) if name in present else None), None
+
+        return listed
+    if not check_images:
+        folder = Path(settings.images or file.parent)
+        return lambda value, *_: (str(folder / value) if isinstance(value, str) and value else None, None)
+    pictures = None
+    if settings.images is not None:
+        pictures = open_pictures(settings.images)
+        if not isinstance(pictures, FolderPictures):
+            pictures.close()
+            raise CatalogError("training.images_no_folder", images=settings.images)
+    elif not is_url(file):
+        pictures = FolderPictures(catalog.folder or file.parent)
+    return PictureFinder(columns, pictures).find
+
+
+def _join(products: pandas.DataFrame, name: str, file: Path, column: str, products_file: Path) -> None:
+    """Fill a column of the products from a file beside theirs; products whose row there is bad get its problem."""
+    catalog = CatalogSource(file)
+    _require(catalog, [] if column in catalog.names else [column])
+    names = (catalog.names[0], column, PROBLEM_COLUMN)
+    tables = list(catalog.chunks(_ROWS_AT_ONCE))
+    index, values, problems = (
+        [text for table in tables for text in column_texts(table, each)] for each in names
+    )
+    found = pandas.Series(values, index, dtype=object)[[not problem for problem in problems]]
+    _check_unique(found.index, file)
+    if len(values) != len(products):
+        raise CatalogError(
+            "training.other_row_count",
+            file=file,
+            rows=len(values),
+            products_file=products_file.name,
+            expected=len(products),
+        )
+    unknown = found.index[~found.index.isin(products.index)]
     if len(unknown):
         raise CatalogError(
-            f"{file} has the index {unknown[0]}, which {products_file.name} does not have; both must have "
-            "the same rows."
+            "training.unknown_index", file=file, index=unknown[0], products_file=products_file.name
         )
-    return table[columns[0]].reindex(products.index)
+    products[name] = products.index.map(found)
+    bad = products[name].isna() & products["problem"].isna()
+    products.loc[bad, "problem"] = next(filter(None, problems), None)
 
 
-def _read_single_file(file: Path) -> pandas.DataFrame:
-    products = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
-    products = _with_identifiers(products, file, required=False)
-    if "designation" not in products and "text" in products:
-        # An export with the whole listing in one field.
-        products = products.rename(columns={"text": "designation"})
-    if "designation" not in products and "image" not in products:
-        raise CatalogError(
-            f"{file} has neither a column designation nor a column image; it has: "
-            f"{', '.join(map(str, products.columns)) or 'none'}."
-        )
-    images = (
-        _as_text(products["image"], file) if "image" in products else pandas.Series("", index=products.index)
-    )
-    urls = images[images.str.match(_URL)]
-    if len(urls):
-        raise CatalogError(
-            f"{file}, row {urls.index[0]}: the image {urls.iloc[0]!r} is a URL; expected the path of a file "
-            "- download the pictures first."
-        )
-    paths = [str(file.parent / image) if image else "" for image in images.str.strip()]
-    origin = next((products[name] for name in ORIGIN_COLUMNS if name in products), None)
-    return _table(products, paths, products.get("prdtypecode"), origin, file)
+def _indexed(products: pandas.DataFrame, file: Path, column: str | None) -> pandas.DataFrame:
+    """The products by their index column, as numbers if it holds nothing else; without one, counted from 0."""
+    if column is None:
+        return products.reset_index(drop=True)
+    index = pandas.Index(products["index"], name="index", dtype=object)
+    if index.str.fullmatch(r"\d{1,15}").all():
+        index = index.astype("int64")
+    _check_unique(index, file)
+    return products.set_index(index)
 
 
-def _table(
-    products: pandas.DataFrame,
-    images: list[str],
-    labels: pandas.Series | None,
-    origins: pandas.Series | None,
-    label_file: Path,
-) -> pandas.DataFrame:
-    table = pandas.DataFrame(index=products.index)
-    for name in ("designation", "description"):
-        table[name] = _as_text(products[name], label_file) if name in products else ""
-    table["image"] = images
-    table["prdtypecode"] = (
-        pandas.array([pandas.NA] * len(table), dtype="Int64")
-        if labels is None
-        else _codes(labels, label_file)
-    )
-    table["origin"] = "" if origins is None else _as_text(origins, label_file).str.strip()
-    origin = table["origin"].str.lower()
-    own = (origin == "") | (origin == "own") | origin.str.startswith("gold")
-    table["own_label"] = (own & table["prdtypecode"].notna()).astype(bool)
-    return table[["designation", "description", "image", "prdtypecode", "own_label", "origin"]]
+def _check_unique(index: pandas.Index, file: Path) -> None:
+    if not index.is_unique:
+        raise CatalogError("training.index_twice", file=file, index=index[index.duplicated()][0])
 
 
-def _codes(values: pandas.Series, file: Path) -> pandas.Series:
-    texts = values.astype("string").fillna("").str.strip()
-    wrong = texts[(texts != "") & ~texts.str.fullmatch(_INTEGER)]
+def _table(products: pandas.DataFrame, label_file: Path) -> pandas.DataFrame:
+    table = products[["designation", "description", "image"]].astype("str")
+    labels = products["label"].str.strip()
+    codes = pandas.Series([code_of(label) for label in labels], table.index, dtype="Int64")
+    wrong = labels[(labels != "") & codes.isna()]
     if len(wrong):
         raise CatalogError(
-            f"{file}, row {wrong.index[0]}: the prdtypecode {wrong.iloc[0]!r} is not an integer."
+            "training.code_no_integer", file=label_file, row=wrong.index[0], prdtypecode=wrong.iloc[0]
         )
-    numbers = texts.str.replace(r"\.0*$", "", regex=True).replace("", pandas.NA)
-    return pandas.to_numeric(numbers).astype("Int64")
-
-
-def _read_csv(file: Path) -> pandas.DataFrame:
-    """Every column as text, an empty cell as "": a product named "NaN" or "None" keeps its name."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pandas.errors.ParserWarning
-            )  # a row longer than the header loses a field
-            return pandas.read_csv(file, dtype=str, na_filter=False, index_col=False, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CatalogError(
-            f"{file} is not UTF-8 text (byte {error.start} cannot be read); save it as UTF-8."
-        ) from error
-    except pandas.errors.EmptyDataError as error:
-        raise CatalogError(f"{file} is empty; expected a header line and one line a product.") from error
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split())
-        raise CatalogError(f"{file} is not a CSV file with commas and one header line: {reason}") from error
-
-
-def _read_parquet(file: Path) -> pandas.DataFrame:
-    try:
-        return pandas.read_parquet(file)
-    except (ValueError, OSError) as error:  # pyarrow's own errors are both of these
-        raise CatalogError(
-            f"{file} is not a readable Parquet file: {' '.join(str(error).split())}"
-        ) from error
-
-
-def _with_identifiers(table: pandas.DataFrame, file: Path, *, required: bool) -> pandas.DataFrame:
-    """The table indexed by its index column; a single file may have none and counts its rows from 0."""
-    first = str(table.columns[0]) if len(table.columns) else ""
-    if first not in INDEX_COLUMNS:
-        if required:
-            raise CatalogError(
-                f"{file} has no index column: the first column's header must be empty, index or id, but it "
-                f"is {first!r}."
-            )
-        return table.reset_index(drop=True)
-    identifiers = table[first].astype(str)
-    if identifiers.str.fullmatch(r"\d{1,15}").all():
-        identifiers = identifiers.astype("int64")
-    table = table.drop(columns=first).set_index(pandas.Index(identifiers, name="index"))
-    if not table.index.is_unique:
-        repeated = table.index[table.index.duplicated()][0]
-        raise CatalogError(f"{file} has the index {repeated} twice; every product needs an index of its own.")
+    table["prdtypecode"] = codes
+    origins = products["origin"].astype("str").str.strip()
+    lower = origins.str.lower()
+    own = (lower == "") | (lower == "own") | lower.str.startswith("gold")
+    table["own_label"] = (own & codes.notna()).astype(bool)
+    table["origin"] = origins
     return table
-
-
-def _require_columns(table: pandas.DataFrame, names: Sequence[str], file: Path) -> None:
-    missing = [name for name in names if name not in table]
-    if missing:
-        found = ", ".join(map(str, table.columns)) or "none"
-        raise CatalogError(
-            f"{file} has no column {' and no column '.join(missing)}; beside the index it has: {found}."
-        )
-
-
-def _as_text(values: pandas.Series, file: Path) -> pandas.Series:
-    """A column as str, "" where it is empty (None or NaN, which only Parquet has)."""
-    absent = values.isna()
-    objects = [
-        value for value in values[~absent].head(1000) if isinstance(value, (dict, list, bytes, np.ndarray))
-    ]
-    if objects:
-        raise CatalogError(
-            f"{file}: the column {values.name} holds {type(objects[0]).__name__} values; expected text (for "
-            "image: a file path)."
-        )
-    return values.astype(str).mask(absent, "")

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rakuten_models.errors import CatalogError
 from training.block_cache import BlockCache
 from training.data.catalog import Catalog
 from training.data.near_duplicates import group_numbers, picture_links, text_links
-from training.errors import CatalogError
 from training.settings import SplitSettings
 
 TRAIN, VALIDATION, TEST = range(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,25 @@ import numpy as np
 from rakuten_models.bundle.config import BundleConfig
 from rakuten_models.product import Category
 from training.data.catalog import Catalog, read_catalog
+from training.data.files import ReaderSettings
 from training.data.split import Split, split_catalog
 from training.errors import EvaluationError
 from training.settings import SplitSettings
 
-# Names of evaluation rows; one that begins with TRAINED_ON is no measure of quality on new rows.
-SEPARATE_CATALOG, TEST_PART, TRAINED_ON = "separate catalog", "{} split, test part", "training catalog"
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """What the rows of an evaluation are.
+
+    Attributes:
+        name: For figures and card: "grouped split, test part", "separate catalog" and so on.
+        own_catalog: They are of the catalog that the bundle was trained on.
+        trained_on: The bundle was trained on some of them: no measure of quality on new rows.
+    """
+
+    name: str
+    own_catalog: bool = True
+    trained_on: bool = False
 
 
 class EvaluationRows(NamedTuple):
@@ -26,16 +40,20 @@ class EvaluationRows(NamedTuple):
     Attributes:
         catalog: That holds them.
         positions: int (rows,), ascending.
-        name: "grouped split, test part", "separate catalog" and so on.
+        split: What they are.
     """
 
     catalog: Catalog
     positions: np.ndarray
-    name: str
+    split: EvaluationSplit
 
 
 def select_rows(
-    config: BundleConfig, catalog_dir: str | Path, part: str = "auto", limit: int | None = None
+    config: BundleConfig,
+    catalog_dir: str | Path,
+    part: str = "auto",
+    limit: int | None = None,
+    reading: ReaderSettings | None = None,
 ) -> EvaluationRows:
     """Reads a catalog and finds the rows to evaluate on: gold labels, and nothing the bundle was trained on.
 
@@ -45,19 +63,20 @@ def select_rows(
         part: "auto" (the test part of the catalog it was trained on, all rows of another), "all", "test" or
             "validation".
         limit: So many of those rows, drawn with a fixed seed.
+        reading: The catalog's columns and pictures, where they are not found by themselves.
 
     Raises:
         RakutenModelsError: The catalog cannot be read, or has no such row.
     """
-    catalog, trained_on = _read_as_trained(config, catalog_dir)
+    catalog, trained_on = _read_as_trained(config, catalog_dir, reading)
     if not catalog.table["prdtypecode"].notna().any():
         raise EvaluationError("evaluation.no_labels", source=catalog.source)
     if part in ("test", "validation") and not trained_on:
         raise EvaluationError("evaluation.part_of_another_catalog", part=part, source=catalog.source)
     positions = np.arange(len(catalog))
-    name = SEPARATE_CATALOG
+    split = EvaluationSplit("separate catalog", own_catalog=False)
     if trained_on and part == "all":
-        name = f"{TRAINED_ON}, all rows, also those it was trained on"
+        split = EvaluationSplit("training catalog, all rows, also those it was trained on", trained_on=True)
     elif trained_on:
         part = "test" if part == "auto" else part
         names = [field.name for field in dataclasses.fields(SplitSettings)]
@@ -65,16 +84,17 @@ def select_rows(
         positions = np.sort(getattr(split_catalog(catalog, settings), part))
         if not len(positions):
             raise EvaluationError("evaluation.no_part", source=catalog.source, part=part)
-        name = TEST_PART.format(settings.kind)
+        split = _test_part(settings)
         if part == "validation":
-            name = f"{TRAINED_ON}, {settings.kind} split, validation part"
+            name = f"training catalog, {settings.kind} split, validation part"
+            split = EvaluationSplit(name, trained_on=True)
     positions = positions[catalog.table["own_label"].to_numpy(dtype=bool)[positions]]
     if limit is not None and limit < len(positions):
         positions = _some(positions, limit)
-        name += f", {limit:,} rows of it"
+        split = dataclasses.replace(split, name=f"{split.name}, {limit:,} rows of it")
     if not len(positions):
         raise EvaluationError("evaluation.no_gold_labels", source=catalog.source)
-    return EvaluationRows(catalog, positions, name)
+    return EvaluationRows(catalog, positions, split)
 
 
 def _some(positions: np.ndarray, limit: int | None) -> np.ndarray:
@@ -86,7 +106,11 @@ def _some(positions: np.ndarray, limit: int | None) -> np.ndarray:
 
 def rows_of_test_part(catalog: Catalog, split: Split) -> EvaluationRows:
     """What `select_rows` finds in the catalog that a bundle was just trained on."""
-    return EvaluationRows(catalog, split.test, TEST_PART.format(split.settings.kind))
+    return EvaluationRows(catalog, split.test, _test_part(split.settings))
+
+
+def _test_part(settings: SplitSettings) -> EvaluationSplit:
+    return EvaluationSplit(f"{settings.kind} split, test part")
 
 
 def category_index_of(catalog: Catalog, positions: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
@@ -118,34 +142,39 @@ def select_rows_of_both(
     catalog_dir: str | Path,
     part: str = "auto",
     limit: int | None = None,
+    reading: ReaderSettings | None = None,
 ) -> EvaluationRows:
     """`select_rows` for two bundles: rows that neither was trained on, with categories that either knows.
 
     Raises:
         RakutenModelsError: The catalog cannot be read, or no such row is left.
     """
-    catalog, positions, name = select_rows(config, catalog_dir, part)
-    second, also, other_name = select_rows(other, catalog_dir, part)
+    catalog, positions, split = select_rows(config, catalog_dir, part, reading=reading)
+    second, also, other_split = select_rows(other, catalog_dir, part, reading=reading)
     # One of them may have been trained on some rows of the catalog only: rows are told apart by their index.
     shared = catalog.table.index[positions].intersection(second.table.index[also], sort=False)
     positions = np.flatnonzero(catalog.table.index.isin(shared))
     if not len(positions):
         raise EvaluationError(
-            "evaluation.no_shared_rows", source=catalog.source, name=name, other_name=other_name
+            "evaluation.no_shared_rows", source=catalog.source, name=split.name, other_name=other_split.name
         )
-    shared_name = name if name == other_name else f"{name}; {other_name}"
-    return EvaluationRows(catalog, _some(positions, limit), shared_name)
+    if split != other_split:
+        split = dataclasses.replace(split, name=f"{split.name}; {other_split.name}")
+    return EvaluationRows(catalog, _some(positions, limit), split)
 
 
-def _read_as_trained(config: BundleConfig, catalog_dir: str | Path) -> tuple[Catalog, bool]:
+def _read_as_trained(
+    config: BundleConfig, catalog_dir: str | Path, reading: ReaderSettings | None
+) -> tuple[Catalog, bool]:
     """The catalog, limited to a subset if training was, and whether the bundle was trained on it."""
     fingerprint = config.training.get("catalog_fingerprint")
-    catalog = read_catalog(catalog_dir)
+    catalog = read_catalog(catalog_dir, settings=reading)
     if fingerprint is None or catalog.fingerprint() == fingerprint:
         return catalog, fingerprint is not None
     limit = config.training.get("limit")
     if limit is not None:
-        limited = read_catalog(catalog_dir, limit=limit, seed=config.training.get("seed", 0))
+        seed = config.training.get("seed", 0)
+        limited = read_catalog(catalog_dir, limit=limit, seed=seed, settings=reading)
         if limited.fingerprint() == fingerprint:
             return limited, True
     return catalog, False
