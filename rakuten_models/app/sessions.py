@@ -41,6 +41,7 @@ class Session:
         folder: For their files alone; there once something was scored.
         scored: The catalog that was scored last; None before.
         corrections: By row number, the prdtypecode that the visitor picked.
+        correcting: Held while a pick is noted and the file of corrections is written; picks may overtake one another.
         cancelled: Set to stop the job that runs; None while none does.
         used: When something last happened (time.monotonic).
     """
@@ -48,6 +49,7 @@ class Session:
     folder: Path
     scored: ScoredCatalog | None = None
     corrections: dict[int, int] = field(default_factory=dict)
+    correcting: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event | None = None
     used: float = field(default_factory=time.monotonic)
 

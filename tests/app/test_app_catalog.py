@@ -23,10 +23,12 @@ from rakuten_models.app.examples import EXAMPLES_FOLDER
 from rakuten_models.app.i18n.messages import Translator
 from rakuten_models.app.security.disk_quota import DiskQuota
 from rakuten_models.app.sessions import Finished, SessionStore, in_background
+from rakuten_models.app.tabs import review
 from rakuten_models.app.tabs.review import review_html
 from rakuten_models.app.views.catalog import metrics_html, preview_html, summary_html
 from rakuten_models.batch.evaluation import BatchMetrics
 from rakuten_models.catalog.columns import Columns
+from rakuten_models.classifier import STARTER_FOLDER
 from tests.support.app_server import free_port
 
 HEADER = ["id", "title", "description", "photo", "code"]
@@ -204,6 +206,31 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(session, catalog, pictures,
     assert read_catalog(labels).table["prdtypecode"].tolist() == [
         int(row["prdtypecode"]) for row in rows_of(labels)
     ]
+
+
+def test_picks_are_noted_though_the_one_before_is_not_answered_yet(browser, folder, monkeypatch):
+    def slow(*arguments):
+        time.sleep(0.5)
+        return write_labels(*arguments)
+
+    monkeypatch.setattr(review, "write_labels", slow)
+    file = folder / "doubtful.csv"
+    file.write_text("designation\nun\ndeux\ntrois\n", encoding="utf-8")
+    demo = launch.load_demo(str(STARTER_FOLDER))
+    _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    page = browser.new_page()
+    try:
+        page.goto(address)
+        page.get_by_role("tab", name="Catalog").click()
+        upload(page, "catalog-file", file)
+        expect(page.get_by_label("Designation column")).to_have_value("designation")
+        score(page, expect)
+        for pick in page.locator(".review-rows select").all():
+            pick.select_option("1560")
+        expect(page.locator("#review-count")).to_have_text("Rows reviewed: 3")
+    finally:
+        page.close()
+        demo.close()
 
 
 def test_a_run_can_be_cancelled_and_nothing_is_kept(session, folder):

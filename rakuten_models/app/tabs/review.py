@@ -67,7 +67,10 @@ class ReviewPart:
         inputs, turned = [self._page, language], [self._page, self._rows]
         previous.click(guarded(self._previous_page), inputs, turned, **quick)
         following.click(guarded(self._next_page), inputs, turned, **quick)
-        self._rows.select(guarded(self._correct), language, [self._labels, self._count], **quick)
+        # Any other trigger_mode drops a pick that is made before the one before it is answered.
+        self._rows.select(
+            guarded(self._correct), language, [self._labels, self._count], trigger_mode="multiple", **quick
+        )
         language.change(
             guarded(self._again), [self._page, language], [self._page, self._rows, self._count], **quick
         )
@@ -115,15 +118,16 @@ class ReviewPart:
             return gr.skip(), gr.skip()
         if not (code is None or code in codes):
             return gr.skip(), gr.skip()
-        if code is None:
-            session.corrections.pop(number, None)
-        else:
-            session.corrections[number] = code
-        # Swept away where nothing was picked for long.
-        session.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        labels = write_labels(session.folder, rows, session.corrections)
-        button = gr.update(value=None if labels is None else str(labels), interactive=labels is not None)
-        return button, review_count_html(session.corrections, Translator(language))
+        with session.correcting:
+            if code is None:
+                session.corrections.pop(number, None)
+            else:
+                session.corrections[number] = code
+            # Swept away where nothing was picked for long.
+            session.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            labels = write_labels(session.folder, rows, session.corrections)
+            count = review_count_html(session.corrections, Translator(language))
+        return gr.update(value=None if labels is None else str(labels), interactive=labels is not None), count
 
 
 def review_html(
