@@ -133,24 +133,20 @@ def find_thresholds(
     correct = probabilities.argmax(axis=1) == category_index if len(probabilities) else np.zeros(0, bool)
     order = np.argsort(-confidence, kind="stable")
     precision = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    # Rows with equal confidence are accepted together, so only the last of them is a possible cut.
-    cut = np.append(np.diff(confidence[order]) != 0, True)[: len(order)]
-    cut[: MIN_ACCEPTED_ROWS - 1] = False
+    # Rows with equal confidence are accepted together, so only the last of them can be the last accepted.
+    can_be_last = np.append(np.diff(confidence[order]) != 0, True)[: len(order)]
+    can_be_last[: MIN_ACCEPTED_ROWS - 1] = False
     thresholds: dict[str, dict[str, float | None]] = {}
     for wanted in PRECISIONS:
-        reached = np.flatnonzero(cut & (precision >= wanted))
+        reached = np.flatnonzero(can_be_last & (precision >= wanted))
+        found: dict[str, float | None] = {"probability": None, "share_accepted": 0.0, "precision_low": None}
         if len(reached):
-            last = int(reached[-1])
-            thresholds[f"{wanted:.2f}"] = {
-                "probability": float(confidence[order][last]),
-                "share_accepted": (last + 1) / len(order),
-                "precision_low": float(
-                    binomtest(int(correct[order][: last + 1].sum()), last + 1)
-                    .proportion_ci(0.95, method="wilson")
-                    .low
-                ),
+            accepted = int(reached[-1]) + 1
+            right = binomtest(int(correct[order][:accepted].sum()), accepted)
+            found = {
+                "probability": float(confidence[order][accepted - 1]),
+                "share_accepted": accepted / len(order),
+                "precision_low": float(right.proportion_ci(0.95, method="wilson").low),
             }
-        else:
-            # No probability is high enough.
-            thresholds[f"{wanted:.2f}"] = {"probability": None, "share_accepted": 0.0, "precision_low": None}
+        thresholds[f"{wanted:.2f}"] = found
     return thresholds

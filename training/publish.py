@@ -61,19 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m training.publish",
         description="Publish a bundle to the model hub, or the app as a Space.",
     )
-    parser.add_argument("--bundle", type=Path, help="the bundle's folder")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--bundle", type=Path, help="the bundle's folder")
+    add(
         "--repo-id", help="user/name of the model repository: where the bundle goes, or what the Space serves"
     )
-    parser.add_argument(
+    add(
         "--revision",
-        help="with --bundle the branch to commit to (made if absent); without it the "
-        "branch, tag or commit that the Space serves",
+        help="with --bundle the branch to commit to (made if absent); without it the branch, tag or commit that the "
+        "Space serves",
     )
-    parser.add_argument("--tag", help="a tag for the new commit; one that exists is never moved")
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--token", help="a token with write permission")
-    parser.add_argument("--space", help="user/name of a Gradio Space to send the app to")
+    add("--tag", help="a tag for the new commit; one that exists is never moved")
+    add("--private", action="store_true", help="make a new repository private")
+    add("--token", help="a token with write permission")
+    add("--space", help="user/name of a Gradio Space to send the app to")
     choices = parser.parse_args(arguments)
     if choices.bundle is None and choices.space is None:
         parser.error("nothing to publish: give --bundle BUNDLE --repo-id user/name, or --space user/name")
@@ -85,14 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--revision needs --repo-id user/name, the model repository it belongs to")
 
     revision = None
+    access = {"private": choices.private, "token": choices.token}
     if choices.bundle is not None:
         revision = publish_bundle(
-            choices.bundle,
-            choices.repo_id,
-            private=choices.private,
-            branch=choices.revision,
-            tag=choices.tag,
-            token=choices.token,
+            choices.bundle, choices.repo_id, branch=choices.revision, tag=choices.tag, **access
         )
     elif choices.repo_id is not None:
         # Loads it all: a Space must not be pinned to something that it cannot serve.
@@ -102,13 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         classifier.reproduce_self_check()
         revision = classifier.revision
     if choices.space is not None:
-        publish_space(
-            choices.space,
-            repo_id=choices.repo_id,
-            revision=revision,
-            private=choices.private,
-            token=choices.token,
-        )
+        publish_space(choices.space, repo_id=choices.repo_id, revision=revision, **access)
 
 
 def publish_bundle(
@@ -185,23 +176,16 @@ def _address_card(folder: Path, config: BundleConfig, repo_id: str) -> None:
 
 def loading_lines(repo_id: str, revision: str, *, with_keras: bool) -> str:
     """The lines to paste that load a published bundle: in Python, with plain Keras, in the app."""
-    lines = [
-        "In Python:",
-        "    from rakuten_models import Product, ProductClassifier",
-        f'    classifier = ProductClassifier.from_pretrained("{repo_id}", revision="{revision}")',
-    ]
+    lines = f"""In Python:
+    from rakuten_models import Product, ProductClassifier
+    classifier = ProductClassifier.from_pretrained("{repo_id}", revision="{revision}")
+"""
     if with_keras:
-        lines += ["With Keras alone:", "    import keras", "    from huggingface_hub import hf_hub_download"]
-        lines += [
-            f'    {name.removesuffix(".keras")} = keras.saving.load_model(hf_hub_download("{repo_id}", '
-            f'"{name}", revision="{revision}"))'
-            for name in KERAS_FILES
-        ]
-    lines += [
-        "In the app:",
-        f"    {REPOSITORY_VARIABLE}={repo_id} {REVISION_VARIABLE}={revision} python app.py",
-    ]
-    return "\n".join(lines)
+        lines += "With Keras alone:\n    import keras\n    from huggingface_hub import hf_hub_download\n"
+        for name in KERAS_FILES:
+            file = f'hf_hub_download("{repo_id}", "{name}", revision="{revision}")'
+            lines += f"    {name.removesuffix('.keras')} = keras.saving.load_model({file})\n"
+    return f"{lines}In the app:\n    {REPOSITORY_VARIABLE}={repo_id} {REVISION_VARIABLE}={revision} python app.py"
 
 
 def publish_space(

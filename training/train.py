@@ -67,14 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.best:
         settings = settings.best()
     data = {
-        key: value
-        for key, value in (
-            ("name", options.data_name or "/".join(Path(options.catalog_dir).resolve().parts[-2:])),
-            ("terms", options.data_terms),
-            ("license", options.data_license),
-            ("link", options.data_link),
-        )
-        if value
+        "name": options.data_name or "/".join(Path(options.catalog_dir).resolve().parts[-2:]),
+        "terms": options.data_terms,
+        "license": options.data_license,
+        "link": options.data_link,
     }
     try:
         train_bundle(
@@ -84,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             backbone_weights=options.backbone_weights,
             unlabelled=options.unlabelled,
             limit=options.limit,
-            data=data,
+            data={key: value for key, value in data.items() if value},
             log_dir=options.log_dir,
             resume=options.resume,
             init=options.init,

@@ -157,8 +157,8 @@ def test_a_text_fit_that_is_killed_after_its_last_pass_still_tells_of_it(tmp_pat
 
 
 def test_folds_that_are_answered_are_not_fitted_again(tmp_path, monkeypatch):
-    judged, fold = np.ones(60, bool), fold_numbers(np.arange(60), np.ones(60, bool), 2, 0)
-    expected = cross_fitted_logits(fitter(), fold, judged)
-    np.testing.assert_array_equal(cross_fitted_logits(fitter(tmp_path), fold, judged), expected)
+    gold, fold = np.ones(60, bool), fold_numbers(np.arange(60), np.ones(60, bool), 2, 0)
+    expected = cross_fitted_logits(fitter(), fold, gold)
+    np.testing.assert_array_equal(cross_fitted_logits(fitter(tmp_path), fold, gold), expected)
     monkeypatch.setattr(trainer, "fit_network", lambda *given, **named: pytest.fail("fitted again"))
-    np.testing.assert_array_equal(cross_fitted_logits(fitter(tmp_path), fold, judged), expected)
+    np.testing.assert_array_equal(cross_fitted_logits(fitter(tmp_path), fold, gold), expected)

@@ -39,7 +39,7 @@ SECTION_KEYS = {
 
 
 def prediction(text=None, image=None, both=None, decision="review"):
-    """A prediction from the sides that are there; `both` is fusion's answer."""
+    """A prediction from the modalities that are there; `both` is fusion's answer."""
 
     def floats(values):
         return None if values is None else np.array(values, dtype=np.float32)

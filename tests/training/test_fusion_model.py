@@ -1,4 +1,4 @@
-"""The fusion model: one side exactly, both sides better, few rows, and the same numbers in Keras and in the fit."""
+"""The fusion model: one modality exactly, both better, few rows, and the same numbers in Keras and in the fit."""
 
 import keras
 import numpy as np
@@ -11,8 +11,8 @@ from training.settings import FusionSettings
 CATEGORIES, TEXT_WIDTH, IMAGE_WIDTH = 4, 6, 5
 
 
-def sides(n, seed=0, text_signal=2.5, image_signal=1.5):
-    """Logits of two independent sides for n rows of random categories."""
+def two_models(n, seed=0, text_signal=2.5, image_signal=1.5):
+    """Outputs of two independent models for n rows of random categories."""
     generator = np.random.default_rng(seed)
     category_index = generator.integers(0, CATEGORIES, n)
     truth = np.eye(CATEGORIES)[category_index]
@@ -41,7 +41,7 @@ def inputs(text, image, text_present, image_present):
 
 @pytest.fixture(scope="module")
 def fitted():
-    text, image, category_index = sides(400)
+    text, image, category_index = two_models(400)
     fitted = fit_fusion(text, image, category_index)
     return fitted.model, fitted.logits, fitted.report
 
@@ -50,20 +50,20 @@ def accuracy(logits, category_index):
     return (np.asarray(logits).argmax(axis=1) == category_index).mean()
 
 
-def test_one_side_gets_exactly_its_own_logits(fitted):
+def test_one_modality_gets_exactly_its_own_logits(fitted):
     model, _, _ = fitted
-    text, image, _ = sides(50, seed=1)
-    for text_present, image_present, side, weight in ((1, 0, text, 0.0), (0, 1, image, 1.0)):
+    text, image, _ = two_models(50, seed=1)
+    for text_present, image_present, alone, weight in ((1, 0, text, 0.0), (0, 1, image, 1.0)):
         answer = model(inputs(text, image, text_present, image_present))
-        np.testing.assert_array_equal(np.asarray(answer["logits"]), side["logits"])
+        np.testing.assert_array_equal(np.asarray(answer["logits"]), alone["logits"])
         np.testing.assert_array_equal(
             np.asarray(answer["image_weight"]), np.full((50, 1), weight, np.float32)
         )
 
 
-def test_fusion_beats_both_sides_on_new_rows(fitted):
+def test_fusion_beats_both_models_on_new_rows(fitted):
     model, out_of_fold, report = fitted
-    text, image, category_index = sides(600, seed=2)
+    text, image, category_index = two_models(600, seed=2)
     answer = model(inputs(text, image, 1, 1))
     best = max(accuracy(text["logits"], category_index), accuracy(image["logits"], category_index))
     assert accuracy(answer["logits"], category_index) > best + 0.02
@@ -73,8 +73,8 @@ def test_fusion_beats_both_sides_on_new_rows(fitted):
     assert out_of_fold.shape == (400, CATEGORIES) and out_of_fold.dtype == np.float32
 
 
-def test_a_useless_side_is_never_trusted_below_the_better_one():
-    text, image, category_index = sides(120, seed=3, image_signal=0.0)
+def test_a_useless_modality_never_makes_fusion_worse_than_the_better_one():
+    text, image, category_index = two_models(120, seed=3, image_signal=0.0)
     report = fit_fusion(text, image, category_index).report
     chosen = report.gate.removesuffix(" only")
     assert report.weighted_f1[chosen] >= max(report.weighted_f1["text"], report.weighted_f1["image"])
@@ -82,7 +82,7 @@ def test_a_useless_side_is_never_trusted_below_the_better_one():
 
 def test_learns_when_to_trust_the_picture():
     """In half of the rows the picture's logits are sharp and right, in the other half flat noise."""
-    text, image, category_index = sides(800, seed=4, text_signal=1.5, image_signal=0.0)
+    text, image, category_index = two_models(800, seed=4, text_signal=1.5, image_signal=0.0)
     sharp = np.arange(800) % 2 == 0
     image["logits"] *= 0.3
     image["logits"][sharp] += 6.0 * np.eye(CATEGORIES, dtype=np.float32)[category_index[sharp]]
@@ -95,7 +95,7 @@ def test_learns_when_to_trust_the_picture():
 
 
 def test_few_rows_give_the_default_gate_and_say_so():
-    text, image, category_index = sides(7)
+    text, image, category_index = two_models(7)
     found = fit_fusion(text, image, category_index)
     model, out_of_fold, report = found.model, found.logits, found.report
     assert "Only 7 validation rows" in report.note and report.gate == "default"
@@ -110,7 +110,7 @@ def test_keras_says_what_the_fit_computed():
     """Every gate's numbers, put into the Keras model, give the logits that NumPy computed while fitting."""
     from training.fusion.trainer import GateInputs, _fit, _Outputs, _to_keras
 
-    text, image, category_index = sides(150, seed=5)
+    text, image, category_index = two_models(150, seed=5)
     both = _Outputs.of(text, image)
     for gate_inputs in GateInputs:
         gate = _fit(
@@ -122,7 +122,7 @@ def test_keras_says_what_the_fit_computed():
 
 def test_same_seed_same_gate(fitted):
     model, out_of_fold, _ = fitted
-    text, image, category_index = sides(400)
+    text, image, category_index = two_models(400)
     found = fit_fusion(text, image, category_index)
     again = found.model
     np.testing.assert_array_equal(out_of_fold, found.logits)
@@ -137,20 +137,20 @@ def test_reloads_in_safe_mode_and_compiles(fitted, tmp_path):
     model, _, _ = fitted
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    text, image, _ = sides(9, seed=6)
+    text, image, _ = two_models(9, seed=6)
     example = inputs(text, image, 1, 1)
     assert save_and_compile(copy, tmp_path, "fusion", example) < 1e-4
     keras.saving.load_model(tmp_path / "fusion_model.keras", safe_mode=True)
     compiled = CompiledModel(tmp_path / "fusion_model.tflite")
-    for text_present, image_present, side, weight in ((1, 0, text, 0.0), (0, 1, image, 1.0)):
+    for text_present, image_present, alone, weight in ((1, 0, text, 0.0), (0, 1, image, 1.0)):
         answer = compiled(**inputs(text, image, text_present, image_present))
-        np.testing.assert_array_equal(answer["logits"], side["logits"])
+        np.testing.assert_array_equal(answer["logits"], alone["logits"])
         np.testing.assert_array_equal(answer["image_weight"], np.full((9, 1), weight, np.float32))
 
 
-def test_untrained_model_is_the_product_of_both_sides():
+def test_untrained_model_is_the_product_of_both_models():
     model = build_fusion_model(CATEGORIES, TEXT_WIDTH, IMAGE_WIDTH)
-    text, image, _ = sides(5)
+    text, image, _ = two_models(5)
     answer = model(inputs(text, image, 1, 1))
     expected = text["logits"] + image["logits"]
     probabilities = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)

@@ -131,10 +131,10 @@ def test_calibrated_band_holds_a_calibrated_model_and_not_an_overconfident_one()
     assert calibration(confidence, correct, seed=3) == calibration(confidence, correct, seed=3)
 
 
-def test_place_in_the_band():
+def test_relative_to_the_band():
     band = {"low": 0.01, "mean": 0.015, "high": 0.02}
-    places = [relative_to_band(value, band) for value in (0.005, 0.01, 0.015, 0.02, 0.025)]
-    assert places == ["below", "within", "within", "within", "above"]
+    found = [relative_to_band(value, band) for value in (0.005, 0.01, 0.015, 0.02, 0.025)]
+    assert found == ["below", "within", "within", "within", "above"]
     assert relative_to_band(None, None) is None
 
 

@@ -1,4 +1,4 @@
-"""The split: near-duplicates stay together, parts are stratified, only own labels are judged on."""
+"""The split: near-duplicates stay together, parts are stratified, only gold labels are evaluated."""
 
 import html
 import itertools
@@ -68,11 +68,11 @@ def planted(tmp_path_factory):
     return write_planted_catalog(tmp_path_factory.mktemp("planted"))
 
 
-def sides(split, count):
-    side = np.full(count, -1)
+def parts_of(split, count):
+    part = np.full(count, -1)
     for number, rows in enumerate((split.train, split.validation, split.test)):
-        side[rows] = number
-    return side
+        part[rows] = number
+    return part
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -80,16 +80,16 @@ def test_no_planted_duplicate_crosses(planted, seed):
     catalog, pairs = planted
     split = split_catalog(catalog, SplitSettings(seed=seed, minimum_pairs=20))
     assert all(split.groups[left] == split.groups[right] for left, right in pairs)
-    side = sides(split, len(catalog))
+    part = parts_of(split, len(catalog))
     for left, right in pairs:
-        assert side[left] == side[right] or -1 in (side[left], side[right])
-    crossing = sides(split_catalog(catalog, SplitSettings(kind="plain", seed=seed)), len(catalog))
+        assert part[left] == part[right] or -1 in (part[left], part[right])
+    crossing = parts_of(split_catalog(catalog, SplitSettings(kind="plain", seed=seed)), len(catalog))
     assert sum(crossing[left] != crossing[right] for left, right in pairs) > 5, "the plain split should leak"
 
 
 def test_nothing_similar_crosses_by_brute_force(planted):
     catalog, _ = planted
-    side = sides(split_catalog(catalog, SplitSettings(minimum_pairs=30)), len(catalog))
+    part = parts_of(split_catalog(catalog, SplitSettings(minimum_pairs=30)), len(catalog))
     table = catalog.table
     shingles = []
     for designation, description in zip(table["designation"], table["description"], strict=True):
@@ -103,8 +103,8 @@ def test_nothing_similar_crosses_by_brute_force(planted):
         if path
     }
     checked = 0
-    for left, right in itertools.combinations(np.flatnonzero(side >= 0).tolist(), 2):
-        if side[left] == side[right]:
+    for left, right in itertools.combinations(np.flatnonzero(part >= 0).tolist(), 2):
+        if part[left] == part[right]:
             continue
         if shingles[left] and shingles[right]:
             overlap = len(shingles[left] & shingles[right]) / len(shingles[left] | shingles[right])
@@ -120,7 +120,7 @@ def test_unplanted_products_stay_apart(tmp_path):
     assert np.bincount(split_catalog(catalog, SETTINGS).groups).max() == 1
 
 
-def test_parts_are_disjoint_stratified_and_judge_own_labels_only(planted):
+def test_parts_are_disjoint_stratified_and_only_gold_labels_are_evaluated(planted):
     catalog, _ = planted
     split = split_catalog(catalog, SplitSettings(validation_fraction=0.2, test_fraction=0.2, minimum_pairs=0))
     parts = (split.train, split.validation, split.test, split.dropped, split.unused)
@@ -128,9 +128,9 @@ def test_parts_are_disjoint_stratified_and_judge_own_labels_only(planted):
     own, codes = catalog.table["own_label"].to_numpy(), catalog.table["prdtypecode"].to_numpy(dtype=int)
     assert own[split.validation].all() and own[split.test].all()
     assert (~own[split.train]).any() and not own[split.dropped].any()
-    judged = set(split.groups[np.concatenate([split.validation, split.test])].tolist())
-    assert judged.isdisjoint(split.groups[split.train].tolist())
-    assert len(split.dropped) and set(split.groups[split.dropped].tolist()) <= judged
+    evaluated = set(split.groups[np.concatenate([split.validation, split.test])].tolist())
+    assert evaluated.isdisjoint(split.groups[split.train].tolist())
+    assert len(split.dropped) and set(split.groups[split.dropped].tolist()) <= evaluated
     for code in set(codes.tolist()):
         rows = (own & (codes == code)).sum()
         for part in (split.validation, split.test):

@@ -1,4 +1,4 @@
-"""The text side: what it reads, that padding changes nothing, that all its forms agree, that it learns."""
+"""The text model: what it reads, that padding changes nothing, that all its forms agree, that it learns."""
 
 from __future__ import annotations
 

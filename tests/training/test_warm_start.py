@@ -1,4 +1,4 @@
-"""A run that goes on from a bundle: columns and words in their places, weights taken over, new ones beside them."""
+"""Warm start from a bundle: columns and words keep their indices, weights are taken over, new ones come after them."""
 
 import dataclasses
 import json
@@ -161,7 +161,7 @@ def test_a_category_without_rows_keeps_its_column(before, after):
     assert np.abs(new_linear[:known, 0] - old_linear[:, 0]).max() > 0.05
 
 
-def test_the_image_head_goes_on_from_another_and_holds_a_column():
+def test_the_image_head_starts_from_another_and_freezes_a_column():
     generator = np.random.default_rng(2)
     features = generator.normal(size=(300, 4)).astype(np.float32)
     truth = np.where(features[:, 0] > 0, 0, 2)
@@ -177,7 +177,7 @@ def test_the_image_head_goes_on_from_another_and_holds_a_column():
     assert head.bias[1] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_fine_tuning_holds_a_column(before, tmp_path):
+def test_fine_tuning_freezes_a_column(before, tmp_path):
     """Through the whole fit: a category without a picture keeps its column to the last bit, the others learn."""
     settings = dataclasses.replace(quick().image, epochs=2, batch_size=4, augmentations=("plain",))
     images = [str(path) for path in sorted((before.parent / "catalog" / "pictures").iterdir())]
@@ -228,8 +228,8 @@ def test_other_settings_are_refused_in_a_sentence(before, tmp_path, capsys):
     serving = shutil.copytree(before, tmp_path / "serving", ignore=shutil.ignore_patterns("*.keras"))
     write_config(serving, read_config(serving))
     given = ["--catalog-dir", "none", "--output-dir", str(tmp_path / "new"), "--init"]
-    for place, words in ((serving, "is the serving part"), ("user/name", "is no folder")):
-        assert run_command(train.main, [*given, str(place)]) == 2
+    for folder, words in ((serving, "is the serving part"), ("user/name", "is no folder")):
+        assert run_command(train.main, [*given, str(folder)]) == 2
         written = capsys.readouterr().err
         assert words in written and "Traceback" not in written
 

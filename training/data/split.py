@@ -78,12 +78,10 @@ class Split:
     def to_json(self) -> dict[str, Any]:
         """The settings and counts, for the bundle's config.json."""
         sizes = np.bincount(self.groups)
-        counts = {
-            name: len(getattr(self, name)) for name in ("train", "validation", "test", "dropped", "unused")
-        }
+        parts = ("train", "validation", "test", "dropped", "unused")
         return {
             **asdict(self.settings),
-            **counts,
+            **{name: len(getattr(self, name)) for name in parts},
             "validation_pairs": self.validation_pairs,
             "near_duplicate_groups": int((sizes > 1).sum()),
             "rows_in_near_duplicate_groups": int(sizes[sizes > 1].sum()),

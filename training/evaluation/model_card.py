@@ -195,9 +195,9 @@ def _weakest(
 
 def _fusion_verdict(fusion: Mapping[str, Any]) -> str:
     """A sentence: whether fusion is at least as good as the better modality, on the same rows."""
-    sides = {name: fusion[f"{name}_on_same_rows"] for name in ("text", "image")}
-    better = max(sides, key=lambda name: sides[name]["weighted_f1"])
-    other = sides[better]
+    alone = {name: fusion[f"{name}_on_same_rows"] for name in ("text", "image")}
+    better = max(alone, key=lambda name: alone[name]["weighted_f1"])
+    other = alone[better]
     words = "is not below" if other["difference"] >= 0 else "is BELOW"
     zero = "holds" if other["low"] <= 0 <= other["high"] else "leaves out"
     return f"Fusion {words} the better single side, {better}; the interval of that difference {zero} zero."

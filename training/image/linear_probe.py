@@ -75,9 +75,8 @@ def fit_linear_head(
 ) -> LinearHead:
     """Multinomial logistic regression by L-BFGS, on features divided by their standard deviation.
 
-    Unlike scikit-learn's it also answers for categories without a training row, with a low but finite logit, reads the
-    features a block at a time (they may lie on disk), and can start from another head: the penalty then holds it near
-    that one instead of near zero.
+    Unlike scikit-learn's it gives categories without a training row a low but finite logit, reads the features a block
+    at a time (they may lie on disk), and can start from another head, from which the penalty then measures.
 
     Args:
         features: float32 (n, channels), the pooled features: an array, or what gives one for a slice.

@@ -117,13 +117,13 @@ def check_explanations(compiled: CompiledModel, example: Mapping[str, np.ndarray
     Raises:
         BundleError: A sum is off by more than 1e-4 of the largest logit.
     """
-    answer = compiled(**example)
-    best = answer["logits"].argmax(axis=1)
-    weights = np.concatenate([centred_weights(int(column), answer["logits"].shape[1]) for column in best])
-    parts = compiled.explain(**example, features=answer["features"], category_weights=weights)
+    outputs = compiled(**example)
+    logits = outputs["logits"]
+    weights = np.concatenate([centred_weights(int(best), logits.shape[1]) for best in logits.argmax(axis=1)])
+    parts = compiled.explain(**example, features=outputs["features"], category_weights=weights)
     found = sum(values.sum(axis=1) for values in parts.values())
-    expected = (answer["logits"] * weights).sum(axis=1)
-    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(answer["logits"]).max()))
+    expected = (logits * weights).sum(axis=1)
+    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(logits).max()))
     if not difference <= AGREEMENT:
         raise BundleError("training.contributions_differ", difference=difference)
 

@@ -12,7 +12,7 @@ _Value = TypeVar("_Value")
 
 
 def _compiled(function: Callable[..., _Value]) -> Callable[..., _Value]:
-    """Compiled for the processor; kept on disk, so that the next process need not compile again."""
+    """Compiled for the processor, and cached on disk."""
     compiled: Callable[..., _Value] = numba.njit(nogil=True, fastmath=True, cache=True)(function)
     return compiled
 

@@ -231,8 +231,8 @@ class SparseNetwork:
             for sparse, _ in rows.blocks():
                 logits[start : start + sparse.shape[0]] += sparse @ self.linear
                 start += sparse.shape[0]
-        answer: np.ndarray = logits
-        return answer
+        found: np.ndarray = logits
+        return found
 
     def step(
         self, chosen: np.ndarray, targets: np.ndarray, weights: np.ndarray, learning_rate: float
