@@ -14,19 +14,37 @@ from tests.support.app_client import PICTURE
 from tests.support.app_server import free_port, running_app
 
 
-@pytest.fixture
-def users(tmp_path):
-    file = tmp_path / "users.txt"
+@pytest.fixture(scope="module")
+def users(tmp_path_factory):
+    file = tmp_path_factory.mktemp("login") / "users.txt"
     file.write_text(f"# Those who may\nanna:pass:word\n{line_of('bert', 'hé secret')}\n", encoding="utf-8")
     file.chmod(0o600)
     return file
 
 
-def test_without_a_login_there_is_nothing_to_be_had(users, tmp_path_factory):
-    with (
-        running_app(None, tmp_path_factory.mktemp("login"), "--auth-file", str(users)) as address,
-        httpx.Client(base_url=address, timeout=30) as web,
-    ):
+@pytest.fixture(scope="module")
+def closed_address(users, tmp_path_factory):
+    with running_app(None, tmp_path_factory.mktemp("app"), "--auth-file", str(users)) as address:
+        yield address
+
+
+def test_the_page_asks_for_the_login(closed_address, browser):
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(closed_address)
+        page.locator("input").nth(0).fill("anna")
+        page.locator("input").nth(1).fill("pass:word")
+        page.get_by_role("button", name="Login").click()
+        page.get_by_label("Designation").fill("canapé")
+        expect(page.locator(".verdict h2")).to_be_visible()
+    finally:
+        context.close()
+
+
+# Ends with so many wrong passwords that the app takes none for a while.
+def test_without_a_login_there_is_nothing_to_be_had(closed_address):
+    with httpx.Client(base_url=closed_address, timeout=30) as web:
         assert web.get("/").status_code == 200 and '"components":[]' in web.get("/").text.replace(" ", "")
         for method, path in (
             ("GET", "/config"),
@@ -48,28 +66,13 @@ def test_without_a_login_there_is_nothing_to_be_had(users, tmp_path_factory):
         assert web.get("/config").status_code == 200
         # With the browser's cookie, another website's page gets nothing all the same.
         assert web.get("/config", headers={"origin": "https://evil.example"}).status_code == 403
-        with contextlib.closing(Client(address, auth=("bert", "hé secret"), verbose=False)) as client:
+        with contextlib.closing(Client(closed_address, auth=("bert", "hé secret"), verbose=False)) as client:
             assert client.predict(designation="canapé", api_name="/classify")["prdtypecode"]
         web.cookies.clear()
         answers = [
             web.post("/login", data={"username": "anna", "password": "no"}).status_code for _ in range(12)
         ]
         assert answers[-1] == 429 and 400 in answers
-
-
-def test_the_page_asks_for_the_login(users, tmp_path_factory, browser):
-    with running_app(None, tmp_path_factory.mktemp("login"), "--auth-file", str(users)) as address:
-        context = browser.new_context()
-        try:
-            page = context.new_page()
-            page.goto(address)
-            page.locator("input").nth(0).fill("anna")
-            page.locator("input").nth(1).fill("pass:word")
-            page.get_by_role("button", name="Login").click()
-            page.get_by_label("Designation").fill("canapé")
-            expect(page.locator(".verdict h2")).to_be_visible()
-        finally:
-            context.close()
 
 
 @pytest.mark.parametrize(
