@@ -37,12 +37,30 @@ def replaced_file(path: Path) -> Iterator[Any]:
         with writing.open("wb") as stream:
             yield stream
             sync(stream)
-        os.replace(writing, path)
+        move(writing, path)
     except BaseException:
         with contextlib.suppress(OSError):
             writing.unlink()
         raise
-    sync_folder(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file that is on the disk another name, which may be taken, and have that on the disk, too."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file for the block; the lock goes with the process, however that ends.
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is False.
+    """
+    with path.open("wb") as stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def sync(stream: Any) -> None:

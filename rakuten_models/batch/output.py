@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -23,14 +22,7 @@ import pyarrow.parquet
 
 from rakuten_models.catalog.csv_writer import cell_text, csv_cell, spreadsheet_safe_cell
 from rakuten_models.errors import BatchError
-from rakuten_models.files import WRITING, replaced_file, sync, sync_folder
-
-fcntl: ModuleType | None
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks; two runs on one output are then not told apart
-    fcntl = None
+from rakuten_models.files import WRITING, locked, move, replaced_file, sync
 
 STATE_FILE = "_state.json"
 
@@ -138,8 +130,7 @@ class ScoredOutput:
 
     def _put_in_place(self) -> None:
         if self._csv and self._partial.exists():
-            os.replace(self._partial, self.path)
-            sync_folder(self.path.parent)
+            move(self._partial, self.path)
 
     def _earlier_state(self, overwrite: bool) -> dict[str, Any] | None:
         """The state of a run to be taken up, or None to begin."""
@@ -199,12 +190,11 @@ class ScoredOutput:
     def _locked(self) -> Iterator[None]:
         """Refuse a second process on the same output; the lock goes with the process, however that ends."""
         lock = self.path.with_name(f".{self.path.name}.lock") if self._csv else self.path / ".lock"
-        with lock.open("wb") as stream:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise BatchError("batch.output_locked", output=self.path) from error
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, wait=False))
+            except BlockingIOError as error:
+                raise BatchError("batch.output_locked", output=self.path) from error
             try:
                 yield
             finally:

@@ -39,65 +39,79 @@ _NUMBER = re.compile(r"\w{1,40}")
 # Until a picture under a URL has arrived, in seconds.
 PICTURE_SECONDS = 30.0
 
-# The challenge's own folders within its images folder, after that folder itself.
-_CHALLENGE_FOLDERS = ("", "image_train", "image_test")
 
+class PictureStore:
+    """Pictures that rows name; safe to use from several threads.
 
-class FolderPictures:
-    """The pictures of a folder and of the folders in it."""
+    Attributes:
+        ahead: How many rows' pictures are worth reading at a time by one thread.
+    """
 
-    # How many rows' pictures are worth reading at a time by one thread.
     ahead = 1
+
+    # Where the challenge's pictures may lie, and the code of the error for a picture that is nowhere.
+    _folders: tuple[str, ...] = ("",)
+    _missing = "not_in_folder"
+
+    def named(self, name: str) -> str | bytes:
+        """The picture that a row names: its path, or the file's bytes.
+
+        Args:
+            name: As in the catalog; where there is no such path, the file name alone is tried.
+
+        Raises:
+            ProductError: It leads out of the store, is a URL, is not there, or cannot be had.
+        """
+        relative = _checked_name(name)
+        for each in dict.fromkeys((relative, posixpath.basename(relative))):
+            found = self._find(each, name)
+            if found is not None:
+                return found
+        raise _error(self._missing, name)
+
+    def by_numbers(self, imageid: str, productid: str) -> str | bytes | None:
+        """The challenge's picture of a product as `named` gives it; None if there is none.
+
+        Raises:
+            ProductError: It leads out of the store, or cannot be had.
+        """
+        name = numbered_name(imageid, productid)
+        paths = (posixpath.join(folder, name) for folder in self._folders) if name else ()
+        return next((found for path in paths if (found := self._find(path, path)) is not None), None)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+    def _find(self, relative: str, name: str) -> str | bytes | None:
+        """What lies under a path that `_checked_name` made; None if nothing does. The name is for errors."""
+        raise NotImplementedError
+
+
+class FolderPictures(PictureStore):
+    """The paths of pictures in a folder and the folders in it."""
+
+    _folders = ("", "image_train", "image_test")
 
     def __init__(self, folder: Path) -> None:
         """Only the path is kept; each picture is looked up when its row comes."""
         self._folder = folder
         self._real = folder.resolve()
 
-    def named(self, name: str) -> str:
-        """The path of the picture that a row names.
-
-        Args:
-            name: As in the catalog; where the folder has no such path, the file name alone is tried.
-
-        Raises:
-            ProductError: It leads out of the folder, is a URL, or is not there.
-        """
-        relative = _checked_name(name)
-        for each in (relative, posixpath.basename(relative)):
-            try:
-                path = (self._folder / each).resolve()
-                if path.is_relative_to(self._real) and path.is_file():
-                    return str(path)
-                inside = path.is_relative_to(self._real)
-            except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, links in a circle
-                inside = True
-            if not inside:
-                raise _error("leads_out", name)
-        raise _error("not_in_folder", name)
-
-    def by_numbers(self, imageid: str, productid: str) -> str | None:
-        """The path of the challenge's picture of a product; None if there is none.
-
-        Raises:
-            ProductError: It is a link that leads out of the folder.
-        """
-        name = numbered_name(imageid, productid)
-        if name is None:
+    def _find(self, relative: str, name: str) -> str | None:
+        try:
+            path = (self._folder / relative).resolve()
+            found = path.is_file()
+        except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, links in a circle
             return None
-        for folder in _CHALLENGE_FOLDERS:
-            if (self._folder / folder / name).is_file():
-                return self.named(posixpath.join(folder, name))
-        return None
-
-    def close(self) -> None:
-        """Nothing is open."""
+        if not path.is_relative_to(self._real):
+            raise _error("leads_out", name)
+        return str(path) if found else None
 
 
-class ZipPictures:
-    """The pictures of a ZIP file, read into memory one by one. Safe to use from several threads."""
+class ZipPictures(PictureStore):
+    """The pictures of a ZIP file, read into memory one by one."""
 
-    ahead = 1
+    _missing = "not_in_zip"
 
     def __init__(self, path: Any) -> None:
         """Read the list of members.
@@ -125,37 +139,15 @@ class ZipPictures:
             # Two members of one file name: the name alone says too little.
             self._by_file_name[file_name] = None if file_name in self._by_file_name else member
 
-    def named(self, name: str) -> bytes:
-        """The file of the picture that a row names.
-
-        Args:
-            name: As in the catalog; where the ZIP has no such path, the file name alone is tried.
-
-        Raises:
-            ProductError: It is not there, too large, encrypted or damaged.
-        """
-        relative = _checked_name(name)
-        member = self._members.get(relative) or self._by_file_name.get(posixpath.basename(relative))
-        if member is None:
-            raise _error("not_in_zip", name)
-        return self._read(member, name)
-
-    def by_numbers(self, imageid: str, productid: str) -> bytes | None:
-        """The file of the challenge's picture of a product; None if there is none.
-
-        Raises:
-            ProductError: It is too large, encrypted or damaged.
-        """
-        name = numbered_name(imageid, productid)
-        member = self._by_file_name.get(name) if name else None
-        return None if member is None or name is None else self._read(member, name)
-
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
         self._stream.close()
 
-    def _read(self, member: zipfile.ZipInfo, name: str) -> bytes:
+    def _find(self, relative: str, name: str) -> bytes | None:
+        member = self._members.get(relative) or self._by_file_name.get(relative)
+        if member is None:
+            return None
         if member.file_size > MAX_MEMBER:
             raise _too_large(name)
         try:
@@ -170,8 +162,8 @@ class ZipPictures:
         return content
 
 
-class UrlPictures:
-    """The pictures under a URL, read into memory one by one. Safe to use from several threads."""
+class UrlPictures(PictureStore):
+    """The pictures under a URL, read into memory one by one."""
 
     # Most of the time is spent waiting for the server.
     ahead = 16
@@ -187,38 +179,9 @@ class UrlPictures:
         self._root = folder.path.rstrip("/")
         self._seconds = seconds
 
-    def named(self, name: str) -> bytes:
-        """The file of the picture that a row names.
-
-        Args:
-            name: As in the catalog; where there is no such path, the file name alone is tried.
-
-        Raises:
-            ProductError: It is not there, too large, did not arrive in time, or cannot be had.
-        """
-        relative = _checked_name(name)
+    def _find(self, relative: str, name: str) -> bytes | None:
         if relative.startswith("/"):
             raise _error("leads_out", name)
-        for each in dict.fromkeys((relative, posixpath.basename(relative))):
-            content = self._read(each, name)
-            if content is not None:
-                return content
-        raise _error("not_in_folder", name)
-
-    def by_numbers(self, imageid: str, productid: str) -> bytes | None:
-        """The file of the challenge's picture of a product; None if there is none.
-
-        Raises:
-            ProductError: It is too large, did not arrive in time, or cannot be had.
-        """
-        name = numbered_name(imageid, productid)
-        return self._read(name, name) if name else None
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _read(self, relative: str, name: str) -> bytes | None:
-        """A file's bytes, None if it is not there."""
         answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
         def read() -> None:
@@ -244,9 +207,7 @@ class UrlPictures:
         return answer
 
 
-def open_pictures(
-    source: str | os.PathLike[str], seconds: float = PICTURE_SECONDS
-) -> FolderPictures | ZipPictures | UrlPictures:
+def open_pictures(source: str | os.PathLike[str], seconds: float = PICTURE_SECONDS) -> PictureStore:
     """The pictures of a folder or a ZIP file, or those under a URL.
 
     Args:

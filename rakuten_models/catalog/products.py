@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 
 from rakuten_models.catalog.columns import Columns
-from rakuten_models.catalog.image_store import FolderPictures, UrlPictures, ZipPictures
+from rakuten_models.catalog.image_store import PictureStore
 from rakuten_models.errors import Message, ProductError
 
 # A table that once had a gap writes 10 as 10.0; an apostrophe may keep a spreadsheet from calculating.
@@ -46,9 +46,7 @@ class PictureFinder:
         pictures: Where they are; None: names are not looked at, only bytes within the table.
     """
 
-    def __init__(
-        self, columns: Columns, pictures: FolderPictures | ZipPictures | UrlPictures | None = None
-    ) -> None:
+    def __init__(self, columns: Columns, pictures: PictureStore | None = None) -> None:
         """Nothing is looked up yet."""
         self._columns = columns
         self._pictures = pictures

@@ -8,20 +8,13 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from rakuten_models.bundle.config import CONFIG_FILE
 from rakuten_models.bundle.folder import replace_folder, validate_bundle
 from rakuten_models.errors import BatchError, BundleError
+from rakuten_models.files import locked
 from rakuten_models.inference.runtime import usable_cores
-
-fcntl: ModuleType | None
-
-try:
-    import fcntl
-except ImportError:  # Windows: workers share all cores, and each keeps a bundle of its own
-    fcntl = None
 
 # A worker with more gains little: Python itself becomes what it waits for.
 _CORES_A_WORKER = 4
@@ -79,9 +72,7 @@ def bundle_on_this_machine(files: Mapping[str, bytes]) -> Path:
     if hasattr(os, "getuid") and home.stat().st_uid != os.getuid():
         raise BatchError("batch.folder_of_other_user", folder=home)
     folder = home / digest
-    with (home / f"{digest}.lock").open("wb") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(home / f"{digest}.lock"):
         try:
             validate_bundle(folder)
         except BundleError:
@@ -101,16 +92,15 @@ def take_cores(count: int) -> Any:
     Returns:
         What has to be kept while the cores are in use; None if nothing happened.
     """
-    if fcntl is None or not hasattr(os, "sched_setaffinity") or count >= usable_cores():
+    if not hasattr(os, "sched_setaffinity") or count >= usable_cores():
         return None
     cores = sorted(os.sched_getaffinity(0))
     home = Path(tempfile.gettempdir()) / f"rakuten-cores-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
-    for place in range(len(cores) * 4):
-        lock = (home / str(place)).open("wb")
+    for slot in range(len(cores) * 4):
+        lock = contextlib.ExitStack()
         with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.sched_setaffinity(0, {cores[(place * count + each) % len(cores)] for each in range(count)})
+            lock.enter_context(locked(home / str(slot), wait=False))
+            os.sched_setaffinity(0, {cores[(slot * count + each) % len(cores)] for each in range(count)})
             return lock
-        lock.close()
     return None
