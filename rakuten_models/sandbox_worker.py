@@ -16,7 +16,6 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from rakuten_models.bundle.config import SERVING_MODEL_FILES, TOKENIZER_FILE
-from rakuten_models.bundle.folder import validate_bundle
 from rakuten_models.bundle.sandbox import sandbox_process
 from rakuten_models.bundle.strict_json import mapping, parse_json, sequence, text, whole_number
 from rakuten_models.classifier import ProductClassifier, self_check_product
@@ -65,7 +64,6 @@ def verify_bundle(folder: Path, config_sha256: str) -> None:
     Raises:
         BundleError: What is wrong with it.
     """
-    validate_bundle(folder, config_sha256=config_sha256)
     last_word = check_tokenizer(folder / TOKENIZER_FILE)
     for name in SERVING_MODEL_FILES:
         check_model(folder / name)

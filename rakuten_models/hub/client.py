@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +13,7 @@ from rakuten_models.errors import HubError
 
 if TYPE_CHECKING:
     import httpx2
+    import tenacity
     from huggingface_hub import HfApi
 
 ATTEMPTS = 4
@@ -42,7 +42,7 @@ class IncompleteError(Exception):
 
 
 class AlteredError(Exception):
-    """Files came with other content than the hub lists for them."""
+    """Files came with other content than the hub lists for them; `str(error)` names them."""
 
 
 def open_client(endpoint: str | None, token: str | None) -> HfApi:
@@ -74,8 +74,7 @@ def _refuse_long_waits(response: httpx2.Response) -> None:
     seconds = _asked_to_wait(response)
     if response.status_code in (429, 503) and seconds > PATIENCE_SECONDS:
         raise HubError(
-            f"The hub at {response.url.host} answered {response.status_code} and asks to come back in "
-            f"{seconds:,.0f} s; try again then."
+            "hub.asks_to_wait", host=response.url.host, status=response.status_code, seconds=seconds
         )
 
 
@@ -100,34 +99,34 @@ def check_repo_id(repo_id: str) -> None:
     except HFValidationError:
         valid = False
     if not valid:
-        raise HubError(
-            f"{str(repo_id)!r} is no repository of the hub: expected user/name of letters, digits, '-', '_' "
-            "and '.', such as anna/product-classifier; a folder on this machine must exist."
-        )
+        raise HubError("hub.no_repository_name", repo_id=str(repo_id))
 
 
 def retried(action: Callable[[], _Result]) -> _Result:
     """Run an action that may be run twice; again after a fault that may pass, for a bounded time."""
-    started = time.monotonic()
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return action()
-        # The client raises what its transport, its threads and its own checks raise.
-        except Exception as error:
-            late = time.monotonic() - started > PATIENCE_SECONDS
-            if attempt == ATTEMPTS or late or not _may_pass(error):
-                raise
-            pause = max(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _wanted_pause(error))
-        time.sleep(pause)
-    raise AssertionError("the last attempt returns or raises")
+    # Imported here, for it imports asyncio, which a local bundle needs none of.
+    import tenacity
+
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_after_delay(PATIENCE_SECONDS),
+        wait=_pause,
+        retry=tenacity.retry_if_exception(_may_pass),
+        reraise=True,
+    )
+    return retrying(action)
 
 
-def _wanted_pause(error: BaseException) -> float:
-    """How long the hub asks to wait, in seconds; what is too long has become an error before."""
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: twice the last pause, or what the hub asks for if that is longer."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    cause = _root_cause(error)
-    return _asked_to_wait(cause.response) if isinstance(cause, HfHubHTTPError) else 0.0
+    pause: float = FIRST_PAUSE_SECONDS * 2 ** (state.attempt_number - 1)
+    error = state.outcome.exception() if state.outcome else None
+    cause = error and _root_cause(error)
+    if isinstance(cause, HfHubHTTPError):
+        # What is too long has become an error before.
+        pause = max(pause, _asked_to_wait(cause.response))
+    return pause
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -184,70 +183,60 @@ def explained(
         Exception: `error` itself, if it is a sentence already or nothing of the hub's, such as a full disk.
     """
     import httpx2
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     cause = _root_cause(error)
-    give_token = "run `hf auth login`, set HF_TOKEN or pass a token"
     if isinstance(cause, HubError):
         raise cause
-    if isinstance(cause, OfflineModeIsEnabled):
-        return HubError(f"The network is switched off by HF_HUB_OFFLINE; unset it to {action} {repo_id!r}.")
-    if isinstance(cause, (httpx2.TransportError, ConnectionError)):
-        return HubError(
-            f"The hub {endpoint} cannot be reached to {action} {repo_id!r} ({type(cause).__name__}): check "
-            f"the network and the address, then try again.{hint}"
-        )
-    if isinstance(cause, GatedRepoError):
-        return HubError(
-            f"Repository {repo_id!r} is gated: ask for access at {endpoint}/{repo_id}, then {give_token} of "
-            "the account that was let in."
-        )
-    if isinstance(cause, RepositoryNotFoundError):
-        return HubError(
-            f"The hub {endpoint} has no repository {repo_id!r}, or it is private: check the name, or "
-            f"{give_token} that may read it."
-        )
-    if isinstance(cause, RevisionNotFoundError):
-        return HubError(
-            f"Repository {repo_id!r} has no revision {revision!r}: expected a branch, a tag or a commit; "
-            f"they are listed at {endpoint}/{repo_id}/tree/main."
-        )
-    if isinstance(cause, HfHubHTTPError):
-        status = cause.response.status_code
-        said = " ".join((cause.server_message or cause.response.reason_phrase).split())[:300]
-        if token:
-            said = said.replace(token, "***")
-        advice = "look at the message, then try again"
-        if status in (401, 403):
-            advice = f"the token is missing, wrong or without the right to it; {give_token} that has it"
-        elif status == 412:
-            advice = "somebody else is writing to it; try again when they are done"
-        elif status >= 500 or status in (408, 429):
-            advice = f"it did so again and again; try again later.{hint}".removesuffix(".")
-        return HubError(
-            f"The hub {endpoint} would not {action} {repo_id!r} and answered {status} ({said}): {advice}."
-        )
-    if isinstance(cause, json.JSONDecodeError):
-        return HubError(f"What answers at {endpoint} is no model hub: check HF_ENDPOINT.")
-    if isinstance(cause, AlteredError):
-        return HubError(f"{cause}, again and again; nothing of it is used: try again later.{hint}")
-    if isinstance(cause, IncompleteError) or (type(cause) is OSError and cause.errno is None):
-        return HubError(
-            f"The hub {endpoint} broke off again and again in the middle of {repo_id!r}: try again "
-            f"later.{hint}"
-        )
-    if isinstance(cause, ValueError):
-        said = " ".join(str(cause).split())[:300]
-        return HubError(
-            f"The hub client would not {action} {repo_id!r}: {said.replace(token, '***') if token else said}"
-        )
+    facts: dict[str, Any] = {
+        "action": action,
+        "repo_id": repo_id,
+        "revision": revision,
+        "endpoint": endpoint,
+        "hint": hint,
+        "cause": type(cause).__name__,
+    }
+    if isinstance(cause, errors.HfHubHTTPError):
+        facts["status"] = cause.response.status_code
+        facts["said"] = _shown(cause.server_message or cause.response.reason_phrase, token)
+    elif isinstance(cause, AlteredError):
+        facts["files"] = str(cause)
+    elif isinstance(cause, ValueError):
+        facts["said"] = _shown(str(cause), token)
+    for kinds, code in (
+        (errors.OfflineModeIsEnabled, "hub.offline"),
+        ((httpx2.TransportError, ConnectionError), "hub.unreachable"),
+        (errors.GatedRepoError, "hub.gated"),
+        (errors.RepositoryNotFoundError, "hub.repository_missing"),
+        (errors.RevisionNotFoundError, "hub.revision_missing"),
+        (errors.HfHubHTTPError, _status_code(facts.get("status", 0))),
+        (json.JSONDecodeError, "hub.no_hub"),
+        (AlteredError, "hub.altered"),
+        (IncompleteError, "hub.incomplete"),
+        (ValueError, "hub.client_refused"),
+    ):
+        if isinstance(cause, kinds):
+            return HubError(code, **facts)
+    if type(cause) is OSError and cause.errno is None:
+        return HubError("hub.incomplete", **facts)
     raise error
+
+
+def _shown(said: str, token: str | None) -> str:
+    """What the hub or its client says, on one line and without the token."""
+    said = " ".join(said.split())[:300]
+    return said.replace(token, "***") if token else said
+
+
+def _status_code(status: int) -> str:
+    """The code of the sentence about an HTTP status."""
+    if status in (401, 403):
+        return "hub.refused_token"
+    if status == 412:
+        return "hub.refused_while_written"
+    if status >= 500 or status in (408, 429):
+        return "hub.refused_again"
+    return "hub.refused"
 
 
 def is_private(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> bool:

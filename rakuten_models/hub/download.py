@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from rakuten_models.errors import HubError
+from rakuten_models.errors import HubError, Message
+from rakuten_models.files import write_atomically
 from rakuten_models.hub import client
 from rakuten_models.hub.client import (
     _COMMIT,
@@ -68,7 +68,8 @@ def download_folder(
     if not not_cached and (offline or cached_commit == wanted):
         return cached_folder, str(cached_commit)
     if offline:
-        raise HubError(_not_cached_sentence(repo_id, wanted, cached_commit, not_cached, cache))
+        facts = {"repo_id": repo_id, "revision": wanted, "files": ", ".join(not_cached), "cache": str(cache)}
+        raise HubError("hub.not_cached" if cached_commit else "hub.revision_not_cached", **facts)
 
     api = open_client(endpoint, token)
     try:
@@ -82,8 +83,12 @@ def download_folder(
         absent = [name for name in files if name not in there]
         if absent:
             raise HubError(
-                f"Repository {repo_id!r} at revision {wanted!r} ({commit}) has no {', '.join(absent)}: "
-                f"expected all of {', '.join(files)}; choose a repository and a revision that hold them."
+                "hub.files_missing",
+                repo_id=repo_id,
+                revision=wanted,
+                commit=commit,
+                absent=", ".join(absent),
+                files=", ".join(files),
             )
 
         def fetch() -> Path:
@@ -100,7 +105,7 @@ def download_folder(
             )
             # The client hands out what it has if the hub fails while it lists the files.
             if any(not (folder / name).is_file() for name in files):
-                raise IncompleteError(f"The download of {repo_id!r} stopped before all files were there")
+                raise IncompleteError
             # The client looks at a file's length only, and would never fetch again what it has.
             altered = [
                 name
@@ -112,19 +117,12 @@ def download_folder(
                 (folder / name).resolve().unlink(missing_ok=True)
                 (folder / name).unlink(missing_ok=True)
             if altered:
-                raise AlteredError(
-                    f"The hub {api.endpoint} sent {', '.join(altered)} of {repo_id!r} with other content than it lists"
-                )
+                raise AlteredError(", ".join(altered))
             return folder
 
         folder = retried(fetch)
     except Exception as error:
-        hint = ""
-        if not not_cached:
-            hint = (
-                f" A copy of {wanted!r} as it was last seen ({cached_commit}) is on this machine: set "
-                "HF_HUB_OFFLINE=1, or pass local_files_only=True or that commit as the revision, to use it."
-            )
+        hint = "" if not_cached else Message("hub.copy_is_here", revision=wanted, commit=cached_commit)
         raise explained(error, "fetch", repo_id, wanted, api.endpoint, token, hint) from error
     # Noted only now that everything is there, so that the name leads to a whole folder when offline.
     if wanted != commit:
@@ -144,26 +142,7 @@ def _cached_commit(repository_cache: Path, revision: str) -> str | None:
 
 
 def _note_commit(repository_cache: Path, revision: str, commit: str) -> None:
-    """Write the client's own note of what a branch or tag stands for, whole or not at all."""
+    """Write the client's own note of what a branch or tag stands for."""
     reference = repository_cache / "refs" / revision
     reference.parent.mkdir(parents=True, exist_ok=True)
-    temporary = reference.with_name(f"{reference.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(commit, encoding="utf-8")
-        temporary.replace(reference)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _not_cached_sentence(
-    repo_id: str, revision: str, commit: str | None, not_cached: Sequence[str], cache: Path
-) -> str:
-    if commit is None:
-        missing = f"what revision {revision!r} stands for was never looked up on this machine"
-    else:
-        missing = f"at revision {revision!r} {', '.join(not_cached)} is not there"
-    return (
-        f"Repository {repo_id!r} is not whole in the cache {str(cache)!r}: {missing}, and the network is "
-        "switched off (local_files_only or HF_HUB_OFFLINE); fetch it once with the network on."
-    )
+    write_atomically(reference, commit)

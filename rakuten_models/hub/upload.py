@@ -65,13 +65,11 @@ def upload_folder(
 
     check_repo_id(repo_id)
     if branch is not None and _COMMIT.fullmatch(branch):
-        raise HubError(
-            f"{branch!r} is a commit, to which nothing can be added: give a branch, or none for main."
-        )
+        raise HubError("hub.branch_is_commit", branch=branch)
     folder = Path(folder)
     absent = [name for name in files if not (folder / name).is_file()]
     if absent:
-        raise HubError(f"Folder {str(folder)!r} has no {', '.join(absent)}; nothing was sent to {repo_id!r}.")
+        raise HubError("hub.nothing_to_send", folder=str(folder), files=", ".join(absent), repo_id=repo_id)
     api = open_client(endpoint, token)
     try:
         create_repository(repo_id, private=private, repo_type=repo_type, token=token, endpoint=endpoint)
@@ -97,10 +95,7 @@ def upload_folder(
                 _same_content(folder / name, there.get(name)) for name in files
             )
             if tag in tagged and not (unchanged and tagged[tag] == head.sha):
-                raise HubError(
-                    f"Repository {repo_id!r} already has a tag {tag!r}, on commit {tagged[tag]}: a tag is "
-                    "never moved, and nothing was sent; choose another tag."
-                )
+                raise HubError("hub.tag_taken", repo_id=repo_id, tag=tag, commit=tagged[tag])
             if unchanged:
                 return str(head.sha)
             return api.create_commit(
@@ -158,17 +153,10 @@ def create_repository(
             lambda: api.repo_info(repo_id, repo_type=repo_type, timeout=client.REQUEST_TIMEOUT_SECONDS)
         )
         if private and not information.private:
-            raise HubError(
-                f"Repository {repo_id!r} is there already and is public, but a private one is wanted: "
-                f"nothing was sent; make it private at {api.endpoint}/{_page(repo_id, repo_type)}/settings "
-                "or choose another name."
-            )
+            page = f"spaces/{repo_id}" if repo_type == "space" else repo_id
+            raise HubError("hub.public", repo_id=repo_id, settings=f"{api.endpoint}/{page}/settings")
     except Exception as error:
         raise explained(error, "send", repo_id, "main", api.endpoint, token) from error
-
-
-def _page(repo_id: str, repo_type: str) -> str:
-    return f"spaces/{repo_id}" if repo_type == "space" else repo_id
 
 
 def _tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
@@ -184,10 +172,9 @@ def _set_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, revision: str, 
             lambda: api.create_tag(repo_id, tag=tag, revision=revision, repo_type=repo_type, exist_ok=True)
         )
         if _tags(api, repo_id, repo_type).get(tag) != revision:
-            raise HubError(f"Somebody else set the tag {tag!r} on another commit of {repo_id!r} meanwhile")
+            raise HubError("hub.tag_moved", tag=tag, repo_id=repo_id)
     except Exception as error:
         reason = explained(error, "tag", repo_id, revision, api.endpoint, token)
         raise HubError(
-            f"The files are in {repo_id!r} as commit {revision}, but without the tag {tag!r}: {reason} "
-            "Run the command again to set it, with another tag if this one is taken."
+            "hub.tag_not_set", repo_id=repo_id, revision=revision, tag=tag, reason=reason.message
         ) from error
