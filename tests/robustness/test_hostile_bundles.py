@@ -90,7 +90,7 @@ def change_config(folder, change):
         (lambda c: c.update(categories=c["categories"] * 2), "lists its categories out of order"),
         (lambda c: c.update(categories=c["categories"][:-1]), "gives text 27 temperatures for 26 categories"),
         (lambda c: c["self_check"]["probabilities"][0].pop(), "has 26 entries for 27 categories"),
-        (lambda c: c["calibration"]["text"].update(temperature=True), "calibration.text.temperature is True, expected a number"),
+        (lambda c: c["calibration"]["text"].update(temperature=True), "temperature is True, expected a number"),
         (lambda c: c["calibration"]["text"].update(temperature=10**400), "calibration.text.temperature is 1000"),
         (lambda c: c["calibration"]["text"].update(temperature=1e-300), "the temperature 1e-300"),
         (lambda c: c["thresholds"]["0.95"].update(probability="0.5"), "probability is '0.5', expected a number"),
