@@ -88,7 +88,7 @@ class ProductClassifier:
         # The tokenizers library raises plain Exception.
         except Exception as error:
             raise BundleError(
-                f"{self.folder / TOKENIZER_FILE} cannot be read ({reason(error)}); download or train the bundle again."
+                "bundle.tokenizer_unreadable", file=self.folder / TOKENIZER_FILE, reason=reason(error)
             ) from error
         text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
         self._models = Ensemble(
@@ -134,18 +134,12 @@ class ProductClassifier:
             source = STARTER_FOLDER
         if os.path.isdir(source):
             if revision is not None:
-                raise BundleError(
-                    f"A revision ({revision!r}) was given for the folder {os.fspath(source)!r}; revisions belong to "
-                    "hub repositories: leave it out, or give a hub id such as 'user/name'."
-                )
+                raise BundleError("bundle.revision_of_folder", revision=revision, source=os.fspath(source))
             # What ships with the package is as good as the package.
             trusted = trusted or Path(source).resolve() == STARTER_FOLDER.resolve()
             return cls(source, config_sha256=None if trusted else _verified(source))
         if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
-            raise BundleError(
-                f"{os.fspath(source)!r} is neither a folder nor a hub id; give a bundle's folder, or an id such as "
-                "'user/name'."
-            )
+            raise BundleError("bundle.source_unknown", source=os.fspath(source))
         folder, sha = download.download_folder(
             source,
             revision=revision,
@@ -322,15 +316,10 @@ class ProductClassifier:
         answered = [probabilities for probabilities in found if probabilities is not None]
         shape = (len(products), len(self.categories))
         if not products or len(answered) < len(found) or expected.shape != shape:
-            raise BundleError(
-                f"The self-check in {self.folder} cannot be run; download or train the bundle again."
-            )
+            raise BundleError("bundle.self_check_missing", folder=self.folder)
         difference = float(np.abs(np.stack(answered) - expected).max())
         if not difference <= SELF_CHECK_TOLERANCE:
-            raise BundleError(
-                f"The bundle {str(self.folder)!r} answers its own self-check otherwise than when it was trained "
-                f"(a probability differs by {difference:.4f}); download or train the bundle again."
-            )
+            raise BundleError("bundle.self_check_differs", folder=str(self.folder), difference=difference)
         return difference
 
     def _say_what_is_written(self) -> None:
@@ -382,10 +371,7 @@ def load_classifier(source: str | None = None, revision: str | None = None) -> t
     elif not source and folder:
         # "bundles/mine" looks like a hub id; a folder that is not there must not become a download.
         if not os.path.isdir(folder):
-            raise BundleError(
-                f"{FOLDER_VARIABLE} names the folder {folder!r}, which does not exist; correct the variable, or unset "
-                "it to use the starter bundle."
-            )
+            raise BundleError("bundle.folder_variable_wrong", folder=folder)
         source = folder
     trusted = os.environ.get(TRUSTED_VARIABLE, "") == "1"
     classifier = ProductClassifier.from_pretrained(source or None, revision=revision, trusted=trusted)

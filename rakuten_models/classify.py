@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     if not (options.designation.strip() or options.description.strip() or options.image):
-        raise ProductError("There is nothing to classify; give --designation, --description or --image.")
+        raise ProductError("product.nothing_given")
     classifier, name = load_classifier(options.bundle, options.revision)
     product = Product(options.designation, options.description, options.image)
     explanation = classifier.explain(product) if options.explain else None

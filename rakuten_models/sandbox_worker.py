@@ -81,18 +81,12 @@ def verify_bundle(folder: Path, config_sha256: str) -> None:
         alone = classifier.predict(product).probabilities
         among = before.probabilities
         if alone is None or among is None or not np.allclose(alone, among, atol=_SAME):
-            raise BundleError(
-                f"The bundle {str(folder)!r} answers a product otherwise among others than alone; download or train it "
-                "again."
-            )
+            raise BundleError("bundle.answers_depend_on_others", folder=str(folder))
     classifier.reproduce_self_check()
     for product in [*checked, others[-1]]:
         explanation = classifier.explain(product)
         if not _adds_up(explanation):
-            raise BundleError(
-                f"The bundle {str(folder)!r} explains its answers with figures that do not add up to them; download or "
-                "train the bundle again."
-            )
+            raise BundleError("bundle.explanation_does_not_add_up", folder=str(folder))
 
 
 def check_tokenizer(path: Path) -> str:
@@ -121,10 +115,7 @@ def check_tokenizer(path: Path) -> str:
         if not words or len(numbers) != len(words) or max(numbers) != len(words) - 1:
             raise ValueError(f"its {len(words)} words do not have the ids 0, 1, 2, ...")
     except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(
-            f"{path} cannot be read as a tokenizer that training writes ({reason(error)}); download or train the "
-            "bundle again."
-        ) from error
+        raise BundleError("bundle.tokenizer_unknown", file=path, reason=reason(error)) from error
     return max(words, key=words.__getitem__)
 
 
@@ -153,28 +144,19 @@ def check_model(path: Path) -> None:
         # Small numbers are in the older field.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number in _REFUSED_OPERATORS:
-            raise BundleError(
-                f"{path} holds the operator {number}, which calls other code, keeps a state or draws lots; no bundle "
-                "needs it: download or train the bundle again."
-            )
+            raise BundleError("bundle.operator_refused", file=path, number=number)
     for number in range(model.SubgraphsLength()):
         graph = model.Subgraphs(number)
         tensors = [graph.Tensors(place) for place in range(graph.TensorsLength())]
         if not _in_order(model, graph, tensors):
-            raise BundleError(
-                f"{path} computes with what it has not computed yet, or twice, so its answers would depend on what was "
-                "asked before; download or train the bundle again."
-            )
+            raise BundleError("bundle.graph_out_of_order", file=path)
         for tensor in tensors:
             values = [_scales(tensor)]
             if tensor.Type() in _FLOATS:
                 values.append(_weights(model.Buffers(tensor.Buffer()), _FLOATS[tensor.Type()]))
             if not all(np.isfinite(each).all() for each in values):
                 name = (tensor.Name() or b"").decode("utf-8", "replace")[:60]
-                raise BundleError(
-                    f"{path} holds weights that are no numbers (NaN or infinity, in {name!r}); download or train the "
-                    "bundle again."
-                )
+                raise BundleError("bundle.weights_not_finite", file=path, name=name)
 
 
 def _in_order(model: Any, graph: Any, tensors: Sequence[Any]) -> bool:

@@ -122,31 +122,29 @@ class BundleConfig:
         }
 
     @classmethod
-    def from_json(cls, content: Any, place: str = CONFIG_FILE) -> BundleConfig:
+    def from_json(cls, content: Any, file: str = CONFIG_FILE) -> BundleConfig:
         """Check and take over the content of a config.json.
 
         Raises:
             BundleError: Another format version, or a value that is missing or makes no sense.
         """
         if not isinstance(content, dict):
-            raise BundleError(f"{place} holds no JSON object; download or train the bundle again.")
+            raise BundleError("bundle.config_no_object", file=file)
         version = content.get("format_version")
         # True and 1.0 equal 1.
         if type(version) is not int or version != FORMAT_VERSION:
-            advice = (
-                "update the rakuten_models package"
-                if type(version) is int and version > FORMAT_VERSION
-                else "train or download a bundle of the present format"
-            )
+            newer = type(version) is int and version > FORMAT_VERSION
             raise BundleError(
-                f"{place} says format version {shown(version)}, but this package reads version {FORMAT_VERSION}; "
-                f"{advice}."
+                "bundle.format_newer" if newer else "bundle.format_other",
+                file=file,
+                version=shown(version),
+                known=FORMAT_VERSION,
             )
         try:
             config = cls(
                 categories=tuple(
-                    _category(entry, place_in_list)
-                    for place_in_list, entry in enumerate(
+                    _category(entry, position)
+                    for position, entry in enumerate(
                         sequence(content["categories"], "categories", MAX_CATEGORIES)
                     )
                 ),
@@ -170,16 +168,12 @@ class BundleConfig:
                 self_check=dict(mapping(content["self_check"], "self_check")),
                 training=dict(mapping(content["training"], "training")),
             )
-            _check_values(config, place)
+            _check_values(config, file)
             _check_self_check(config)
         except KeyError as error:
-            raise BundleError(
-                f"{place} lacks {error.args[0]!r}; download or train the bundle again."
-            ) from error
+            raise BundleError("bundle.value_missing", file=file, name=error.args[0]) from error
         except ValueError as error:
-            raise BundleError(
-                f"{place} holds a value of the wrong kind ({error}); download or train the bundle again."
-            ) from error
+            raise BundleError("bundle.value_wrong", file=file, reason=str(error)) from error
         return config
 
 
@@ -187,8 +181,8 @@ def _part(content: Mapping[str, Any], name: str, inner: str) -> Mapping[str, Any
     return mapping(mapping(content[name], name)[inner], f"{name}.{inner}")
 
 
-def _category(entry: Any, place: int) -> Category:
-    name = f"categories[{place}]"
+def _category(entry: Any, position: int) -> Category:
+    name = f"categories[{position}]"
     entry = mapping(entry, name)
     return Category(
         whole_number(entry["index"], f"{name}.index", 0, MAX_CATEGORIES),
@@ -238,16 +232,16 @@ def _facts(facts: Any, name: str) -> dict[str, Any]:
 def _check_self_check(config: BundleConfig) -> None:
     """Refuse products that are none, and probabilities that are none; the newest bundle has no answers yet."""
     products = sequence(config.self_check.get("products", []), "self_check.products", _MAX_CHECKED)
-    for place, product in enumerate(products):
-        name = f"self_check.products[{place}]"
+    for position, product in enumerate(products):
+        name = f"self_check.products[{position}]"
         product = mapping(product, name)
-        for side in ("designation", "description"):
-            text(product[side], f"{name}.{side}", 100_000, one_line=False)
+        for key in ("designation", "description"):
+            text(product[key], f"{name}.{key}", 100_000, one_line=False)
         if product["image"] is not None:
             text(product["image"], f"{name}.image", MAX_SIZES[CONFIG_FILE])
     rows = sequence(config.self_check.get("probabilities", []), "self_check.probabilities", _MAX_CHECKED)
-    for place, row in enumerate(rows):
-        name = f"self_check.probabilities[{place}]"
+    for position, row in enumerate(rows):
+        name = f"self_check.probabilities[{position}]"
         if len(sequence(row, name, MAX_CATEGORIES)) != len(config.categories):
             raise ValueError(f"{name} has {len(row)} entries for {len(config.categories)} categories")
         if any(not 0 <= number(value, name) <= 1 for value in row):
@@ -265,45 +259,51 @@ def _settings(kind: type[Any], values: Mapping[str, Any], most: int) -> Any:
     )
 
 
-def _check_values(config: BundleConfig, place: str) -> None:
-    advice = "download or train the bundle again."
+def _check_values(config: BundleConfig, file: str) -> None:
     if len(config.categories) < 2:
-        raise BundleError(
-            f"{place} lists {len(config.categories)} categories, at least 2 are needed; {advice}"
-        )
+        raise BundleError("bundle.too_few_categories", file=file, categories=len(config.categories))
     if [category.index for category in config.categories] != list(range(len(config.categories))):
-        raise BundleError(f"{place} lists its categories out of order; {advice}")
+        raise BundleError("bundle.categories_out_of_order", file=file)
     if len({category.prdtypecode for category in config.categories}) != len(config.categories):
-        raise BundleError(f"{place} lists a prdtypecode twice; {advice}")
+        raise BundleError("bundle.category_twice", file=file)
     least, most = _TEMPERATURES
     for name, calibration in config.calibration.items():
         if not least <= calibration.temperature <= most:
             raise BundleError(
-                f"{place} gives {name} the temperature {calibration.temperature}, {least:g} to {most:g} is needed; "
-                f"{advice}"
+                "bundle.temperature_out_of_range",
+                file=file,
+                name=name,
+                temperature=calibration.temperature,
+                least=least,
+                most=most,
             )
         for kind in ("confidence power", "spread power"):
             power = getattr(calibration, kind.replace(" ", "_"))
             if not -2 <= power <= 2:
-                raise BundleError(f"{place} gives {name} the {kind} {power}, -2 to 2 is needed; {advice}")
+                raise BundleError("bundle.power_out_of_range", file=file, name=name, kind=kind, power=power)
         temperatures = calibration.category_temperatures
         if len(temperatures) not in (0, len(config.categories)):
             raise BundleError(
-                f"{place} gives {name} {len(temperatures)} temperatures for {len(config.categories)} categories; "
-                f"{advice}"
+                "bundle.category_temperatures_do_not_fit",
+                file=file,
+                name=name,
+                temperatures=len(temperatures),
+                categories=len(config.categories),
             )
         if any(not least <= value <= most for value in temperatures):
             raise BundleError(
-                f"{place} gives a category of {name} a temperature that is not {least:g} to {most:g}; {advice}"
+                "bundle.category_temperature_out_of_range", file=file, name=name, least=least, most=most
             )
     if DEFAULT_PRECISION not in config.thresholds:
-        raise BundleError(f"{place} has no threshold for precision {DEFAULT_PRECISION}; {advice}")
+        raise BundleError("bundle.threshold_missing", file=file, precision=DEFAULT_PRECISION)
     for precision, values in config.thresholds.items():
         if "probability" not in values:
-            raise BundleError(f"{place} has no probability for precision {shown(precision)}; {advice}")
+            raise BundleError("bundle.threshold_empty", file=file, precision=shown(precision))
         probability = values["probability"]
         if probability is not None and not 0 <= probability <= 1:
             raise BundleError(
-                f"{place} has the threshold {probability} for precision {shown(precision)}, 0 to 1 is needed; "
-                f"{advice}"
+                "bundle.threshold_out_of_range",
+                file=file,
+                probability=probability,
+                precision=shown(precision),
             )

@@ -50,11 +50,9 @@ def config_bytes(folder: str | os.PathLike[str]) -> bytes:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BundleError(f"The bundle folder {str(folder)!r} does not exist; check the path.")
+        raise BundleError("bundle.folder_missing", folder=str(folder))
     if not (folder / CONFIG_FILE).exists():
-        raise BundleError(
-            f"The folder {str(folder)!r} is no bundle: it holds no {CONFIG_FILE}; give a folder that training wrote."
-        )
+        raise BundleError("bundle.config_missing", folder=str(folder))
     check_file(folder / CONFIG_FILE)
     with (folder / CONFIG_FILE).open("rb") as handle:
         # Never more than was allowed, also of a file that grows.
@@ -65,9 +63,7 @@ def _parse_config(path: Path, data: bytes) -> BundleConfig:
     try:
         content = parse_json(data)
     except ValueError as error:
-        raise BundleError(
-            f"{path} is damaged ({reason(error)}); download or train the bundle again."
-        ) from error
+        raise BundleError("bundle.config_damaged", file=path, reason=reason(error)) from error
     return BundleConfig.from_json(content, str(path))
 
 
@@ -90,17 +86,12 @@ def check_file(path: Path) -> int:
     blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else None
     real = path.resolve()
     if real != folder / path.name and real.parent != blobs:
-        raise BundleError(
-            f"{path} is a link to another place; a bundle holds plain files: put the file itself there."
-        )
+        raise BundleError("bundle.file_is_link", file=path)
     facts = real.stat()
     if not stat.S_ISREG(facts.st_mode):
-        raise BundleError(f"{path} is no plain file; download or train the bundle again.")
+        raise BundleError("bundle.file_not_plain", file=path)
     if facts.st_size > MAX_SIZES[path.name]:
-        raise BundleError(
-            f"{path} has {facts.st_size:,} bytes, expected at most {MAX_SIZES[path.name]:,}; no bundle needs so "
-            "many: download or train the bundle again."
-        )
+        raise BundleError("bundle.file_too_large", file=path, size=facts.st_size, limit=MAX_SIZES[path.name])
     return facts.st_size
 
 
@@ -134,14 +125,12 @@ def validate_bundle(
     folder = Path(folder)
     data = config_bytes(folder)
     if config_sha256 is not None and hashlib.sha256(data).hexdigest() != config_sha256:
-        raise BundleError(
-            f"{folder / CONFIG_FILE} was changed while the bundle was being loaded; load it again."
-        )
+        raise BundleError("bundle.config_changed", file=folder / CONFIG_FILE)
     config = _parse_config(folder / CONFIG_FILE, data)
     needed = REQUIRED_FILES + (KERAS_FILES if require_keras else ())
     for name in needed:
         if not (folder / name).exists():
-            raise BundleError(f"The bundle {str(folder)!r} lacks {name}; download or train the bundle again.")
+            raise BundleError("bundle.file_missing", folder=str(folder), name=name)
     # All sizes before the first long read.
     sizes = {name: check_file(folder / name) for name in ALL_FILES if os.path.lexists(folder / name)}
     for name in HASHED_FILES:
@@ -149,20 +138,14 @@ def validate_bundle(
         if name not in sizes:
             continue
         if name not in config.files:
-            raise BundleError(
-                f"{path} is not listed in {CONFIG_FILE}; remove it, or download or train the bundle again."
-            )
+            raise BundleError("bundle.file_not_listed", file=path)
         expected = config.files[name]
         if sizes[name] != expected["size"]:
             raise BundleError(
-                f"{path} has {sizes[name]} bytes where {CONFIG_FILE} says {expected['size']}; it is cut off or another "
-                "file: download or train the bundle again."
+                "bundle.file_size_differs", file=path, size=sizes[name], expected=expected["size"]
             )
         if file_facts(path)["sha256"] != expected["sha256"]:
-            raise BundleError(
-                f"{path} is not the file that {CONFIG_FILE} describes (its sha256 differs); download or train the "
-                "bundle again."
-            )
+            raise BundleError("bundle.file_sha256_differs", file=path)
     return config
 
 
@@ -179,10 +162,7 @@ def check_publishable(folder: str | os.PathLike[str]) -> None:
     """
     absent = [name for name in SERVING_FILES if not (Path(folder) / name).is_file()]
     if absent:
-        raise BundleError(
-            f"The bundle {str(folder)!r} lacks {', '.join(absent)}, which every published bundle has; run "
-            f"`python -m training.evaluate --bundle {folder} --catalog-dir CATALOG --update-bundle` first."
-        )
+        raise BundleError("bundle.not_publishable", folder=str(folder), files=", ".join(absent))
 
 
 @contextlib.contextmanager
@@ -234,8 +214,6 @@ def check_target(target: str | os.PathLike[str]) -> None:
     """
     target = Path(target)
     if target.exists() and not target.is_dir():
-        raise BundleError(f"{str(target)!r} is a file; give a folder for the bundle.")
+        raise BundleError("bundle.target_is_file", target=str(target))
     if target.is_dir() and any(target.iterdir()) and not (target / CONFIG_FILE).is_file():
-        raise BundleError(
-            f"The folder {str(target)!r} is not empty and no bundle; give a new or empty folder."
-        )
+        raise BundleError("bundle.target_no_bundle", target=str(target))

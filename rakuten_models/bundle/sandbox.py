@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import IO
 
 from rakuten_models.bundle.folder import bundle_files, config_bytes, validate_bundle
-from rakuten_models.errors import BundleError, RakutenModelsError, reason
+from rakuten_models.errors import BundleError, Message, RakutenModelsError, reason
 
 CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
 
@@ -56,11 +56,6 @@ _CORES = 4
 _LIBRARIES = ("ai-edge-litert", "tokenizers", "numpy", "pillow", "keras", "h5py")
 
 _NO_BUSINESS_OF_THEIRS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
-
-_ADVICE = (
-    "do not use it, or get it again from where you trust it (a hub commit named by its 40 hex digits is not tried, nor "
-    "is a bundle given with trusted=True or RAKUTEN_TRUSTED=1)"
-)
 
 _passed: set[str] = set()
 
@@ -137,16 +132,16 @@ def sandbox_process(attempt: Callable[[Path, str], None], arguments: Sequence[st
         attempt(Path(folder), digest)
         problem = None
     except RakutenModelsError as error:
-        problem = str(error)
+        problem = error.message
     except MemoryError:
-        problem = f"The bundle {folder!r} needs more memory than any bundle; {_ADVICE}."
+        problem = Message("bundle.sandbox_memory", folder=folder)
     # The libraries that read the files raise nearly anything.
     except Exception as error:
-        problem = (
-            f"The bundle {folder!r} cannot be loaded ({type(error).__name__}: {reason(error)}); download or train the "
-            "bundle again."
+        problem = Message(
+            "bundle.sandbox_failed", folder=folder, kind=type(error).__name__, reason=reason(error)
         )
-    print(json.dumps({"problem": problem}), file=answers, flush=True)
+    answer = problem and [problem.code, problem.values]
+    print(json.dumps({"problem": answer}, default=str), file=answers, flush=True)
     # Without the libraries' own ends, which could hang.
     os._exit(0 if problem is None else 1)
 
@@ -195,10 +190,7 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
             errors="replace",
         )
     except OSError as error:
-        raise BundleError(
-            f"The bundle {str(folder)!r} cannot be tried, since no other Python could be started ({reason(error)}); if "
-            "you trust it, load it with trusted=True."
-        ) from error
+        raise BundleError("bundle.sandbox_not_started", folder=str(folder), reason=reason(error)) from error
     output = process.stdout
     assert output is not None
     lines: queue.Queue[str] = queue.Queue()
@@ -211,10 +203,7 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
             seconds *= min(MAX_TIMES, max(1.0, (time.monotonic() - began) / _USUAL_START))
             said = _next_line(lines, seconds)
         if said is None:
-            raise BundleError(
-                f"The bundle {str(folder)!r} was not loaded within {seconds:.0f} seconds by the process that tries it "
-                f"first; {_ADVICE}."
-            )
+            raise BundleError("bundle.sandbox_too_slow", folder=str(folder), seconds=seconds)
         if not said:
             # What it said ended, so it is about to end, too, with a status of its own.
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -225,18 +214,15 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
         reader.join(1)
         output.close()
     if not said:
-        raise BundleError(
-            f"The bundle {str(folder)!r} ended the process that tries it first ({_end(status)}): it is damaged or made "
-            f"to do harm; {_ADVICE}."
-        )
+        raise BundleError("bundle.sandbox_ended", folder=str(folder), end=_end(status))
     try:
         problem = json.loads(said)["problem"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(
-            f"The process that tries the bundle {str(folder)!r} first gave no answer; {_ADVICE}."
-        ) from error
-    if problem is not None:
-        raise BundleError(str(problem))
+        message = problem and Message(problem[0], **problem[1])
+    # Whatever a bundle made its process say.
+    except Exception as error:
+        raise BundleError("bundle.sandbox_no_answer", folder=str(folder)) from error
+    if message:
+        raise BundleError(message)
 
 
 def _read_lines(stream: IO[str], lines: queue.Queue[str]) -> None:

@@ -75,9 +75,7 @@ class CompiledModel:
             self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
             self._runners = {name: self._interpreter.get_signature_runner(name) for name in signatures}
         except (ValueError, RuntimeError) as error:
-            raise BundleError(
-                f"{path} cannot be read as a compiled model ({reason(error)}); download or train the bundle again."
-            ) from error
+            raise BundleError("bundle.model_unreadable", file=path, reason=reason(error)) from error
         self._lock = threading.Lock()
         self.path = Path(path)
         self.inputs: Mapping[str, Mapping[str, Any]] = self._runners[SERVING].get_input_details()
@@ -100,9 +98,7 @@ class CompiledModel:
             with self._lock:
                 outputs: dict[str, np.ndarray] = self._runners[signature](**inputs)
         except (ValueError, RuntimeError) as error:
-            raise BundleError(
-                f"{self.path} cannot be run ({reason(error)}); download or train the bundle again."
-            ) from error
+            raise BundleError("bundle.model_not_run", file=self.path, reason=reason(error)) from error
         return outputs
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
@@ -113,8 +109,12 @@ class CompiledModel:
         """
         if set(self.inputs) != inputs or not outputs <= set(self.outputs):
             raise BundleError(
-                f"{self.path} takes {sorted(self.inputs)} and gives {sorted(self.outputs)}, expected {sorted(inputs)} "
-                f"and {sorted(outputs)}; download or train the bundle again."
+                "bundle.signature_differs",
+                file=self.path,
+                inputs=sorted(self.inputs),
+                outputs=sorted(self.outputs),
+                expected_inputs=sorted(inputs),
+                expected_outputs=sorted(outputs),
             )
 
     def check_arrays(self, expected: Mapping[str, tuple[type, tuple[int | None, ...]]]) -> None:
@@ -136,8 +136,13 @@ class CompiledModel:
             if found[name]["dtype"] is not kind or not fits:
                 columns = " x ".join("any" if want is None else str(want) for want in wanted)
                 raise BundleError(
-                    f"{self.path} has {name} as {found[name]['dtype'].__name__} of shape {shape}, expected "
-                    f"{kind.__name__} with {columns} a product; download or train the bundle again."
+                    "bundle.arrays_do_not_fit",
+                    file=self.path,
+                    name=name,
+                    dtype=found[name]["dtype"].__name__,
+                    shape=shape,
+                    expected_dtype=kind.__name__,
+                    columns=columns,
                 )
 
 
