@@ -140,7 +140,7 @@ class CompiledModel:
                     file=self.path,
                     name=name,
                     dtype=found[name]["dtype"].__name__,
-                    shape=shape,
+                    shape=str(shape),
                     expected_dtype=kind.__name__,
                     columns=columns,
                 )
