@@ -8,6 +8,7 @@ what is wrong, what to do.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -30,7 +31,10 @@ from rakuten_models.bundle.config import (
 )
 from rakuten_models.bundle.strict_json import parse_json
 from rakuten_models.errors import BundleError, reason
-from rakuten_models.files import _STAGING, _lock_of, _remove_left_behind, file_facts, write_atomically
+from rakuten_models.files import file_facts, locked, write_atomically
+
+# In the name of a folder that is being built beside its target.
+_STAGING = ".writing-"
 
 
 def read_config(folder: str | os.PathLike[str]) -> BundleConfig:
@@ -188,22 +192,29 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             previous.rename(target)
     _remove_left_behind(target)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}{_STAGING}"))
-    lock = _lock_of(staging)
-    try:
-        yield staging
-        os.chmod(staging, 0o755)
-        if target.exists():
-            target.rename(previous)
-        staging.rename(target)
-        shutil.rmtree(previous, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        if previous.exists() and not target.exists():
-            previous.rename(target)
-        raise
-    finally:
-        if lock is not None:
-            os.close(lock)
+    with contextlib.ExitStack() as stack:
+        # Not every file system has locks.
+        with contextlib.suppress(OSError):
+            stack.enter_context(locked(staging, wait=False))
+        try:
+            yield staging
+            os.chmod(staging, 0o755)
+            if target.exists():
+                target.rename(previous)
+            staging.rename(target)
+            shutil.rmtree(previous, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            if previous.exists() and not target.exists():
+                previous.rename(target)
+            raise
+
+
+def _remove_left_behind(target: Path) -> None:
+    """Take away what killed calls for the same target were building; what another process still builds stays."""
+    for staging in target.parent.glob(f".{glob.escape(target.name)}{_STAGING}*"):
+        with contextlib.suppress(OSError), locked(staging, wait=False):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_target(target: str | os.PathLike[str]) -> None:

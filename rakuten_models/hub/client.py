@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rakuten_models.errors import HubError
+from rakuten_models.files import file_facts
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,7 +35,7 @@ _Result = TypeVar("_Result")
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class IncompleteError(Exception):
@@ -259,14 +260,12 @@ def is_private(repo_id: str, *, token: str | None = None, endpoint: str | None =
     return bool(information.private or information.gated)
 
 
-def _same_content(path: Path, sibling: Any) -> bool:
+def same_content(path: Path, sibling: Any) -> bool:
     """Whether a file is the one the hub lists: git's own hash for a small file, SHA-256 for a large one."""
     if sibling is None or sibling.size != path.stat().st_size:
         return False
-    content = path.read_bytes()
     if sibling.lfs is not None:
-        return bool(sibling.lfs.sha256 == hashlib.sha256(content).hexdigest())
-    return bool(
-        sibling.blob_id
-        == hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    )
+        return bool(sibling.lfs.sha256 == file_facts(path)["sha256"])
+    content = path.read_bytes()
+    digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return bool(sibling.blob_id == digest.hexdigest())

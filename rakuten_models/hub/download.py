@@ -11,14 +11,14 @@ from rakuten_models.errors import HubError, Message
 from rakuten_models.files import write_atomically
 from rakuten_models.hub import client
 from rakuten_models.hub.client import (
-    _COMMIT,
+    COMMIT,
     AlteredError,
     IncompleteError,
-    _same_content,
     check_repo_id,
     explained,
     open_client,
     retried,
+    same_content,
 )
 
 
@@ -111,7 +111,7 @@ def download_folder(
                 name
                 for name in files
                 # A mirror may list names alone.
-                if there[name].size is not None and not _same_content(folder / name, there[name])
+                if there[name].size is not None and not same_content(folder / name, there[name])
             ]
             for name in altered:
                 (folder / name).resolve().unlink(missing_ok=True)
@@ -134,11 +134,11 @@ def download_folder(
 
 def _cached_commit(repository_cache: Path, revision: str) -> str | None:
     """The commit that a revision stood for when it was last fetched; a commit stands for itself."""
-    if _COMMIT.fullmatch(revision):
+    if COMMIT.fullmatch(revision):
         return revision
     reference = repository_cache / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else ""
-    return commit if _COMMIT.fullmatch(commit) else None
+    return commit if COMMIT.fullmatch(commit) else None
 
 
 def _note_commit(repository_cache: Path, revision: str, commit: str) -> None:

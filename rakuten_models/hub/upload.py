@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from rakuten_models.errors import HubError
 from rakuten_models.hub import client
 from rakuten_models.hub.client import (
-    _COMMIT,
-    _same_content,
+    COMMIT,
     check_repo_id,
     explained,
     open_client,
     retried,
+    same_content,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def upload_folder(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     check_repo_id(repo_id)
-    if branch is not None and _COMMIT.fullmatch(branch):
+    if branch is not None and COMMIT.fullmatch(branch):
         raise HubError("hub.branch_is_commit", branch=branch)
     folder = Path(folder)
     absent = [name for name in files if not (folder / name).is_file()]
@@ -92,7 +92,7 @@ def upload_folder(
                 if any(fnmatchcase(name, pattern) for pattern in delete_others)
             ]
             unchanged = not superfluous and all(
-                _same_content(folder / name, there.get(name)) for name in files
+                same_content(folder / name, there.get(name)) for name in files
             )
             if tag in tagged and not (unchanged and tagged[tag] == head.sha):
                 raise HubError("hub.tag_taken", repo_id=repo_id, tag=tag, commit=tagged[tag])
