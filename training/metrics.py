@@ -227,16 +227,13 @@ def relative_to_band(value: float | None, band: Mapping[str, float] | None) -> s
 def coverage(
     confidence: np.ndarray, correct: np.ndarray, rows: int, points: int = COVERAGE_POINTS
 ) -> list[Metrics]:
-    """Precision against share accepted, from the most confident rows to all of them.
+    """Precision against share accepted: points as `accepted_at` gives them, by ascending share, equal thresholds once.
 
     Args:
         confidence: float (answered rows,), top probabilities.
         correct: bool (answered rows,).
         rows: Number of all rows, answered or not.
         points: Most thresholds, spread evenly over the shares.
-
-    Returns:
-        Points as `accepted_at` returns them, by ascending share; equal thresholds appear once.
     """
     if not len(confidence):
         return []
@@ -247,16 +244,13 @@ def coverage(
 
 
 def accepted_at(confidence: np.ndarray, correct: np.ndarray, rows: int, probability: float | None) -> Metrics:
-    """Coverage and precision at a threshold.
+    """{"probability", "rows" (accepted), "share_accepted", "precision" (None without any)} at a threshold.
 
     Args:
         confidence: float (answered rows,), top probabilities.
         correct: bool (answered rows,).
         rows: Number of all rows, answered or not.
         probability: The threshold, 0 to 1; None accepts nothing.
-
-    Returns:
-        {"probability", "rows" (accepted), "share_accepted", "precision" (None if nothing is accepted)}.
     """
     accepted = confidence >= (np.inf if probability is None else probability)
     count = int(accepted.sum())
@@ -277,7 +271,9 @@ def paired_difference(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Weighted F1 of one set of predictions minus another's on the same rows, with 95 % interval by paired bootstrap.
+    """{"difference", "low", "high"} of the weighted F1 of two sets of predictions, 95 % interval by paired bootstrap.
+
+    Above zero means that the first is better.
 
     Args:
         category_index: int (rows,), true columns.
@@ -286,9 +282,6 @@ def paired_difference(
         categories: Number of columns.
         draws: How often the rows are drawn anew, with replacement, the same ones for both.
         seed: Of the draws.
-
-    Returns:
-        {"difference", "low", "high"}; above zero means that the first is better.
     """
 
     def difference(chosen: np.ndarray) -> np.ndarray:

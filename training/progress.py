@@ -16,15 +16,10 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Bars on standard error, lines on standard output, curves in a folder.
-
-    Args:
-        log_dir: Where TensorBoard finds the curves; None for no curves.
-        show: False shows nothing (tests).
-    """
+    """Bars on standard error, lines on standard output, curves in a folder."""
 
     def __init__(self, log_dir: Path | None = None, show: bool = True) -> None:
-        """Open nothing yet: bars and writers are made when they are first needed."""
+        """Open nothing yet; log_dir is for TensorBoard's curves (None: none), and without show nothing is shown."""
         self._log_dir, self._show = log_dir, show
         self._bar: tqdm | None = None
         self._stage = ""

@@ -111,7 +111,7 @@ def publish_bundle(
     tag: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Check a bundle, send it as one commit, and print how to load it.
+    """Check a bundle, send it as one commit, and print how to load it; returns the commit's 40 hex digits.
 
     Args:
         folder: A full bundle, or a serving part.
@@ -120,9 +120,6 @@ def publish_bundle(
         branch: None is main.
         tag: For the new commit.
         token: None is the stored one.
-
-    Returns:
-        The commit's 40 hex digits.
 
     Raises:
         BundleError: The bundle is incomplete, altered, or does not reproduce its self-check; nothing was sent.
@@ -197,7 +194,7 @@ def publish_space(
     token: str | None = None,
     project_folder: Path = PROJECT_FOLDER,
 ) -> str:
-    """Send the app to a Gradio Space as one commit.
+    """Send the app to a Gradio Space as one commit, and return that.
 
     Args:
         space_id: user/name of the Space; made if there is none.
@@ -206,9 +203,6 @@ def publish_space(
         private: For a Space that is made now.
         token: None is the stored one.
         project_folder: Where app.py lies.
-
-    Returns:
-        The Space's new commit.
 
     Raises:
         HubError: A file of the app is missing, or the hub cannot be reached or refuses.
@@ -248,17 +242,10 @@ def publish_space(
 
 
 def app_files(project_folder: Path, *, with_starter: bool) -> tuple[str, ...]:
-    """What the app needs: its own files, the package and its page's pictures, neither tests nor training.
-
-    Args:
-        project_folder: Where app.py lies.
-        with_starter: Whether the starter bundle is among them.
-
-    Returns:
-        Paths inside the project, with "/".
+    """Paths inside the project, with "/", of what the app needs: its own files, the package and its page's pictures.
 
     Raises:
-        HubError: One of the app's own files, or the starter bundle, is missing.
+        HubError: One of the app's own files, or the starter bundle if it is wanted, is missing.
     """
     package = sorted(
         path.relative_to(project_folder).as_posix()
@@ -280,13 +267,7 @@ def app_files(project_folder: Path, *, with_starter: bool) -> tuple[str, ...]:
 
 
 def copy_app(project_folder: Path, folder: Path, files: Sequence[str]) -> None:
-    """Lay the app's files out as a Space gets them.
-
-    Args:
-        project_folder: Where app.py lies.
-        folder: Where they go.
-        files: From `app_files`.
-    """
+    """Lay the app's files, from `app_files`, out in a folder as a Space gets them."""
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(project_folder / SOURCES.get(name, name), folder / name)

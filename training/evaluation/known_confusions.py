@@ -31,17 +31,16 @@ def known_confusions(
     prdtypecodes: Sequence[int],
     groups: Sequence[Sequence[int]],
 ) -> list[Metrics]:
-    """How often the categories of a group are confused.
+    """{"prdtypecodes", "rows", "confused_share", "f1" (by code as text)} for each group of categories.
+
+    rows are those whose truth is in the group; confused_share, 0 to 1, those of them that are predicted as another
+    category of the group, None without rows.
 
     Args:
         category_index: int (rows,), true columns.
         predicted: int (rows,), predicted columns, -1 for none.
         prdtypecodes: The code of each column.
         groups: Codes that belong together.
-
-    Returns:
-        For each group {"prdtypecodes", "rows" (whose truth is in the group), "confused_share" (of them, those predicted
-        as another category of the group, 0 to 1; None without rows), "f1" (by code as text)}.
     """
     per_category, confusion = category_metrics(category_index, predicted, prdtypecodes)
     found = []

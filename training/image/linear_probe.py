@@ -39,9 +39,9 @@ def balanced_weights(
     categories: int,
     pseudo_rows: float,
 ) -> np.ndarray:
-    """Weights under which the training rows have the category shares of rows with gold labels.
+    """Weights float32 (n,) under which the training rows have the category shares of rows with gold labels.
 
-    Doubtful rows are often gathered in a way that favours some categories. Where both agree this changes nothing.
+    Their mean is 1, and no category's factor is under 1/5 or over 5.
 
     Args:
         category_index: int (n,) of the training rows.
@@ -49,9 +49,6 @@ def balanced_weights(
         gold_category_index: int (m,) of the validation rows; with few of them the training shares prevail.
         categories: Number of categories.
         pseudo_rows: The prior weight of the training shares, in rows.
-
-    Returns:
-        float32 (n,) with mean 1; no category's factor is under 1/5 or over 5.
     """
     mass = np.bincount(category_index, weights, minlength=categories)
     share = mass / max(mass.sum(), 1e-12)

@@ -53,7 +53,7 @@ SELF_CHECK_TEXTS = (
 
 
 def self_check_products() -> list[dict[str, Any]]:
-    """Products of our own, as config.json holds them: with a text, with a picture, with both, sure and doubtful."""
+    """Products as config.json holds them: with a text, with a picture, with both, sure and doubtful."""
     pictures = {
         1: _picture("ellipse", "royalblue"),
         2: _picture("rectangle", "saddlebrown"),
@@ -88,15 +88,12 @@ def library_versions() -> dict[str, str]:
 def assemble_bundle(
     models_folder: Path, target: str | os.PathLike[str], config: BundleConfig
 ) -> BundleConfig:
-    """Write a whole bundle in place of `target`, checked by loading it.
+    """Write a whole bundle in place of `target`, checked by loading it; returns the config as written.
 
     Args:
         models_folder: Holds the tokenizer and the three models in both forms.
         target: The bundle's folder; it is the old one or the new one at every moment.
         config: Without self-check, library versions and file hashes, which are filled in here.
-
-    Returns:
-        The config as written.
 
     Raises:
         BundleError: The bundle cannot be loaded, or the target holds something else than a bundle.

@@ -28,10 +28,7 @@ _MIN_SHARE_OF_WEIGHTS = 0.9
 
 
 def round_weights(model: keras.Model) -> None:
-    """Round every floating-point weight, in place, to the nearest value that 16 bits can hold.
-
-    Serving stores 16 bits; rounding before the `.keras` file is saved makes both files the same model.
-    """
+    """Round every floating-point weight, in place, to the nearest value of 16 bits."""
     for weight in model.weights:
         if "float" in weight.dtype:
             values = np.asarray(weight)
@@ -108,11 +105,7 @@ def _compile(signatures: Mapping[str, keras.Model]) -> bytes:
 
 
 def check_explanations(compiled: CompiledModel, example: Mapping[str, np.ndarray]) -> None:
-    """Check that the contributions of a text model add up to its logits.
-
-    Args:
-        compiled: The text model.
-        example: Its inputs for n >= 1 products; each is explained for its best category.
+    """Check that a text model's contributions to the best category of each of n >= 1 products add up to its logits.
 
     Raises:
         BundleError: A sum is off by more than 1e-4 of the largest logit.

@@ -52,11 +52,7 @@ _CLASSES = {
 
 
 def verify_bundle(folder: Path, config_sha256: str) -> None:
-    """Check and load the three `.keras` files of a bundle.
-
-    Args:
-        folder: The bundle's.
-        config_sha256: Of its config.json.
+    """Check and load the three `.keras` files of a bundle whose config.json has this SHA-256.
 
     Raises:
         BundleError: What is wrong with them.

@@ -78,14 +78,7 @@ def sentence_vectors(products: Sequence[Product], cache: BlockCache) -> np.ndarr
 
 
 class TextMatrix:
-    """Products to the sparse matrix that, times all tables stacked, is the pooled vector.
-
-    Args:
-        tokenizer: The words.
-        text_settings: How texts become ids.
-        settings: The model's, with as many rows as `ngrams` needs.
-        ngrams: From `choose_ngrams`.
-    """
+    """Products to the sparse matrix that, times all tables stacked, is the pooled vector."""
 
     def __init__(
         self,
@@ -94,7 +87,7 @@ class TextMatrix:
         settings: TextModelSettings,
         ngrams: Mapping[str, NgramIndex],
     ) -> None:
-        """Build the graph."""
+        """Build the graph; settings has as many rows as ngrams, from `choose_ngrams`, needs."""
         self._tokenizer, self._text_settings = tokenizer, text_settings
         inputs = text_inputs()
         index = {table: index_layer(table, settings) for table in ngrams}
