@@ -144,6 +144,17 @@ def test_every_command_exists_with_its_options(page, words):
             assert re.search(rf"{option}\b", known), f"{page}: {module} has no {option}"
 
 
+def test_every_option_in_the_prose_exists():
+    modules = ["app.py", "rakuten_models.classify", "rakuten_models.batch"]
+    known = " ".join(map(help_of, [*modules, "training.train", "training.evaluate", "training.publish"]))
+    # Its help needs Locust, which the tests do without.
+    known += (REPOSITORY_ROOT / "benchmarks" / "load" / "__main__.py").read_text(encoding="utf-8")
+    for page in PAGES:
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for option in re.findall(r"`[^`]*?(--[a-z-]+)", prose.replace("tensorboard --logdir", "")):
+            assert re.search(rf"{option}(?![\w-])", known), f"{page.name}: {option}"
+
+
 def test_every_file_that_is_named_is_there():
     page = (REPOSITORY_ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     folder = REPOSITORY_ROOT

@@ -23,8 +23,8 @@ from rakuten_models.cli import run_command
 from rakuten_models.errors import RakutenModelsError
 from tests.support.app_server import REPOSITORY_ROOT, running_app
 
-# A page beside text is not read to its end.
-TALLEST = 1500
+# In pixels: the README shows the page's upper part.
+MAX_HEIGHT = 1500
 
 BROWSER_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The pointer would leave a button highlighted.
             page.mouse.move(0, 0)
             page.wait_for_timeout(500)
-            height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+            height = min(page.evaluate("document.documentElement.scrollHeight"), MAX_HEIGHT)
             clip = {"x": 0, "y": 0, "width": options.width, "height": height}
             page.screenshot(path=options.output / name, full_page=True, clip=clip)
             page.close()
