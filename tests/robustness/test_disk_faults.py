@@ -352,12 +352,12 @@ def test_training_and_its_commands_in_a_folder_that_cannot_be_written(starter, t
     starter.save_pretrained(bundle)
     before = contents(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(locked))
-    judged = ["--bundle", str(bundle), "--catalog-dir", str(catalog)]
+    evaluated = ["--bundle", str(bundle), "--catalog-dir", str(catalog)]
     with read_only(locked):
         for main, arguments in (
             (train.main, ["--catalog-dir", str(catalog), "--output-dir", str(locked / "new"), "--fast"]),
-            (evaluate.main, [*judged, "--update-bundle"]),
-            (evaluate.main, [*judged, "--output", str(locked / "figures.json")]),
+            (evaluate.main, [*evaluated, "--update-bundle"]),
+            (evaluate.main, [*evaluated, "--output", str(locked / "figures.json")]),
             # Which is copied to a temporary folder before the hub hears of it.
             (publish.main, ["--bundle", str(bundle), "--repo-id", "anna/model", "--token", "hf_none"]),
         ):

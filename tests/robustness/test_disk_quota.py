@@ -35,7 +35,7 @@ def test_a_request_without_a_size_is_cut_off(web):
 
 
 def test_a_form_holds_few_files_and_no_large_fields(web, app_folder):
-    """CVE-2024-8966, 2024-10624: forms that take memory, time or all places on the disk."""
+    """CVE-2024-8966, 2024-10624: forms that take memory, time or all room on the disk."""
     many = [("files", (f"{number}.txt", b"x")) for number in range(MAX_FILES + 1)]
     assert web.post("/gradio_api/upload", files=many).status_code == 400
     large = web.post("/gradio_api/upload", files={"files": ("a.txt", b"x")}, data={"text": "x" * (2 << 20)})

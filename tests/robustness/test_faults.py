@@ -256,7 +256,7 @@ UPLOAD_REQUESTS = {
     "the tags": ("GET", "/api/models/anna/model/refs"),
     "the card": ("POST", "/api/validate-yaml"),
     "the kinds of file": ("POST", "/api/models/anna/model/preupload/main"),
-    "the places": ("POST", "/anna/model.git/info/lfs/objects/batch"),
+    "the upload addresses": ("POST", "/anna/model.git/info/lfs/objects/batch"),
     "a large file": ("PUT", "/large-files/*"),
     "the commit": ("POST", "/api/models/anna/model/commit/main"),
     "the tag": ("POST", "/api/models/anna/model/tag/*"),
@@ -327,8 +327,8 @@ def test_a_hub_that_accepts_and_never_answers_holds_nobody(server, sources, tmp_
     for number in range(cases(len(hanging))):
         server.reset()
         check = hanging[number % len(hanging)]
-        place = {"cache": tmp_path / str(number)} if check.func is check_download else {}
-        check(server, sources, pauses=impatience, **place)
+        folder = {"cache": tmp_path / str(number)} if check.func is check_download else {}
+        check(server, sources, pauses=impatience, **folder)
 
 
 def test_a_real_bundle_of_wrong_content_is_never_loaded_and_loads_once_the_hub_is_right(

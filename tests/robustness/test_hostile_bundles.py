@@ -1,4 +1,4 @@
-"""Bundles from strangers: what is refused, in which sentence, and that none takes down or deceives who loads it."""
+"""Untrusted bundles: what is refused, in which sentence, and that none takes down or deceives who loads it."""
 
 import collections
 import contextlib
@@ -39,8 +39,8 @@ SECONDS_TO_HANG = sandbox.START_SECONDS + sandbox.MAX_TIMES * sandbox.SECONDS
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
-    """The starter bundle somewhere else: a stranger's, as far as the package knows."""
-    return shutil.copytree(STARTER_FOLDER, tmp_path_factory.mktemp("stranger") / "bundle")
+    """The starter bundle somewhere else: untrusted, as far as the package knows."""
+    return shutil.copytree(STARTER_FOLDER, tmp_path_factory.mktemp("untrusted") / "bundle")
 
 
 @pytest.fixture
@@ -220,8 +220,11 @@ def test_other_files_of_the_folder_are_neither_read_nor_taken_along(bundle, tmp_
 @pytest.mark.parametrize("name", [name for name in HASHED_FILES if name not in KERAS_FILES])
 def test_no_parser_sees_a_byte_of_a_file_whose_hash_is_wrong(bundle, name, monkeypatch):
     opened = []
-    for place in ("rakuten_models.classifier.load_tokenizer", "rakuten_models.inference.runtime.Interpreter"):
-        monkeypatch.setattr(place, lambda *arguments, **named: opened.append((arguments, named)))
+    for parser in (
+        "rakuten_models.classifier.load_tokenizer",
+        "rakuten_models.inference.runtime.Interpreter",
+    ):
+        monkeypatch.setattr(parser, lambda *arguments, **named: opened.append((arguments, named)))
     content = bytearray((bundle / name).read_bytes())
     content[-1] ^= 1
     replace(bundle / name, bytes(content))
@@ -581,7 +584,7 @@ def swollen_weights():
     return file.getvalue()
 
 
-def test_init_tries_a_strangers_keras_files_in_another_process(whole, monkeypatch):
+def test_init_loads_untrusted_keras_files_in_a_sandbox(whole, monkeypatch):
     from tests.conftest import tiny_settings
     from training.pipeline.warm_start import load_initial_bundle
 

@@ -1,4 +1,4 @@
-"""Products from strangers: whatever a text or a picture holds, there is a sound answer or one clear sentence, soon.
+"""Untrusted products: whatever a text or a picture holds, there is a sound answer or one clear sentence, soon.
 
 Through the real classifier and the starter bundle. The generated cases run in full with `make trust`; memory and time
 are measured in a process of their own, since this one has held much before.

@@ -153,7 +153,7 @@ def test_a_bundle_is_whole_or_absent_whenever_saving_is_killed(bundles, tmp_path
             assert contents(target) == wholes[0]
             assert os.listdir(tmp_path) == ["bundle"], "what a killed run left is taken away"
     assert kills
-    print(f"save: {kills} kills, {absent} times nothing in the place")
+    print(f"save: {kills} kills, {absent} times no bundle")
 
 
 DOWNLOAD = f"""

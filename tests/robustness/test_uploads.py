@@ -56,10 +56,10 @@ def test_a_folder_of_uploads_is_not_listed_and_a_name_is_not_guessed(web):
 def test_the_apps_files_lie_in_folders_of_its_own(web, app_folder):
     own = list((app_folder / "uploads").glob("rakuten-uploads-*"))
     assert len(own) == 1 and own[0].stat().st_mode & 0o077 == 0
-    stranger = app_folder / "uploads" / "of_another_app.txt"
-    stranger.write_text("another app's")
-    assert web.get(f"/gradio_api/file={stranger}").status_code == 403
-    stranger.unlink()
+    foreign = app_folder / "uploads" / "of_another_app.txt"
+    foreign.write_text("another app's")
+    assert web.get(f"/gradio_api/file={foreign}").status_code == 403
+    foreign.unlink()
 
 
 def zip_of(path, members):

@@ -124,8 +124,8 @@ def bombs() -> dict[str, bytes]:
     gif = bytearray(encoded(photo("P"), "GIF"))
     gif[6:10] = struct.pack("<HH", 65_535, 65_535)
     webp = bytearray(encoded(photo(), "WEBP", lossless=True))
-    place = webp.index(b"VP8L") + 9
-    webp[place : place + 4] = struct.pack("<I", 16_382 | 16_382 << 14)
+    position = webp.index(b"VP8L") + 9
+    webp[position : position + 4] = struct.pack("<I", 16_382 | 16_382 << 14)
     bitmap = bytearray(encoded(photo(), "BMP"))
     bitmap[18:26] = struct.pack("<ii", 60_000, 60_000)
     fits = b"".join(
@@ -159,30 +159,30 @@ def mutated(files: list[bytes], random_: random.Random) -> bytes:
     for _ in range(random_.choice((1, 1, 1, 2, 3))):
         size = max(1, len(data))
         # Headers are where it hurts.
-        place = random_.randrange(size if random_.random() < 0.5 else min(size, 120))
+        position = random_.randrange(size if random_.random() < 0.5 else min(size, 120))
         how = random_.randrange(8)
         if how == 0:
-            del data[place:]
+            del data[position:]
         elif how == 1:
             for _ in range(random_.randint(1, 20)):
-                place = random_.randrange(size)
-                if place < len(data):
-                    data[place] ^= 1 << random_.randrange(8)
+                position = random_.randrange(size)
+                if position < len(data):
+                    data[position] ^= 1 << random_.randrange(8)
         elif how == 2:
             # A chunk's length, a size, a count, an offset.
             form = random_.choice(("<H", ">H", "<I", ">I"))
             number = random_.choice(NUMBERS) & (0xFFFF if form[1] == "H" else 0xFFFFFFFF)
-            data[place : place + struct.calcsize(form)] = struct.pack(form, number)
+            data[position : position + struct.calcsize(form)] = struct.pack(form, number)
         elif how == 3:
-            data[place : place + random_.randint(1, 60)] = random_.randbytes(random_.randint(0, 60))
+            data[position : position + random_.randint(1, 60)] = random_.randbytes(random_.randint(0, 60))
         elif how == 4:
-            del data[place : place + random_.randint(1, 200)]
+            del data[position : position + random_.randint(1, 200)]
         elif how == 5:
-            part = data[place : place + random_.randint(1, 200)]
-            data[place:place] = part * random_.randint(1, 50)
+            part = data[position : position + random_.randint(1, 200)]
+            data[position:position] = part * random_.randint(1, 50)
         elif how == 6:
             other = random_.choice(files)
-            data[place:] = other[random_.randrange(max(1, len(other))) :]
+            data[position:] = other[random_.randrange(max(1, len(other))) :]
         else:
             data += random_.randbytes(random_.randint(1, 500))
     return with_checksums(bytes(data)) if data.startswith(PNG) and random_.random() < 0.5 else bytes(data)
@@ -190,14 +190,14 @@ def mutated(files: list[bytes], random_: random.Random) -> bytes:
 
 def with_checksums(data: bytes) -> bytes:
     """A PNG file whose chunks have right checksums again, as far as their lengths can be followed."""
-    found, place = bytearray(data), len(PNG)
-    while place + 12 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        end = place + 8 + length
+    found, position = bytearray(data), len(PNG)
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
         if end + 4 > len(data):
             break
-        found[end : end + 4] = struct.pack(">I", zlib.crc32(data[place + 4 : end]))
-        place = end + 4
+        found[end : end + 4] = struct.pack(">I", zlib.crc32(data[position + 4 : end]))
+        position = end + 4
     return bytes(found)
 
 
