@@ -1,21 +1,20 @@
 """How a scored catalog differs from the rows that the bundle was measured on: figures as JSON, and a plot.
 
-The same figures are taken of both: the share of each category, the mean probability, how the probabilities are spread,
-the share to review, and the share of words that the tokenizer does not know. `training.evaluate --update-bundle` (which
-training calls) puts those of its rows into the bundle's metrics.json under "reference"; `write_report` compares them
-with those of a scored catalog. Drawn with Pillow, which the app has anyway.
+The figures: the share of each category, the mean probability, a histogram of the probabilities, the share to review
+and the share of words that the tokenizer does not know. `training.evaluate --update-bundle` puts those of its rows into
+the bundle's metrics.json under "reference"; `write_report` compares them with a scored catalog's.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer
 
@@ -49,15 +48,10 @@ _MAX_BARS = 30
 
 
 class ScoredFigures:
-    """Figures of scored rows, row by row and in constant memory.
-
-    Args:
-        tokenizer: The bundle's.
-        settings: How the bundle reads texts.
-    """
+    """Figures of scored rows, row by row and in constant memory."""
 
     def __init__(self, tokenizer: Tokenizer, settings: TextSettings) -> None:
-        """No row yet."""
+        """No row yet; the tokenizer and the settings are the bundle's."""
         self._tokenizer, self._settings = tokenizer, settings
         self._rows = self._review = self._tokens = self._unknown = 0
         self._probability = 0.0
@@ -146,7 +140,7 @@ def write_report(
         reference: From `read_reference`.
 
     Returns:
-        What is in the JSON file; see `drift`.
+        The content of the JSON file; see `drift`.
 
     Raises:
         BatchError: There is no scored catalog, or the report cannot be written.
@@ -206,29 +200,27 @@ def drift(reference: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
     """
     codes = sorted({*reference["share_by_category"], *now["share_by_category"]}, key=int)
     shares = [[each["share_by_category"].get(code, 0.0) for code in codes] for each in (reference, now)]
-    shares_before, shares_now = shares
+    bins = [each["probability_bins"] for each in (reference, now)]
     sizes = (reference["scored"], now["scored"])
     return {
         "reference": dict(reference),
         "now": dict(now),
-        "psi_categories": _stability(shares_before, shares_now, *sizes),
-        "psi_probabilities": _stability(reference["probability_bins"], now["probability_bins"], *sizes),
+        "psi_categories": _stability(shares, sizes),
+        "psi_probabilities": _stability(bins, sizes),
     }
 
 
-def _stability(
-    expected: Sequence[float], found: Sequence[float], expected_rows: int, found_rows: int
-) -> dict[str, Any]:
+def _stability(shares: Sequence[Sequence[float]], rows: tuple[int, int]) -> dict[str, Any]:
     """Sum of (found - expected) ln(found / expected); half a row is added to each share, so that none is 0."""
-    if not (expected_rows and found_rows):
+    if not all(rows):
         return {"psi": None, "by_chance": None, "reading": "no rows"}
-    bins = len(expected)
-    index = 0.0
-    for one, other in zip(expected, found, strict=True):
-        one = (one * expected_rows + 0.5) / (expected_rows + bins / 2)
-        other = (other * found_rows + 0.5) / (found_rows + bins / 2)
-        index += (other - one) * math.log(other / one)
-    chance = (bins - 1) * (1 / expected_rows + 1 / found_rows)
+    bins = len(shares[0])
+    expected, found = (
+        (np.array(each, np.float64) * count + 0.5) / (count + bins / 2)
+        for each, count in zip(shares, rows, strict=True)
+    )
+    index = float(((found - expected) * np.log(found / expected)).sum())
+    chance = (bins - 1) * (1 / rows[0] + 1 / rows[1])
     low, high = PSI_STEPS
     reading = "stable" if index < max(low, 2 * chance) else "moved" if index < high else "changed"
     return {"psi": index, "by_chance": chance, "reading": reading}
@@ -285,10 +277,9 @@ def draw(found: Mapping[str, Any], categories: Sequence[Category]) -> Image.Imag
     for line in text:
         pen.text((20, y), line.strip(), _INK, font)
         y += 22
-    pen.rectangle((_WIDTH - 250, 20, _WIDTH - 236, 34), _THEN)
-    pen.text((_WIDTH - 228, 18), "measured", _INK, font)
-    pen.rectangle((_WIDTH - 130, 20, _WIDTH - 116, 34), _NOW)
-    pen.text((_WIDTH - 108, 18), "this catalog", _INK, font)
+    for x, colour, label in ((_WIDTH - 250, _THEN, "measured"), (_WIDTH - 130, _NOW, "this catalog")):
+        pen.rectangle((x, 20, x + 14, 34), colour)
+        pen.text((x + 22, 18), label, _INK, font)
     for title, bars in (
         ("Share by category, those that moved most", rows),
         ("Rows by the probability of their answer", spread),
@@ -298,14 +289,9 @@ def draw(found: Mapping[str, Any], categories: Sequence[Category]) -> Image.Imag
 
 
 def _draw_bars(
-    pen: ImageDraw.ImageDraw,
-    font: Any,
-    y: int,
-    title: str,
-    bars: Iterable[tuple[str, float, float]],
+    pen: ImageDraw.ImageDraw, font: Any, y: int, title: str, bars: Sequence[tuple[str, float, float]]
 ) -> int:
-    """Two bars a line with their shares; returns where the next thing goes."""
-    bars = list(bars)
+    """Two bars a line with their shares; returns the y below them."""
     pen.text((20, y), title, _INK, font)
     y += _LINE
     scale = (_WIDTH - _LEFT - 170) / max([share for _, *pair in bars for share in pair] + [1e-9])

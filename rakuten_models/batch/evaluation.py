@@ -1,4 +1,4 @@
-"""What a person does with a scored catalog: compare it with the labels it has, and write down corrections."""
+"""Compares a scored catalog with its labels, and writes corrections as a labels file for training."""
 
 from __future__ import annotations
 
@@ -162,20 +162,17 @@ def write_corrections(
     index = next((name for name in INDEX_NAMES if name in names), None)
     ordered = [*([] if index is None else [index]), *(name for name in names if name != index)]
     header = ["index" if name == index else name for name in ordered]
-    lines = [",".join(csv_cell(_safe(name, spreadsheet_safe)) for name in header)]
+    safe = spreadsheet_safe_cell if spreadsheet_safe else str
+    lines = [",".join(csv_cell(safe(name)) for name in header)]
     for number, row in enumerate(rows, start=1):
         if row.keys() != rows[0].keys():
             raise BatchError("batch.correction_other_columns", number=number)
         cells = {name: cell_text(value) for name, value in row.items()}
         cells[LABEL_COLUMN] = _code(row[LABEL_COLUMN], number)
-        lines.append(",".join(csv_cell(_safe(cells[name], spreadsheet_safe)) for name in ordered))
+        lines.append(",".join(csv_cell(safe(cells[name])) for name in ordered))
     with replaced_file(Path(path)) as stream:
         stream.write(("\n".join(lines) + "\n").encode("utf-8"))
     return Path(path)
-
-
-def _safe(text: str, spreadsheet_safe: bool) -> str:
-    return spreadsheet_safe_cell(text) if spreadsheet_safe else text
 
 
 def _code(value: Any, number: int) -> str:

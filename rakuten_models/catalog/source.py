@@ -138,9 +138,8 @@ class CatalogSource:
             Tables with `schema`, and PROBLEM_COLUMN (string) after it.
         """
         for file in self.files:
-            rows = self.rows_by_file[file]
-            if skip >= rows:
-                skip -= rows
+            if skip and skip >= self.rows_by_file[file]:
+                skip -= self.rows_by_file[file]
                 continue
             if self.kind == "parquet":
                 with open_parquet(file) as content:
