@@ -102,7 +102,7 @@ def main(
         "split": split.name,
         "catalog": options.catalog_name or _catalog_name(options.catalog_dir, config, split),
         "rows_in_catalog": len(catalog),
-        "rows_without_own_label": int((~catalog.table["own_label"]).sum()),
+        "rows_without_own_label": int((~catalog.table["gold_label"]).sum()),
         "unreadable_images": len(catalog.unreadable_images) + _unreadable(products, predictions),
         # so that figures are never taken for those of other models
         "models": {

@@ -34,7 +34,7 @@ class TrainingRows:
     Attributes:
         products: n products.
         category_index: int64 (n,), their categories' columns.
-        own_label: bool (n,), False where the label is not the catalog's own.
+        gold_label: bool (n,), False where the label is not the catalog's own.
         groups: int (n,), near-duplicates have the same number.
         categories: number of columns.
         seed: of everything random.
@@ -42,7 +42,7 @@ class TrainingRows:
 
     products: Sequence[Product]
     category_index: np.ndarray
-    own_label: np.ndarray
+    gold_label: np.ndarray
     groups: np.ndarray
     categories: int
     seed: int
@@ -50,12 +50,12 @@ class TrainingRows:
     @property
     def weights(self) -> np.ndarray:
         """float64 (n,): how much each row counts."""
-        return np.where(self.own_label, 1.0, TrainingSettings.other_label_weight)
+        return np.where(self.gold_label, 1.0, TrainingSettings.other_label_weight)
 
     @property
     def judged(self) -> np.ndarray:
         """Bool (n,): rows to choose and calibrate on: those with an own label, or all where none has one."""
-        return self.own_label if self.own_label.any() else ~self.own_label
+        return self.gold_label if self.gold_label.any() else ~self.gold_label
 
     def fold(self, folds: int) -> np.ndarray:
         """int64 (n,): 0 to folds - 1, near-duplicates in one fold."""
@@ -67,7 +67,7 @@ class TrainingRows:
             self,
             products=[self.products[row] for row in chosen],
             category_index=self.category_index[chosen],
-            own_label=self.own_label[chosen],
+            gold_label=self.gold_label[chosen],
             groups=self.groups[chosen],
         )
 

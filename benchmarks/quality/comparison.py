@@ -58,7 +58,7 @@ class Comparison:
         self._rows = TrainingRows(
             [products[row] for row in labelled],
             category_index_of(train, labelled, classifier.categories),
-            train.table["own_label"].to_numpy(bool)[labelled],
+            train.table["gold_label"].to_numpy(bool)[labelled],
             split_catalog(train, SplitSettings(test_fraction=0.0, seed=seed)).groups[labelled],
             len(self._codes),
             seed,

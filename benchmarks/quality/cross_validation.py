@@ -63,7 +63,7 @@ class TextFolds:
         self._rows = TrainingRows(
             products=[products[row] for row in chosen],
             category_index=category_index_of(catalog, chosen, categories),
-            own_label=catalog.table["own_label"].to_numpy(bool)[chosen],
+            gold_label=catalog.table["gold_label"].to_numpy(bool)[chosen],
             groups=split.groups[chosen],
             categories=len(categories),
             seed=seed,

@@ -127,21 +127,21 @@ def summary_text(summary: BatchSummary, classifier: ProductClassifier) -> str:
     return "\n".join(lines)
 
 
-def metrics_text(measures: BatchMetrics, label_column: str = LABEL_COLUMN) -> str:
+def metrics_text(metrics: BatchMetrics, label_column: str = LABEL_COLUMN) -> str:
     """Agreement with the labels in a few lines for a terminal."""
     lines = [
-        f"Against the {measures.rows:,} labels in {label_column}: accuracy {measures.accuracy:.4f}, weighted F1 "
-        f"{measures.weighted_f1:.4f}"
+        f"Against the {metrics.rows:,} labels in {label_column}: accuracy {metrics.accuracy:.4f}, weighted F1 "
+        f"{metrics.weighted_f1:.4f}"
     ]
-    if measures.unknown:
-        named = ", ".join(f"{code} ({count:,})" for code, count in list(measures.unknown.items())[:10])
-        more = ", ..." if len(measures.unknown) > 10 else ""
+    if metrics.unknown:
+        named = ", ".join(f"{code} ({count:,})" for code, count in list(metrics.unknown.items())[:10])
+        more = ", ..." if len(metrics.unknown) > 10 else ""
         lines.append(
-            f"  {sum(measures.unknown.values()):,} labels that the bundle does not know: {named}{more}"
+            f"  {sum(metrics.unknown.values()):,} labels that the bundle does not know: {named}{more}"
         )
-    if measures.unreadable:
-        named = ", ".join(repr(text) for text in list(measures.unreadable)[:5])
-        lines.append(f"  {sum(measures.unreadable.values()):,} labels are no whole number: {named}")
+    if metrics.unreadable:
+        named = ", ".join(repr(text) for text in list(metrics.unreadable)[:5])
+        lines.append(f"  {sum(metrics.unreadable.values()):,} labels are no whole number: {named}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Writes a scored catalog piece by piece, so that a run which was killed goes on where it was.
+"""Writes a scored catalog chunk by chunk, so that a run which was killed goes on where it was.
 
 A folder of Parquet parts, one a chunk, or one CSV file. Beside them lies a state file (`_state.json` in the folder,
 `.NAME.state.json` beside a CSV): what is being scored, with which bundle and settings, and how far it has come.
@@ -91,7 +91,7 @@ class ScoredOutput:
                     "rows": 0,
                     "bytes": 0,
                     "counts": {},
-                    # A CSV file that stays in its place until the new one is whole.
+                    # A CSV file that stays until the new one is whole.
                     "replaces": self._csv and self.path.exists(),
                 }
                 self._write_state()
@@ -123,12 +123,12 @@ class ScoredOutput:
         self._write_state()
 
     def finish(self) -> None:
-        """Put the CSV file in its place, and note that all is done."""
+        """Give the CSV file its name, and note that all is done."""
         self.state["finished"] = True
         self._write_state()
-        self._put_in_place()
+        self._publish()
 
-    def _put_in_place(self) -> None:
+    def _publish(self) -> None:
         if self._csv and self._partial.exists():
             move(self._partial, self.path)
 
@@ -143,7 +143,7 @@ class ScoredOutput:
             error = _other_run(self.path, state["identity"], self._identity)
         else:
             if state["finished"]:
-                self._put_in_place()
+                self._publish()
             if self._is_there(state):
                 return None if state["finished"] and overwrite else state
             if not state["finished"] or (self._csv and not self.path.exists()):

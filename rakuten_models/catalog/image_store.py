@@ -117,7 +117,7 @@ class ZipPictures(PictureStore):
         """Read the list of members.
 
         Raises:
-            CatalogError: The file is no ZIP, or has members that no honest ZIP has (`_check_members`).
+            CatalogError: The file is no ZIP, or has members that no sound ZIP has (`_check_members`).
         """
         stream = path.open("rb")
         try:

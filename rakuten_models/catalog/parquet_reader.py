@@ -62,7 +62,7 @@ def tables_from(
     while first < len(groups) and skip >= groups[first]:
         skip -= groups[first]
         first += 1
-    held: list[pyarrow.RecordBatch] = []
+    batches: list[pyarrow.RecordBatch] = []
     count = 0
     for batch in content.iter_batches(chunk_rows, row_groups=range(first, len(groups))):
         if skip:
@@ -71,10 +71,10 @@ def tables_from(
         while len(batch):
             part = batch.slice(0, chunk_rows - count)
             batch = batch.slice(len(part))
-            held.append(part)
+            batches.append(part)
             count += len(part)
             if count == chunk_rows:
-                yield pyarrow.Table.from_batches(held, schema)
-                held, count = [], 0
-    if held:
-        yield pyarrow.Table.from_batches(held, schema)
+                yield pyarrow.Table.from_batches(batches, schema)
+                batches, count = [], 0
+    if batches:
+        yield pyarrow.Table.from_batches(batches, schema)

@@ -147,7 +147,7 @@ class CatalogSource:
                     yield from map(self._unproblematic, tables_from(content, self.schema, size, skip))
             else:
                 records = itertools.islice(self._records(file), skip, None)
-                yield from map(self._table, _held(records, chunk_rows))
+                yield from map(self._table, _grouped(records, chunk_rows))
             skip = 0
 
     def plan(self, chunk_rows: int) -> list[Chunk]:
@@ -163,7 +163,7 @@ class CatalogSource:
                 for row in range(0, rows, size):
                     found.append(Chunk(number, row, min(size, rows - row), bisect.bisect(ends, row), 0))
                 continue
-            for records in _held(self._records(file), chunk_rows):
+            for records in _grouped(self._records(file), chunk_rows):
                 found.append(Chunk(number, row, len(records), records[0].offset, records[0].line))
                 row += len(records)
         return found
@@ -269,18 +269,18 @@ class CatalogSource:
         return schema
 
 
-def _held(records: Iterator[Record], chunk_rows: int) -> Iterator[list[Record]]:
+def _grouped(records: Iterator[Record], chunk_rows: int) -> Iterator[list[Record]]:
     """The records of one chunk after the other."""
-    held: list[Record] = []
+    group: list[Record] = []
     size = 0
     for record in records:
-        held.append(record)
+        group.append(record)
         size += record.size
-        if len(held) >= chunk_rows or size >= CHUNK_BYTES:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+        if len(group) >= chunk_rows or size >= CHUNK_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _typed(schema: pyarrow.Schema) -> list[str]:

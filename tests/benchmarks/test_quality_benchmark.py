@@ -34,7 +34,7 @@ def run(tiny_bundle, tiny_catalog, tmp_path_factory):
 
 def test_every_method_is_on_the_same_rows(run):
     report, figures, test = run
-    own = read_catalog(test).table["own_label"].to_numpy(bool)
+    own = read_catalog(test).table["gold_label"].to_numpy(bool)
     catalog = read_catalog(test)
     text, image = catalog.has_text[own], catalog.has_image[own]
     expected = {"text": text.sum(), "image": image.sum(), "fusion": (text & image).sum(), "served": own.sum()}
@@ -184,7 +184,7 @@ def test_out_of_fold_scores_never_saw_the_row():
 
 
 def test_temperature_comes_from_own_labels_alone():
-    rows = dataclasses.replace(text_rows(), own_label=np.arange(24) < 12)
+    rows = dataclasses.replace(text_rows(), gold_label=np.arange(24) < 12)
     scores = np.where(np.eye(3, dtype=bool)[rows.category_index], 1.0, 0.0)
     scores[12:] *= -5.0  # wrong, and sure of it: were these heeded, the temperature would rise
     baseline = ScoredBaseline()
@@ -196,7 +196,7 @@ def test_temperature_comes_from_own_labels_alone():
 
 
 def test_where_no_label_is_the_catalogs_own_all_rows_calibrate():
-    rows = dataclasses.replace(text_rows(), own_label=np.zeros(24, bool))
+    rows = dataclasses.replace(text_rows(), gold_label=np.zeros(24, bool))
     assert rows.judged.all() and (rows.weights == 0.8).all()
     assert np.bincount(rows.fold(3)).tolist() == [8, 8, 8]
 

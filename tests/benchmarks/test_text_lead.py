@@ -39,7 +39,7 @@ def test_nobody_answers_a_row_that_it_was_fitted_on(catalog):
 
     judged = rows.judged_rows(5)
     scores = rows.baseline_scores(fit, 5)
-    own_with_text = catalog.table["own_label"].to_numpy(bool) & catalog.has_text
+    own_with_text = catalog.table["gold_label"].to_numpy(bool) & catalog.has_text
     assert len(baselines) == 5 and scores.shape == (len(judged), rows.categories)
     assert len(set(judged.tolist())) == len(judged) <= own_with_text.sum()
     assert len(judged) > 0.9 * own_with_text.sum(), (

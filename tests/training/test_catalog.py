@@ -43,13 +43,13 @@ def test_every_layout_reads_the_same_products(tmp_path, layout):
         "description",
         "image",
         "prdtypecode",
-        "own_label",
+        "gold_label",
         "origin",
     ]
     assert catalog.table["prdtypecode"].dtype == "Int64"
     assert catalog.has_text.tolist() == [kind != "image_only" for kind in kinds]
     assert catalog.has_image.tolist() == [kind != "no_image" for kind in kinds]
-    assert catalog.table["own_label"].tolist() == [kind != "silver" for kind in kinds]
+    assert catalog.table["gold_label"].tolist() == [kind != "silver" for kind in kinds]
     assert (catalog.table["designation"] == "").tolist() == [
         kind in ("image_only", "no_designation") for kind in kinds
     ]
@@ -66,7 +66,7 @@ def test_layouts_share_texts_and_codes(tmp_path):
         for layout in ("challenge", "csv", "parquet")
     ]
     for other in tables[1:]:
-        for column in ("designation", "description", "prdtypecode", "own_label"):
+        for column in ("designation", "description", "prdtypecode", "gold_label"):
             assert other[column].tolist() == tables[0][column].tolist()
 
 
@@ -84,12 +84,12 @@ def test_labels_and_origins_are_matched_by_index_and_words_like_nan_stay(tmp_pat
     assert table["prdtypecode"].tolist() == [10, 40, 50]
     assert table["designation"].tolist() == ["Pelle", "NaN", "Seau"]
     assert table["description"].tolist() == ["", "None", "Rouge"]
-    assert table["own_label"].tolist() == [False, False, True]
+    assert table["gold_label"].tolist() == [False, False, True]
 
 
 def test_without_labels_every_row_is_unlabelled(tmp_path):
     catalog = read_catalog(write_tiny_catalog(tmp_path, categories=3, labels=False))
-    assert catalog.table["prdtypecode"].isna().all() and not catalog.table["own_label"].any()
+    assert catalog.table["prdtypecode"].isna().all() and not catalog.table["gold_label"].any()
     assert "without a label 24" in catalog.summary()
     with pytest.raises(
         CatalogError, match="has no labels; put Y_train_CVw08PX.csv beside X_train_update.csv"
@@ -133,7 +133,7 @@ def test_parquet_gaps_are_empty_texts(tmp_path):
     ).to_parquet(tmp_path / "shop.parquet")
     table = read_catalog(tmp_path).table
     assert table["designation"].tolist() == ["a", "", ""] and table["description"].tolist() == ["", "b", ""]
-    assert table["prdtypecode"].tolist()[:2] == [1, 2] and table["own_label"].tolist() == [True, True, False]
+    assert table["prdtypecode"].tolist()[:2] == [1, 2] and table["gold_label"].tolist() == [True, True, False]
 
 
 def test_unreadable_pictures_are_counted_and_their_rows_kept(tmp_path):

@@ -109,7 +109,7 @@ def test_rows_of_the_training_catalog_are_those_of_its_test_part(tiny_catalog):
     _, validation, split = select_rows(config, tiny_catalog, "validation")
     assert split.name.startswith("training catalog") and not set(validation) & set(positions)
     _, everything, split = select_rows(config, tiny_catalog, "all")
-    assert split.name.startswith("training catalog") and len(everything) == catalog.table["own_label"].sum()
+    assert split.name.startswith("training catalog") and len(everything) == catalog.table["gold_label"].sum()
     _, few, split = select_rows(config, tiny_catalog, limit=5)
     assert (
         len(few) == 5
@@ -154,7 +154,7 @@ def test_command_writes_figures_and_plots(tiny_bundle, tmp_path, capsys):
     assert metrics["split"] == "separate catalog" and not metrics["catalog"].startswith("/")
     for section in SECTION_NAMES:
         assert set(metrics[section]) >= SECTION_KEYS
-    own = read_catalog(catalog).table["own_label"]
+    own = read_catalog(catalog).table["gold_label"]
     assert metrics["served"]["rows"] == own.sum() == len(own) - metrics["rows_without_own_label"]
     assert metrics["unreadable_images"] == 1
     for name in PLOT_FILES:

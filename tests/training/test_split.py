@@ -125,7 +125,7 @@ def test_parts_are_disjoint_stratified_and_only_gold_labels_are_evaluated(plante
     split = split_catalog(catalog, SplitSettings(validation_fraction=0.2, test_fraction=0.2, minimum_pairs=0))
     parts = (split.train, split.validation, split.test, split.dropped, split.unused)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(catalog)))
-    own, codes = catalog.table["own_label"].to_numpy(), catalog.table["prdtypecode"].to_numpy(dtype=int)
+    own, codes = catalog.table["gold_label"].to_numpy(), catalog.table["prdtypecode"].to_numpy(dtype=int)
     assert own[split.validation].all() and own[split.test].all()
     assert (~own[split.train]).any() and not own[split.dropped].any()
     evaluated = set(split.groups[np.concatenate([split.validation, split.test])].tolist())
@@ -163,7 +163,7 @@ def test_every_category_of_three_products_is_validated(tmp_path):
 
 def test_validation_takes_pairs_beyond_its_share_but_leaves_half_of_each_category(tmp_path):
     catalog = read_catalog(write_tiny_catalog(tmp_path, categories=6, rows_per_category=32))
-    pairs = (catalog.has_text & catalog.has_image & catalog.table["own_label"].to_numpy()).sum()
+    pairs = (catalog.has_text & catalog.has_image & catalog.table["gold_label"].to_numpy()).sum()
     small, some, all_of_them = (
         split_catalog(catalog, SplitSettings(minimum_pairs=number)).validation_pairs
         for number in (0, 40, 300)

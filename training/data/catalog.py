@@ -5,9 +5,9 @@ taken as they are and counted; what would make the whole catalog meaningless (la
 repeated index, a code that is no integer) is an error of one sentence.
 
 Labels: a row's `origin` (origin.csv, or a column label_origin or origin) says where its label comes from.
-Empty, `own`, and everything that starts with `gold` mean the catalog's own label; every other value
+Empty, `own`, and everything that starts with `gold` mean a gold label; every other value
 (`silver`, `predicted`, a model's name) means a label made by something else: such a row may train, but
-nothing is ever judged on it.
+it evaluates nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Catalog:
     Attributes:
         table: One row a product, its index as in the file. Columns: designation and description (str, "" if
             absent), image (str, path of a file that was there and looked readable, else ""), prdtypecode
-            (Int64, <NA> without a label), own_label (bool: a label, and the catalog's own), origin (str, as
+            (Int64, <NA> without a label), gold_label (bool: a label, and a gold one), origin (str, as
             in the file).
         source: The file or folder it was read from.
         unreadable_images: Paths or names of pictures that are no readable file; their rows have image "".
@@ -102,7 +102,7 @@ class Catalog:
         """Several lines for a person: how many rows have what, and how many rows each category has."""
         table, text, image = self.table, self.has_text, self.has_image
         labelled = table["prdtypecode"].notna().to_numpy()
-        own = table["own_label"].to_numpy()
+        own = table["gold_label"].to_numpy()
         shown = f" (a subset of {self.rows_in_file:,})" if self.rows_in_file > len(table) else ""
         lines = [
             f"catalog {self.source}: {len(table):,} rows{shown}",
@@ -254,7 +254,7 @@ def _subset(table: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
         raise CatalogError("training.limit_too_small", limit=limit)
     generator = np.random.default_rng(seed)
     shuffled = table.iloc[generator.permutation(len(table))]
-    code, own, image = shuffled["prdtypecode"].fillna(-1), shuffled["own_label"], shuffled["image"] != ""
+    code, own, image = shuffled["prdtypecode"].fillna(-1), shuffled["gold_label"], shuffled["image"] != ""
     rank = code.groupby(code).cumcount().to_numpy()
     strata = code.groupby([code, own, image])
     share = (strata.cumcount().to_numpy() + generator.random(len(shuffled))) / strata.transform(

@@ -244,6 +244,6 @@ def _table(products: pandas.DataFrame, label_file: Path) -> pandas.DataFrame:
     origins = products["origin"].astype("str").str.strip()
     lower = origins.str.lower()
     own = (lower == "") | (lower == "own") | lower.str.startswith("gold")
-    table["own_label"] = (own & codes.notna()).astype(bool)
+    table["gold_label"] = (own & codes.notna()).astype(bool)
     table["origin"] = origins
     return table

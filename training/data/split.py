@@ -110,7 +110,7 @@ def split_catalog(
     settings = settings or SplitSettings()
     table, text, image = catalog.table, catalog.has_text, catalog.has_image
     labelled = table["prdtypecode"].notna().to_numpy() & (text | image)
-    own = labelled & table["own_label"].to_numpy()
+    own = labelled & table["gold_label"].to_numpy()
     codes = table["prdtypecode"].fillna(-1).to_numpy(dtype=np.int64)
     groups = _groups(catalog, settings, cache_dir, progress)
     assignment = _Assignment(groups, codes, labelled, own, text, image, settings)
@@ -257,5 +257,5 @@ def _check(split: Split, catalog: Catalog, codes: np.ndarray) -> None:
         categories = ", ".join(map(str, without[:5])) + more
         raise CatalogError("catalog.no_training_rows", source=catalog.source, categories=categories)
     if split.settings.validation_fraction and not len(split.validation):
-        rows = int(catalog.table["own_label"].sum())
+        rows = int(catalog.table["gold_label"].sum())
         raise CatalogError("catalog.no_validation_rows", source=catalog.source, rows=rows)

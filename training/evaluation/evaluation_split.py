@@ -88,7 +88,7 @@ def select_rows(
         if part == "validation":
             name = f"training catalog, {settings.kind} split, validation part"
             split = EvaluationSplit(name, trained_on=True)
-    positions = positions[catalog.table["own_label"].to_numpy(dtype=bool)[positions]]
+    positions = positions[catalog.table["gold_label"].to_numpy(dtype=bool)[positions]]
     if limit is not None and limit < len(positions):
         positions = _some(positions, limit)
         split = dataclasses.replace(split, name=f"{split.name}, {limit:,} rows of it")

@@ -118,7 +118,7 @@ class TrainingRun:
         # A row without a label is in no part of the split; its column is never looked at.
         codes = catalog.table["prdtypecode"].fillna(-1)
         self._category_index = codes.map(column).fillna(0).to_numpy(dtype=np.int64)
-        self._weights = np.where(catalog.table["own_label"], 1.0, settings.other_label_weight)
+        self._weights = np.where(catalog.table["gold_label"], 1.0, settings.other_label_weight)
         self._identity = json.loads(
             json.dumps(
                 {
@@ -315,7 +315,7 @@ class TrainingRun:
     def _cross_fit(self, fitter: TextFitter, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the catalog with gold labels, and out-of-fold logits for them."""
         settings = self.settings
-        gold = self._catalog.table["own_label"].to_numpy(bool)[rows]
+        gold = self._catalog.table["gold_label"].to_numpy(bool)[rows]
         fold = fold_numbers(self._split.groups[rows], gold, settings.text.folds, settings.seed)
         logits = cross_fitted_logits(
             fitter, fold, gold, lambda done, of: self._progress.step("text folds", done, of)
