@@ -5,7 +5,6 @@ Standard library only, so that every other module, and user code, can import it 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -94,11 +93,3 @@ class Prediction:
         values = self.probabilities.tolist()
         order = sorted(range(len(values)), key=lambda index: (-values[index], index))
         return [(self.categories[index], values[index]) for index in order[:count]]
-
-
-def decide(prediction: Prediction, threshold: float | None) -> Prediction:
-    """The same prediction with the decision that another threshold makes."""
-    if prediction.probability is None:
-        return prediction
-    accepted = threshold is not None and prediction.probability >= threshold
-    return dataclasses.replace(prediction, decision=ACCEPT if accepted else REVIEW)

@@ -11,7 +11,7 @@ import dataclasses
 import gradio as gr
 
 from rakuten_models.app.security.disk_quota import DiskQuota
-from rakuten_models.classifier import ProductClassifier, accept_threshold
+from rakuten_models.classifier import ProductClassifier
 
 # Moves of the slider; a position within half a step of the bundle's own threshold means that threshold.
 THRESHOLD_STEP = 0.001
@@ -38,7 +38,7 @@ class AppParts:
     @property
     def own_threshold(self) -> float | None:
         """The bundle's, 0 to 1; None if it accepts nothing."""
-        return accept_threshold(self.classifier.config)
+        return self.classifier.threshold
 
 
 def slider_start(own_threshold: float | None) -> float:

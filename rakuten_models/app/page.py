@@ -20,7 +20,7 @@ from rakuten_models.app.tabs.classify import ClassifyTab
 from rakuten_models.app.tabs.compare import CompareTab
 from rakuten_models.app.tabs.model import ModelTab
 from rakuten_models.app.views.prediction import head_html
-from rakuten_models.classifier import ProductClassifier, accept_threshold
+from rakuten_models.classifier import ProductClassifier
 
 # Two processors answer two visitors at a time; the others wait their turn, and a crowd is told to come back.
 CONCURRENCY = 2
@@ -104,7 +104,7 @@ def build_demo(
         threshold = gr.Slider(
             0,
             1,
-            slider_start(accept_threshold(classifier.config)),
+            slider_start(classifier.threshold),
             step=THRESHOLD_STEP,
             label=mark("threshold"),
             elem_id="threshold",

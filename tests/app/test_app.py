@@ -20,6 +20,8 @@ from rakuten_models.app.views.prediction import answer_html, head_html
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.cli import run_command
 from rakuten_models.errors import RakutenModelsError
+from rakuten_models.inference import runtime
+from rakuten_models.inference.runtime import CompiledModel
 from tests.support.app_server import (
     BUNDLE_VARIABLES,
     REPOSITORY_ROOT,
@@ -182,6 +184,56 @@ def test_curl_reaches_an_endpoint(address):
     )
     answer = curl("-N", f"{address}/gradio_api/call/classify/{event['event_id']}")
     assert answer.startswith("event: complete") and '"prdtypecode"' in answer
+
+
+def test_an_answer_with_its_explanation_takes_one_pass_of_the_models(no_bundle_chosen, monkeypatch):
+    """Through the page's own function and its queue, as the browser calls it."""
+    runs, decoded = [], []
+    run, decode = CompiledModel._call, runtime.decode_image
+
+    def counted_run(model, signature, inputs):
+        runs.append((model.path.name, signature))
+        return run(model, signature, inputs)
+
+    def counted_decode(image, size):
+        decoded.append(image)
+        return decode(image, size)
+
+    monkeypatch.setattr(CompiledModel, "_call", counted_run)
+    monkeypatch.setattr(runtime, "decode_image", counted_decode)
+    demo = launch.load_demo(None)
+    runs.clear()
+    decoded.clear()
+    _, address, _ = demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    try:
+        with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as web:
+            functions = {each["api_name"]: each["id"] for each in demo.config["dependencies"]}
+            files = {"files": ("pool.jpg", (EXAMPLES_FOLDER / "pool.jpg").read_bytes())}
+            picture = {
+                "path": web.post("/upload", files=files).json()[0],
+                "meta": {"_type": "gradio.FileData"},
+            }
+
+            def call_page(name, *data, **more):
+                body = {"fn_index": functions[name], "data": data, "session_hash": "0123456789a", **more}
+                web.post("/queue/join", json=body).raise_for_status()
+                return web.get("/queue/data", params={"session_hash": "0123456789a"}).text
+
+            answer = call_page("_show", "piscine", "ronde", picture, "en", 0.5, None, "en")
+            assert "verdict" in answer and 'class=\\"heat' in answer
+            assert sorted(runs) == [
+                ("fusion_model.tflite", "serving_default"),
+                ("image_model.tflite", "serving_default"),
+                ("text_model.tflite", "explain"),
+                ("text_model.tflite", "serving_default"),
+            ]
+            assert len(decoded) == 1
+            runs.clear()
+            given = ["piscine", "ronde", picture, "fr", 0.5]
+            other = call_page("_choose", *given, event_data={"code": 1560})
+            assert "1560" in other and runs == [("text_model.tflite", "explain")] and len(decoded) == 1
+    finally:
+        demo.close()
 
 
 def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_bundle, tmp_path):

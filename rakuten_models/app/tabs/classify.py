@@ -18,7 +18,8 @@ from rakuten_models.app.views.explanation import explanation_to_json, why_html
 from rakuten_models.app.views.prediction import answer_html, empty_html
 from rakuten_models.errors import RakutenModelsError
 from rakuten_models.formatting import prediction_to_json
-from rakuten_models.product import Prediction, Product, decide
+from rakuten_models.inference.explanation import Analysis
+from rakuten_models.product import Product
 
 # Brings the answer into view on a phone, where it lies below the inputs.
 _SHOW = """() => {
@@ -63,6 +64,9 @@ document.addEventListener("drop", (event) => {
 }, true);
 """
 
+# Products whose analysis is at hand for another category, language or the explanation that follows the answer.
+_MAX_ANALYSES = 8
+
 # Designation, description and picture, as the form gives them.
 _Given = tuple[str, str, "str | UploadError | None"]
 
@@ -82,6 +86,7 @@ class ClassifyTab:
             page_load: The page's `load`.
         """
         self._parts = parts
+        self._analyze = functools.lru_cache(_MAX_ANALYSES)(self._run_models)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._build_inputs()
@@ -193,7 +198,7 @@ class ClassifyTab:
         gr.on(
             [self._answer.select, self._why.select],
             self._choose,
-            [*self.inputs, parts.language],
+            [*self.inputs, parts.language, parts.threshold],
             [self._chosen, self._why],
             show_progress="hidden",
             **own,
@@ -214,9 +219,11 @@ class ClassifyTab:
             **private,
         )
 
-    def _predict(self, product: Product) -> Prediction:
-        # In a list, a picture that cannot be read is a note beside the text's answer, not an exception.
-        return self._parts.classifier.predict([product])[0]
+    def _run_models(
+        self, designation: str, description: str, image: str | None, threshold: float | None
+    ) -> Analysis:
+        """One pass of the models; a picture is named by its path, which holds its SHA-256."""
+        return self._parts.classifier.analyze(Product(designation, description, image), threshold=threshold)
 
     def _show(
         self,
@@ -251,7 +258,7 @@ class ClassifyTab:
         yield guarded_html(self._answer_html)(*product, language, slider), gr.skip(), given
         # A category is chosen for one product; the next one's own answer is explained.
         code = chosen[1] if chosen and chosen[0] == product else None
-        yield gr.skip(), guarded_html(self._why_html)(*product, language, code), gr.skip()
+        yield gr.skip(), guarded_html(self._why_html)(*product, language, slider, code), gr.skip()
 
     def _answer_html(
         self,
@@ -261,10 +268,9 @@ class ClassifyTab:
         language: str,
         slider: float,
     ) -> str:
-        product = Product(designation, description, checked_picture(image))
         threshold, own = chosen_threshold(slider, self._parts.own_threshold)
-        prediction = decide(self._predict(product), threshold)
-        return answer_html(prediction, threshold, Translator(language), own_threshold=own)
+        analysis = self._analyze(designation, description, checked_picture(image), threshold)
+        return answer_html(analysis.prediction, threshold, Translator(language), own_threshold=own)
 
     def _why_html(
         self,
@@ -272,13 +278,15 @@ class ClassifyTab:
         description: str,
         image: str | UploadError | None,
         language: str,
+        slider: float,
         code: int | None,
     ) -> str:
         if not anything_given(designation, description, image):
             return ""
         try:
-            product = Product(designation, description, checked_picture(image))
-            return why_html(self._parts.classifier, product, code, Translator(language))
+            threshold, _ = chosen_threshold(slider, self._parts.own_threshold)
+            analysis = self._analyze(designation, description, checked_picture(image), threshold)
+            return why_html(analysis.explain(code), Translator(language))
         except RakutenModelsError:
             # The answer above already says what is wrong with this product.
             return ""
@@ -293,12 +301,13 @@ class ClassifyTab:
         description: str,
         image: str | UploadError | None,
         language: str,
+        slider: float,
         event: gr.EventData,
     ) -> tuple[tuple[_Given, int | None], str]:
         """Note which category was chosen in the list for which product, and explain that one."""
         product = designation, description, image
         code = event._data.get("code") if isinstance(event._data, dict) else None
-        return (product, code), guarded_html(self._why_html)(*product, language, code)
+        return (product, code), guarded_html(self._why_html)(*product, language, slider, code)
 
     def _publish(self) -> None:
         """The endpoints `/classify` and `/explain`."""
@@ -323,8 +332,9 @@ class ClassifyTab:
             """
             image = checked_picture(image)
             # A program may send null for a text that it does not have.
-            prediction = self._predict(Product(designation or "", description or "", image))
-            return prediction_to_json(prediction, parts.own_threshold)
+            product = Product(designation or "", description or "", image)
+            # In a list, a picture that cannot be read is a note beside the text's answer, not an exception.
+            return prediction_to_json(parts.classifier.predict([product])[0], parts.own_threshold)
 
         def explain(
             designation: str = "",

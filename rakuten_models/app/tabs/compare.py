@@ -13,8 +13,8 @@ from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.uploads import anything_given, checked_picture
 from rakuten_models.app.views.elements import as_html
 from rakuten_models.app.views.prediction import answer_html
-from rakuten_models.classifier import ProductClassifier, accept_threshold
-from rakuten_models.product import Product, decide
+from rakuten_models.classifier import ProductClassifier
+from rakuten_models.product import Product
 
 
 class CompareTab:
@@ -60,8 +60,8 @@ class CompareTab:
         visitors, moved = chosen_threshold(slider, self._own_threshold)
         columns, codes = [], []
         for classifier, name in self._bundles:
-            threshold = visitors if moved else accept_threshold(classifier.config)
-            prediction = decide(classifier.predict([product])[0], threshold)
+            threshold = visitors if moved else classifier.threshold
+            prediction = classifier.predict([product], threshold=threshold)[0]
             codes.append(prediction.category and prediction.category.prdtypecode)
             revision = f" <code>{as_html(classifier.revision[:7])}</code>" if classifier.revision else ""
             answer = answer_html(prediction, threshold, words, own_threshold=moved, chooses=False)

@@ -8,10 +8,8 @@ from typing import Any
 
 from rakuten_models.app.i18n.messages import Translator
 from rakuten_models.app.views.elements import as_html
-from rakuten_models.classifier import ProductClassifier
 from rakuten_models.formatting import shortened
 from rakuten_models.inference.explanation import Explanation, heat_map_image, highlight_segments
-from rakuten_models.product import Product
 
 # Words in the sentence below the marked text, and characters of one.
 _MOST = 5
@@ -19,22 +17,16 @@ _MOST = 5
 _LONGEST = 40
 
 
-def why_html(classifier: ProductClassifier, product: Product, code: int | None, words: Translator) -> str:
+def why_html(explanation: Explanation, words: Translator) -> str:
     """What spoke for and against a category.
 
     Args:
-        classifier: Explains.
-        product: What the visitor gave.
-        code: The prdtypecode to explain; None for the answer's own.
+        explanation: Of one product.
         words: In the visitor's language.
 
     Returns:
         A card of HTML.
-
-    Raises:
-        RakutenModelsError: The product cannot be scored, or there is no such category.
     """
-    explanation = classifier.analyze(product).explain(code)
     category = explanation.category
     chosen = explanation.prediction.category
     back = ""
