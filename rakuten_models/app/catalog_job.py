@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow.parquet
 
 from rakuten_models.app.catalog_summary import CatalogSummary, ScoredRow
-from rakuten_models.app.limits import NO_ROOM
 from rakuten_models.app.security.disk_quota import DiskQuota
 from rakuten_models.batch import score_catalog
 from rakuten_models.batch.evaluation import BatchMetrics, evaluate_scored, write_corrections
@@ -25,7 +24,7 @@ from rakuten_models.catalog.csv_writer import spreadsheet_safe_cell
 from rakuten_models.catalog.products import text_of
 from rakuten_models.catalog.source import CatalogSource, read_header
 from rakuten_models.classifier import ProductClassifier
-from rakuten_models.errors import BatchCancelled, RakutenModelsError
+from rakuten_models.errors import BatchCancelled, Message, RakutenModelsError
 from rakuten_models.product import Category
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class ScoredCatalog:
         seconds: How long it took.
         rate: Rows a second.
         measures: Against the file's labels; None where it has none.
-        unmeasured: Why its labels say nothing, as a sentence; "" if they do, or there are none.
+        unmeasured: Why its labels say nothing, None if they do, or there are none.
     """
 
     output: Path
@@ -58,7 +57,7 @@ class ScoredCatalog:
     seconds: float
     rate: float
     measures: BatchMetrics | None = None
-    unmeasured: str = ""
+    unmeasured: Message | None = None
 
     def measured_categories(self, categories: Sequence[Category]) -> list[Category]:
         """The categories of the confusion matrix's rows and columns, in their order."""
@@ -119,7 +118,7 @@ def score(
     """
     with disk.place(_SCORED_SIZES * source.stat().st_size + _MIN_SIZE) as granted:
         if not granted:
-            raise RakutenModelsError(NO_ROOM)
+            raise RakutenModelsError("app.no_room")
         return _score(classifier, source, folder, pictures, columns, threshold, progress, cancelled)
 
 
@@ -135,7 +134,7 @@ def _score(
 ) -> ScoredCatalog:
     parquet = source.suffix.lower() == ".parquet"
     output = folder / (f"{source.stem}_scored" if parquet else f"{source.stem}_scored.csv")
-    measures, unmeasured = None, ""
+    measures = unmeasured = None
     with _named_as_uploaded(source, pictures):
         done = score_catalog(
             source,
@@ -150,20 +149,16 @@ def _score(
         )
         if not parquet:
             columns = _as_written(columns)
-        summary = CatalogSummary.of(_scored_rows(output, columns))
+        summary = CatalogSummary.of(_scored_rows(output, columns, done.problems))
         lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
-    # A Message's code and values, which the written file cannot hold.
-    summary.problems = [
-        replace(row, line=lines.get(row.number), problem=done.problems.get(row.number, row.problem))
-        for row in summary.problems
-    ]
+    summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
     if columns.label:
         try:
             with _named_as_uploaded(output):
                 measures = evaluate_scored(output, columns.label)
         except RakutenModelsError as error:
             # The rows are scored all the same.
-            unmeasured = str(error)
+            unmeasured = error.message
     file = _one_file(output) if parquet else output
     return ScoredCatalog(file, summary, done.seconds, done.rows_per_second, measures, unmeasured)
 
@@ -203,7 +198,8 @@ def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[i
     return write_corrections(folder / "corrections.csv", labels)
 
 
-def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:
+def _scored_rows(output: Path, columns: Columns, problems: Mapping[int, Message]) -> Iterator[ScoredRow]:
+    """The rows of a scored file; a problem has its code and values as far as `problems` holds them."""
     scored = CatalogSource(output)
     prefix = last_prefix(scored.names)
     number = 0
@@ -236,7 +232,7 @@ def _scored_rows(output: Path, columns: Columns) -> Iterator[ScoredRow]:
                     if codes[row] not in (None, "")
                 ),
                 decisions[row],
-                errors[row] or "",
+                problems.get(number, errors[row] or ""),
             )
 
 
@@ -264,9 +260,11 @@ def _named_as_uploaded(*files: Path | None) -> Iterator[None]:
     except BatchCancelled:
         raise
     except RakutenModelsError as error:
-        sentence = str(error)
+        values = dict(error.message.values)
         for file in filter(None, files):
-            sentence = sentence.replace(str(file), file.name)
-        if sentence == str(error):
-            raise
-        raise RakutenModelsError(sentence) from error
+            values |= {
+                name: str(value).replace(str(file), file.name)
+                for name, value in values.items()
+                if isinstance(value, str | Path) and not isinstance(value, Message)
+            }
+        raise RakutenModelsError(error.code, **values) from error

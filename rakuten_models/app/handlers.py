@@ -10,11 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from rakuten_models.app.i18n.errors import UNEXPECTED, translate_error
+from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator
-from rakuten_models.app.limits import NO_SESSION
 from rakuten_models.app.views.elements import problem_html
-from rakuten_models.errors import RakutenModelsError
+from rakuten_models.errors import Message, RakutenModelsError
 
 _logger = logging.getLogger(__name__)
 
@@ -33,10 +32,10 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except RakutenModelsError as error:
-            raise sentence_error(str(error)) from error
+            raise sentence_error(error.message) from error
         except Exception as error:
             _logger.exception("%s failed", handler.__name__)
-            raise sentence_error(UNEXPECTED) from error
+            raise sentence_error(Message("app.unexpected")) from error
 
     return guard
 
@@ -52,14 +51,14 @@ def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
             return html
         except gr.Error as error:
             language = signature.bind(*inputs, **named).arguments["language"]
-            return problem_html(translate_error(str(error.message), Translator(language)))
+            return problem_html(translate_error(error.message, Translator(language)))
 
     return guard
 
 
-def sentence_error(sentence: str) -> gr.Error:
+def sentence_error(message: Message) -> gr.Error:
     """An error that the page and a program show as this sentence."""
-    return gr.Error(sentence, print_exception=False, title="")
+    return gr.Error(message, print_exception=False, title="")
 
 
 def visitor_of(request: gr.Request) -> str:
@@ -69,5 +68,5 @@ def visitor_of(request: gr.Request) -> str:
         gr.Error: The request belongs to no page; all such requests together must not be one visitor.
     """
     if not request.session_hash:
-        raise sentence_error(NO_SESSION)
+        raise sentence_error(Message("app.no_session"))
     return str(request.session_hash)

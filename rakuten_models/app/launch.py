@@ -85,10 +85,7 @@ def check_tools() -> None:
         ToolsError: The library for it is missing.
     """
     if importlib.util.find_spec("mcp") is None:
-        raise ToolsError(
-            "--mcp needs a library that is not installed; install it with `pip install -r requirements.txt "
-            "-r requirements-mcp.txt` in an environment of its own, or leave --mcp out."
-        )
+        raise ToolsError("app.mcp_missing")
 
 
 def check_address(host: str, port: int) -> None:
@@ -102,10 +99,7 @@ def check_address(host: str, port: int) -> None:
             pass
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]
-        raise AddressError(
-            f"The page cannot be served on {host}:{port} ({reason}); stop the program that uses this address, or "
-            "choose another with --port or --host."
-        ) from error
+        raise AddressError("app.address_unusable", host=host, port=port, reason=reason) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.mcp:
         check_tools()
         if options.auth_file:
-            raise ToolsError("Agents cannot log in; give --mcp or --auth-file, not both.")
+            raise ToolsError("app.agents_cannot_log_in")
     belongs = read_users(options.auth_file) if options.auth_file else None
     demo = load_demo(options.bundle, options.revision, options.compare, options.compare_revision)
     # Gradio itself prints the public link, or why there is none.

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from rakuten_models.app.examples import EXAMPLES_FOLDER
 from rakuten_models.app.handlers import sentence_error
-from rakuten_models.app.limits import MAX_PICTURE, MEGABYTE, NO_DATA_PICTURE, NO_FILE
-from rakuten_models.errors import RakutenModelsError
+from rakuten_models.app.limits import MAX_PICTURE, MEGABYTE
+from rakuten_models.errors import Message, RakutenModelsError
 
 
 class UploadError(RakutenModelsError):
@@ -54,9 +54,7 @@ def checked_picture(image: str | UploadError | None) -> str | None:
     """
     path = checked_upload(image)
     if path is not None and (size := Path(path).stat().st_size) > MAX_PICTURE:
-        raise UploadError(
-            f"The picture has {size / MEGABYTE:.1f} MB; upload one of at most {MAX_PICTURE // MEGABYTE} MB."
-        )
+        raise UploadError("app.upload_too_large", size=size / MEGABYTE, limit=MAX_PICTURE // MEGABYTE)
     return path
 
 
@@ -72,7 +70,7 @@ def _said_of(data_model: type[GradioModel | GradioRootModel]) -> type[GradioMode
         try:
             return data_model.model_validate(*values, **settings)
         except ValidationError as error:
-            raise sentence_error(NO_FILE) from error
+            raise sentence_error(Message("app.no_file")) from error
 
     # Under the same name, which the page that documents the endpoints shows.
     return type(data_model.__name__, (data_model,), {"model_validate": classmethod(model_validate)})
@@ -91,11 +89,9 @@ def _uploaded_file(
         try:
             return preprocess(payload)
         except (OSError, ValueError):
-            return UploadError(NO_DATA_PICTURE if is_picture else NO_FILE)
+            return UploadError("app.data_address_no_picture" if is_picture else "app.no_file")
     path = Path(payload.path).resolve()
     folders = [Path(folder).resolve() for folder in (component.GRADIO_CACHE, EXAMPLES_FOLDER)]
     if not any(path.is_relative_to(folder) for folder in folders) or not path.is_file():
-        return UploadError(
-            f"The {'picture' if is_picture else 'file'} is not here, or no longer; upload it again."
-        )
+        return UploadError("app.picture_gone" if is_picture else "app.file_gone")
     return str(path)

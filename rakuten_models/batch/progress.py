@@ -44,8 +44,8 @@ _REASONS = {
     "product.picture_unreadable": "the picture cannot be read",
 }
 
-# So many of the first rows with a problem are kept with its code and values.
-_MAX_PROBLEMS = 20
+# So many of the first rows with a problem are kept with its code and values: as many as the app reviews.
+_MAX_PROBLEMS = 500
 
 
 def reason_of(code: str) -> str:
@@ -86,7 +86,7 @@ class BatchSummary:
         left_out_pictures: By reason, rows that were scored from their text because their picture could not be read.
         with_picture: Scored rows whose picture was read.
         already_finished: There was nothing to do: the output was finished by an earlier run.
-        problems: By row number from 1, the first 20 rows that were not scored or whose picture was left out, and why.
+        problems: By row number from 1, the first 500 rows that were not scored or whose picture was left out, and why.
     """
 
     rows: int

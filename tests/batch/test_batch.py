@@ -19,7 +19,7 @@ import pyarrow.dataset
 import pytest
 
 from rakuten_models import Product, ProductClassifier
-from rakuten_models.batch import BatchSettings, score_catalog
+from rakuten_models.batch import BatchSettings, progress, score_catalog
 from rakuten_models.batch.__main__ import main
 from rakuten_models.batch.progress import reason_of
 from rakuten_models.batch.scorer import ScoreSettings, TableScorer
@@ -522,7 +522,8 @@ def test_reasons_stay_few():
     assert {reason_of(code) for code in row_codes}.isdisjoint({"another reason"})
 
 
-def test_a_summary_keeps_the_first_problems_with_code_and_values(starter, tmp_path):
+def test_a_summary_keeps_the_first_problems_with_code_and_values(starter, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_MAX_PROBLEMS", 20)
     source = tmp_path / "in.csv"
     source.write_text("designation,image\n" + "chaise,none.jpg\n" * 3 + ",,\n" * 30)
     (tmp_path / "pictures").mkdir()

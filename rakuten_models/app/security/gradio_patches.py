@@ -23,7 +23,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException
 
 from rakuten_models.app.handlers import sentence_error
-from rakuten_models.app.limits import NO_FILE
+from rakuten_models.errors import Message
 
 _logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class _KeepsNothing(set[str]):
 
 
 async def _refuse_url(url: str) -> Any:
-    raise sentence_error(NO_FILE)
+    raise sentence_error(Message("app.no_file"))
 
 
 def _without_paths(check: Callable[[Any, bool], None]) -> Callable[[Any, bool], None]:
@@ -112,7 +112,7 @@ def _without_paths(check: Callable[[Any, bool], None]) -> Callable[[Any, bool], 
             check(path, check_in_upload_folder)
         except InvalidPathError as error:
             # The library's own words hold the folder that the app runs in.
-            raise sentence_error("The file is not here, or no longer; upload it again.") from error
+            raise sentence_error(Message("app.file_gone")) from error
 
     return checked
 
@@ -146,7 +146,7 @@ class BoundedForm(route_utils.GradioMultiPartParser):
         part = self._current_part
         if part.file is None:
             if len(part.data) + end - start > _MAX_FIELD:
-                raise MultiPartException(f"A field exceeded maximum allowed size of {_MAX_FIELD} bytes.")
+                raise MultiPartException(Message("app.form_field_too_large", limit=_MAX_FIELD))
             part.data += data[start:end]
             return
         super().on_part_data(data, start, end)
@@ -165,7 +165,7 @@ class BoundedForm(route_utils.GradioMultiPartParser):
                     file.close()
                 Path(file.name).unlink(missing_ok=True)
             if isinstance(error, (AttributeError, LookupError, ValueError, FormParserError)):
-                raise MultiPartException("The form cannot be read.") from error
+                raise MultiPartException(Message("app.form_unreadable")) from error
             raise
 
 

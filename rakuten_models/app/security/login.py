@@ -59,20 +59,18 @@ def read_users(path: Path) -> Callable[[str, str], bool]:
     try:
         mode, size = path.stat().st_mode, path.stat().st_size
         if not stat.S_ISREG(mode):
-            raise LoginError(f"{path} is no file; give a file with a line user:password for each user.")
+            raise LoginError("app.users_no_file", path=path)
         if sys.platform != "win32" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise LoginError(
-                f"{path} may be read or changed by others (mode {stat.S_IMODE(mode):o}); run `chmod 600 {path}`."
-            )
+            raise LoginError("app.users_readable_by_others", path=path, mode=stat.S_IMODE(mode))
         if size > _MAX_FILE:
-            raise LoginError(f"{path} has {size} bytes, more than {_MAX_FILE}; give a file of users.")
+            raise LoginError("app.users_too_large", path=path, size=size, limit=_MAX_FILE)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise LoginError(f"{path} does not exist; check the path.") from error
+        raise LoginError("app.users_missing", path=path) from error
     except UnicodeDecodeError as error:
-        raise LoginError(f"{path} is no UTF-8 text; save it as UTF-8.") from error
+        raise LoginError("app.users_not_utf_8", path=path) from error
     except OSError as error:
-        raise LoginError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise LoginError("app.users_unreadable", path=path, reason=error.strerror) from error
     users = _users_of(path, text)
     nobody = _hashed(secrets.token_urlsafe(16))
 
@@ -91,9 +89,9 @@ def line_of(name: str, password: str) -> str:
         LoginError: The name or the password cannot stand in a file of users.
     """
     if not name or ":" in name or name != name.strip() or name.startswith("#"):
-        raise LoginError(f"{name!r} is no user name; give one without colons and outer spaces.")
+        raise LoginError("app.user_name", name=name)
     if not password or "\n" in password:
-        raise LoginError("The password is empty; give at least one character.")
+        raise LoginError("app.password_empty")
     key = _hashed(password)
     return f"{name}:scrypt:{':'.join(map(str, key.cost))}${key.salt}${key.key.hex()}"
 
@@ -107,22 +105,22 @@ def _users_of(path: Path, text: str) -> dict[str, _Key]:
         name, colon, password = line.partition(":")
         name = name.strip()
         if not colon or not name or not password:
-            raise LoginError(f"Line {number} of {path} is not user:password; correct it.")
+            raise LoginError("app.users_line", line=number, path=path)
         if name in users:
-            raise LoginError(f"Line {number} of {path} names a user again; keep one line a user.")
-        users[name] = _key_of(password, f"Line {number} of {path}")
+            raise LoginError("app.user_twice", line=number, path=path)
+        users[name] = _key_of(password, number, path)
         if len(users) > _MAX_USERS:
-            raise LoginError(f"{path} has more than {_MAX_USERS} users; give fewer.")
+            raise LoginError("app.users_too_many", path=path, limit=_MAX_USERS)
     if not users:
-        raise LoginError(f"{path} names no user; write a line user:password for each.")
+        raise LoginError("app.users_empty", path=path)
     return users
 
 
-def _key_of(password: str, place: str) -> _Key:
+def _key_of(password: str, line: int, path: Path) -> _Key:
     if not password.startswith("scrypt:"):
         return _hashed(password)
     found = _HASHED.fullmatch(password.strip())
-    wrong = LoginError(f"{place} has no hash of the form scrypt:32768:8:1$salt$key; make the line anew.")
+    wrong = LoginError("app.users_line_hash", line=line, path=path)
     if found is None:
         raise wrong
     cost = (int(found[1]), int(found[2]), int(found[3]))
@@ -156,10 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Ask for a password and print a user's line."""
     names = sys.argv[1:] if arguments is None else list(arguments)
     if len(names) != 1 or names[0].startswith("-"):
-        raise LoginError("Give one user name: python -m rakuten_models.app.security.login NAME >> users.txt")
+        raise LoginError("app.one_user_name")
     password = getpass.getpass(f"Password of {names[0]}: ")
     if password != getpass.getpass("Once more: "):
-        raise LoginError("The two passwords differ; run the command again.")
+        raise LoginError("app.passwords_differ")
     print(line_of(names[0], password))
     return 0
 

@@ -22,10 +22,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from rakuten_models.app.i18n.errors import UNEXPECTED
-from rakuten_models.app.limits import MAX_PICTURE, MAX_UPLOAD, MEGABYTE, NO_ROOM
+from rakuten_models.app.limits import MAX_PICTURE, MAX_UPLOAD, MEGABYTE
 from rakuten_models.app.security.disk_quota import DiskQuota
 from rakuten_models.app.security.headers import API, Answer
+from rakuten_models.errors import Message
 
 # A message may hold a picture as text (base64 needs 4/3 of it), and texts.
 MAX_MESSAGE = MAX_PICTURE * 4 // 3 + 4 * MEGABYTE
@@ -54,18 +54,6 @@ _OPEN = re.compile(
 _PROTOCOL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:|//|\\\\|/\\|\\/)", re.IGNORECASE)
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
-
-_NO_SUCH_PATH = "This app has no such address; its endpoints are described at /gradio_api/info."
-
-_FOREIGN = "This request comes from another website; open the app itself."
-
-_NOT_LOGGED_IN = "Log in first: POST username and password to /login, and send the cookie that it answers."
-
-_WAIT_TO_LOG_IN = "Too many wrong passwords came from your address; wait five minutes and log in again."
-
-_CROWDED = "Too many visitors wait at this moment; try again in a minute."
-
-_NO_URL = "The app fetches no address of another machine; upload the file."
 
 _TRIES = 10
 
@@ -124,20 +112,20 @@ class Guard:
         path, headers, gradio_app = scope["path"], Headers(scope=scope), scope["app"]
         blocks = gradio_app.get_blocks()
         if not _PATHS.match(path) and not (blocks.mcp_server and _TOOLS.match(path)):
-            return 404, _NO_SUCH_PATH
+            return 404, Message("app.no_such_path")
         if path.startswith(f"{API}file=") and _PROTOCOL.match(path.partition("=")[2]):
-            return 403, _NO_URL
+            return 403, Message("app.url_refused")
         if _is_foreign(headers, strict=gradio_app.auth is not None):
-            return 403, _FOREIGN
+            return 403, Message("app.foreign_origin")
         if gradio_app.auth is not None:
             if not _OPEN.match(path) and not _logged_in(scope):
-                return 401, _NOT_LOGGED_IN
+                return 401, Message("app.not_logged_in")
             if path.startswith("/login") and self._tried_too_often(_address(scope)):
-                return 429, _WAIT_TO_LOG_IN
+                return 429, Message("app.wait_to_log_in")
         queue = blocks._queue
         joins = path.startswith((f"{API}queue/join", f"{API}call/")) and scope["method"] == "POST"
         if joins and queue.max_size is not None and len(queue) >= queue.max_size:
-            return 503, _CROWDED
+            return 503, Message("app.crowded")
         return None
 
     async def _admit(self, scope: dict[str, Any], held: contextlib.ExitStack) -> tuple[int, str] | None:
@@ -148,15 +136,15 @@ class Guard:
         declared = Headers(scope=scope).get("content-length", "")
         size = int(declared) if declared.isdecimal() and len(declared) < 20 else limit
         if size > limit:
-            return 413, f"The request has {size / MEGABYTE:.1f} MB; send at most {limit // MEGABYTE} MB."
+            return 413, Message("app.request_too_large", size=size / MEGABYTE, limit=limit // MEGABYTE)
         if _uploads(scope):
             address = _address(scope)
             # Behind a proxy on this machine, a share link's too, all visitors have its address: none is any one's.
             place = self._disk.place(size, None if _is_loopback(address) else address)
             granted = await asyncio.to_thread(held.enter_context, place)
-            return None if granted else (507, NO_ROOM)
+            return None if granted else (507, Message("app.no_room"))
         if self._incoming + size > _MAX_INCOMING:
-            return 503, _CROWDED
+            return 503, Message("app.crowded")
         self._incoming += size
         held.callback(self._came, size)
         return None
@@ -179,16 +167,15 @@ class Guard:
         try:
             await self._app(scope, bounded, send)
         except TooLargeError:
-            sentence = f"The request is too large; send at most {limit // MEGABYTE} MB."
-            await _end(scope, receive, send, 413, sentence)
+            await _end(scope, receive, send, 413, Message("app.request_grew", limit=limit // MEGABYTE))
         except ClientDisconnect:
             return
         except FnIndexInferError:
-            await _end(scope, receive, send, 404, _NO_SUCH_PATH)
+            await _end(scope, receive, send, 404, Message("app.no_such_path"))
         # Gradio's own code fails at much that no page sends, and would write each failure's traceback to the log.
         except Exception as error:
             _logger.warning("A request that no page sends failed (%s).", type(error).__name__)
-            await _end(scope, receive, send, 400, UNEXPECTED)
+            await _end(scope, receive, send, 400, Message("app.unexpected"))
         if scope["path"].startswith("/login") and scope["method"] == "POST" and send.status == 400:
             self._note_wrong(_address(scope))
         if scope["path"].startswith(f"{API}call/") and scope["method"] == "GET":

@@ -14,7 +14,7 @@ from rakuten_models.app import catalog_job
 from rakuten_models.app.catalog_job import ScoredCatalog
 from rakuten_models.app.components import AppParts, chosen_threshold
 from rakuten_models.app.handlers import guarded, sentence_error, visitor_of
-from rakuten_models.app.i18n.errors import UNEXPECTED, translate_error
+from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.sessions import Finished, Session, SessionStore, in_background
 from rakuten_models.app.tabs.model import CONFUSION_SCRIPT
@@ -32,7 +32,7 @@ from rakuten_models.app.views.elements import card_html
 from rakuten_models.app.views.metrics import confusion_detail_html, confusion_html
 from rakuten_models.batch.progress import BatchProgress
 from rakuten_models.catalog.columns import Columns
-from rakuten_models.errors import BatchCancelled, RakutenModelsError
+from rakuten_models.errors import BatchCancelled, Message, RakutenModelsError
 
 
 class CatalogTab:
@@ -114,7 +114,10 @@ class CatalogTab:
             **own,
         )
         scored.failure(
-            lambda language: (failure_html(Translator(language)("crowded")), gr.update(interactive=True)),
+            lambda language: (
+                failure_html(translate_error(Message("app.crowded"), Translator(language))),
+                gr.update(interactive=True),
+            ),
             language,
             [self._progress, self._run],
             **quick,
@@ -134,11 +137,11 @@ class CatalogTab:
                 return "", hidden, hidden, *none
             header, columns = catalog_job.recognise(Path(source))
         except RakutenModelsError as error:
-            sentence = words("file_unreadable", sentence=translate_error(str(error), words))
+            sentence = words("file_unreadable", sentence=translate_error(error.message, words))
             return failure_html(sentence), hidden, hidden, *none
         except Exception:
             catalog_job.logger.exception("a catalog's columns could not be read")
-            return failure_html(translate_error(UNEXPECTED, words)), hidden, hidden, *none
+            return failure_html(translate_error(Message("app.unexpected"), words)), hidden, hidden, *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
@@ -169,12 +172,12 @@ class CatalogTab:
         try:
             source, pictures = checked_upload(source), checked_upload(pictures)
             if source is None:
-                yield failure_html(words("give_catalog")), *idle, *nothing
+                yield failure_html(translate_error(Message("app.no_catalog"), words)), *idle, *nothing
                 return
             columns = _chosen_columns(Path(source), designation, description, image, label)
         except RakutenModelsError as error:
             yield (
-                failure_html(words("file_unreadable", sentence=translate_error(str(error), words))),
+                failure_html(words("file_unreadable", sentence=translate_error(error.message, words))),
                 *idle,
                 *nothing,
             )
@@ -222,13 +225,13 @@ class CatalogTab:
                 yield message_html(words("cancelled")), *idle, *nothing
             except RakutenModelsError as error:
                 yield (
-                    failure_html(words("catalog_failed", sentence=translate_error(str(error), words))),
+                    failure_html(words("catalog_failed", sentence=translate_error(error.message, words))),
                     *idle,
                     *nothing,
                 )
             except Exception:
                 catalog_job.logger.exception("a catalog could not be scored")
-                yield failure_html(translate_error(UNEXPECTED, words)), *idle, *nothing
+                yield failure_html(translate_error(Message("app.unexpected"), words)), *idle, *nothing
 
     def _results_of(self, session: Session, scored: ScoredCatalog, words: Translator) -> tuple[Any, ...]:
         session.scored = scored
@@ -311,7 +314,7 @@ class CatalogTab:
             """
             catalog, pictures = checked_upload(catalog), checked_upload(pictures)
             if catalog is None:
-                raise sentence_error(Translator()("give_catalog"))
+                raise sentence_error(Message("app.no_catalog"))
             _, columns = catalog_job.recognise(Path(catalog))
             if designation or description or image:
                 columns = _chosen_columns(Path(catalog), designation, description, image, columns.label)

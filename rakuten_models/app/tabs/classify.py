@@ -11,12 +11,13 @@ import gradio as gr
 from rakuten_models.app.components import AppParts, chosen_threshold
 from rakuten_models.app.examples import EXAMPLES, EXAMPLES_FOLDER, TEXT_PICTURE
 from rakuten_models.app.handlers import guarded, guarded_html
+from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.uploads import UploadError, anything_given, checked_picture, guard_upload
 from rakuten_models.app.views.elements import as_html, problem_html
 from rakuten_models.app.views.explanation import explanation_to_json, why_html
 from rakuten_models.app.views.prediction import answer_html, empty_html
-from rakuten_models.errors import RakutenModelsError
+from rakuten_models.errors import Message, RakutenModelsError
 from rakuten_models.formatting import prediction_to_json
 from rakuten_models.inference.explanation import Analysis
 from rakuten_models.product import Product
@@ -182,7 +183,10 @@ class ClassifyTab:
         for event in (changed, asked):
             # The queue is full.
             event.failure(
-                lambda language: (problem_html(Translator(language)("crowded")), ""),
+                lambda language: (
+                    problem_html(translate_error(Message("app.crowded"), Translator(language))),
+                    "",
+                ),
                 parts.language,
                 shown,
                 queue=False,
