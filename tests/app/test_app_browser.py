@@ -61,7 +61,8 @@ def test_hostile_words_stay_words(session):
     page = session()
     hostile = "<img src=x onerror=alert(1)> ${alert(2)} {{alert(3)}} canapé <script>alert(4)</script>"
     designation(page).fill(hostile)
-    expect(page.locator(".why .marked")).to_have_text(hostile)
+    # The cleaned text, as the models read it.
+    expect(page.locator(".why .marked")).to_have_text("${alert(2)} {{alert(3)}} canapé")
     assert page.locator(".why img, .why script, .answer img[src=x]").count() == 0
 
 
