@@ -14,7 +14,7 @@ from rakuten_models.app.examples import EXAMPLES_FOLDER
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.launch_settings import launch_settings
 from rakuten_models.app.security.disk_quota import DiskQuota
-from rakuten_models.app.security.gradio_patches import bound_memory, own_upload_folder, take_over_gradio
+from rakuten_models.app.security.gradio_patches import own_upload_folder, patch_gradio, patch_page
 from rakuten_models.app.tabs.catalog import CatalogTab
 from rakuten_models.app.tabs.classify import ClassifyTab
 from rakuten_models.app.tabs.compare import CompareTab
@@ -80,7 +80,7 @@ def build_demo(
         The page; `launch()` serves it with the app's own settings.
     """
     name = bundle_name or classifier.folder.name
-    take_over_gradio()
+    patch_gradio()
     uploads = own_upload_folder()
     # Served as they are: a copy among the uploads would be deleted after an hour.
     gr.set_static_paths([EXAMPLES_FOLDER])
@@ -134,7 +134,7 @@ def build_demo(
         max_size=QUEUE_LENGTH,
         api_open=False,
     )
-    bound_memory(demo)
+    patch_page(demo)
     demo.launch = functools.partial(demo.launch, **launch_settings(disk))
     return cast(gr.Blocks, demo)
 

@@ -1,7 +1,8 @@
-"""What the app changes inside Gradio (6.31): where the library trusts a visitor further than this app does.
+"""Six patches of Gradio 6.31.0, which trusts a visitor further than this app does, and two settings of the process.
 
-Every change is one name of Gradio's, replaced once for the process; tests/robustness/ shows each
-at work, so that an upgrade which renames one of them fails there.
+`patch_gradio` replaces what all pages of a process share (1 to 4), `patch_page` what one page has (5), and
+`forget_call` clears up after a call (6). tests/app/test_gradio_patches.py fails when Gradio changes under one of them;
+tests/robustness/ shows each at work.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio import processing_utils, queueing, route_utils, routes, utils
+from gradio import processing_utils, route_utils
 from gradio.exceptions import InvalidPathError
 from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException
@@ -34,62 +36,74 @@ _MAX_FIELDS = 20
 
 _MAX_FIELD = 1024 * 1024
 
-# Of what Gradio keeps for its own monitoring page, which is off.
-_MAX_EVENTS = 100
-
-_folder: tempfile.TemporaryDirectory[str] | None = None
+# Of what Gradio keeps for its own monitoring page, which is off, and adds up at each error.
+_MAX_EVENTS = "100"
 
 # glibc's number for the setting that MALLOC_ARENA_MAX sets (malloc.h, mallopt(3)).
 _M_ARENA_MAX = -8
 
 _MAX_ARENAS = 2
 
+_folder: tempfile.TemporaryDirectory[str] | None = None
 
-def own_upload_folder() -> Path:
-    """The folder of this process's uploads and downloads, which nobody else's app serves; made once.
-
-    Gradio's own default is one folder for all of a machine's apps, and each serves whatever lies in it. Inside
-    GRADIO_TEMP_DIR where that is set.
-    """
-    global _folder
-    if _folder is None:
-        parent = os.environ.get("GRADIO_TEMP_DIR")
-        if parent:
-            Path(parent).mkdir(parents=True, exist_ok=True)
-        _folder = tempfile.TemporaryDirectory(
-            prefix="rakuten-uploads-", dir=parent, ignore_cleanup_errors=True
-        )
-        # Where Gradio looks for it, here and in its own modules' defaults.
-        os.environ["GRADIO_TEMP_DIR"] = _folder.name
-    return Path(_folder.name)
+_check_allowed = processing_utils._check_allowed
 
 
-def take_over_gradio() -> None:
-    """Fetch no URL that a visitor names, say nothing of the server's paths, bound a form and what fails may log."""
+def patch_gradio() -> None:
+    """Replace what all pages of this process share; may be called again."""
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", _MAX_EVENTS)
+    # 1. The server fetches no URL that a visitor names (CVE-2024-4325, CVE-2024-48052, CVE-2026-28416).
     processing_utils.async_ssrf_protected_get = _refuse_url
-    if processing_utils._check_allowed.__module__ != __name__:
-        # Gradio gives both arguments by place.
-        checked = _without_paths(processing_utils._check_allowed)
-        processing_utils._check_allowed = checked  # type: ignore[assignment]
-    # Where Gradio looks the parser up at each request.
-    route_utils.GradioMultiPartParser = BoundedForm  # type: ignore[misc]
-    for module in (queueing, route_utils, routes, utils):
-        module.traceback = _OneLine  # type: ignore[attr-defined]
+    # 2. A refused path is not answered with the folder that the app runs in.
+    processing_utils._check_allowed = _check_without_paths
+    # 3. A form takes bounded memory and leaves no file behind (CVE-2024-8966, CVE-2024-10624).
+    route_utils.GradioMultiPartParser = BoundedForm  # type: ignore[misc]  # looked up at each request
+    # 4. Gradio prints tracebacks, which may hold what a visitor wrote.
+    traceback.print_exc = _log_error
 
 
-def bound_memory(demo: gr.Blocks) -> None:
-    """Keep next to nothing of what is over.
-
-    Gradio would keep 10,000 events and add them up at each error, and it would keep the path of each file that ever was
-    uploaded, in order to delete it; here `DiskQuota.sweep` deletes files, which needs no list.
-    """
-    demo._queue.ANALYTICS_MAX_EVENTS = _MAX_EVENTS
-    # Of this one queue.
-    demo._queue.compute_analytics_summary = lambda records: {}  # type: ignore[method-assign]
+def patch_page(demo: gr.Blocks) -> None:
+    """Replace what one page has."""
+    # 5. The path of each file that ever was uploaded would stay in memory; `DiskQuota.sweep` needs no list.
     demo.upload_file_set = _KeepsNothing()
     demo.temp_file_sets = []
     for block in demo.blocks.values():
         block.temp_files = _KeepsNothing()
+
+
+def forget_call(gradio_app: Any, event: str) -> None:
+    """Drop what Gradio keeps of a call without a session, when its answer was sent.
+
+    6. It would keep a whole page's state for an hour or more, and the call's messages for ever.
+    """
+    queue, states = gradio_app.get_blocks()._queue, gradio_app.state_holder
+    # Of a call in a session, none of these bears the call's name.
+    for kept in (
+        states.session_data,
+        states.time_last_used,
+        queue.pending_event_ids_session,
+        queue.pending_messages_per_session,
+    ):
+        if event in kept:
+            del kept[event]
+
+
+async def _refuse_url(url: str) -> Any:
+    raise sentence_error(Message("app.no_file"))
+
+
+def _check_without_paths(path: Any, check_in_upload_folder: bool) -> None:
+    try:
+        _check_allowed(path, check_in_upload_folder)
+    except InvalidPathError as error:
+        raise sentence_error(Message("app.file_gone")) from error
+
+
+def _log_error(*values: Any, **settings: Any) -> None:
+    """One line for what failed; the traceback where somebody debugs."""
+    error = sys.exc_info()[0]
+    _logger.warning("A call failed inside Gradio (%s).", error.__name__ if error else "no error")
+    _logger.debug("Where it failed:", exc_info=True)
 
 
 class _KeepsNothing(set[str]):
@@ -100,32 +114,6 @@ class _KeepsNothing(set[str]):
 
     def update(self, *paths: Iterable[str]) -> None:
         """Do nothing."""
-
-
-async def _refuse_url(url: str) -> Any:
-    raise sentence_error(Message("app.no_file"))
-
-
-def _without_paths(check: Callable[[Any, bool], None]) -> Callable[[Any, bool], None]:
-    def checked(path: Any, check_in_upload_folder: bool) -> None:
-        try:
-            check(path, check_in_upload_folder)
-        except InvalidPathError as error:
-            # The library's own words hold the folder that the app runs in.
-            raise sentence_error(Message("app.file_gone")) from error
-
-    return checked
-
-
-class _OneLine:
-    """Stands where Gradio's modules have the library `traceback`."""
-
-    @staticmethod
-    def print_exc() -> None:
-        """One line for what failed; the traceback, which may hold what a visitor wrote, where somebody debugs."""
-        error = sys.exc_info()[0]
-        _logger.warning("A call failed inside Gradio (%s).", error.__name__ if error else "no error")
-        _logger.debug("Where it failed:", exc_info=True)
 
 
 class BoundedForm(route_utils.GradioMultiPartParser):
@@ -167,6 +155,25 @@ class BoundedForm(route_utils.GradioMultiPartParser):
             if isinstance(error, (AttributeError, LookupError, ValueError, FormParserError)):
                 raise MultiPartException(Message("app.form_unreadable")) from error
             raise
+
+
+def own_upload_folder() -> Path:
+    """The folder of this process's uploads and downloads, which nobody else's app serves; made once.
+
+    Gradio's default is one folder for all of a machine's apps, and each serves whatever lies in it. Inside
+    GRADIO_TEMP_DIR where that is set.
+    """
+    global _folder
+    if _folder is None:
+        parent = os.environ.get("GRADIO_TEMP_DIR")
+        if parent:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        _folder = tempfile.TemporaryDirectory(
+            prefix="rakuten-uploads-", dir=parent, ignore_cleanup_errors=True
+        )
+        # Where Gradio looks for it, here and in its own modules' defaults.
+        os.environ["GRADIO_TEMP_DIR"] = _folder.name
+    return Path(_folder.name)
 
 
 def share_arenas() -> None:

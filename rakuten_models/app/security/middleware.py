@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse
 
 from rakuten_models.app.limits import MAX_PICTURE, MAX_UPLOAD, MEGABYTE
 from rakuten_models.app.security.disk_quota import DiskQuota
+from rakuten_models.app.security.gradio_patches import forget_call
 from rakuten_models.app.security.headers import API, Answer
 from rakuten_models.errors import Message
 
@@ -179,7 +180,7 @@ class Guard:
         if scope["path"].startswith("/login") and scope["method"] == "POST" and send.status == 400:
             self._note_wrong(_address(scope))
         if scope["path"].startswith(f"{API}call/") and scope["method"] == "GET":
-            _forget_call(scope)
+            forget_call(scope["app"], scope["path"].rstrip("/").rpartition("/")[2])
 
     def _tried_too_often(self, address: str) -> bool:
         tries = self._wrong.get(address, ())
@@ -248,19 +249,6 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
-
-
-def _forget_call(scope: dict[str, Any]) -> None:
-    """Drop what Gradio keeps of a call without a session: a whole page's state, for an hour or more."""
-    event = scope["path"].rstrip("/").rpartition("/")[2]
-    gradio_app = scope["app"]
-    queue, states = gradio_app.get_blocks()._queue, gradio_app.state_holder
-    # Of a call in a session, neither bears the call's name.
-    states.session_data.pop(event, None)
-    states.time_last_used.pop(event, None)
-    queue.pending_event_ids_session.pop(event, None)
-    if event in queue.pending_messages_per_session:
-        del queue.pending_messages_per_session[event]
 
 
 async def _end(scope: dict[str, Any], receive: Any, send: Answer, status: int, sentence: str) -> None:
