@@ -20,15 +20,8 @@ from rakuten_models.app.sessions import Finished, Session, SessionStore, in_back
 from rakuten_models.app.tabs.model import CONFUSION_SCRIPT
 from rakuten_models.app.tabs.review import ReviewPart
 from rakuten_models.app.uploads import checked_upload, guard_upload
-from rakuten_models.app.views.catalog import (
-    failure_html,
-    message_html,
-    metrics_html,
-    preview_html,
-    progress_html,
-    summary_html,
-)
-from rakuten_models.app.views.elements import card_html
+from rakuten_models.app.views.catalog import metrics_html, preview_html, progress_html, summary_html
+from rakuten_models.app.views.elements import card_html, message_html, problem_html
 from rakuten_models.app.views.metrics import confusion_detail_html, confusion_html
 from rakuten_models.batch.progress import BatchProgress
 from rakuten_models.catalog.columns import Columns
@@ -115,7 +108,7 @@ class CatalogTab:
         )
         scored.failure(
             lambda language: (
-                failure_html(translate_error(Message("app.crowded"), Translator(language))),
+                problem_html(translate_error(Message("app.crowded"), Translator(language))),
                 gr.update(interactive=True),
             ),
             language,
@@ -138,10 +131,10 @@ class CatalogTab:
             header, columns = catalog_job.recognise(Path(source))
         except RakutenModelsError as error:
             sentence = words("file_unreadable", sentence=translate_error(error.message, words))
-            return failure_html(sentence), hidden, hidden, *none
+            return problem_html(sentence), hidden, hidden, *none
         except Exception:
             catalog_job.logger.exception("a catalog's columns could not be read")
-            return failure_html(translate_error(Message("app.unexpected"), words)), hidden, hidden, *none
+            return problem_html(translate_error(Message("app.unexpected"), words)), hidden, hidden, *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
@@ -172,23 +165,23 @@ class CatalogTab:
         try:
             source, pictures = checked_upload(source), checked_upload(pictures)
             if source is None:
-                yield failure_html(translate_error(Message("app.no_catalog"), words)), *idle, *nothing
+                yield problem_html(translate_error(Message("app.no_catalog"), words)), *idle, *nothing
                 return
             columns = _chosen_columns(Path(source), designation, description, image, label)
         except RakutenModelsError as error:
             yield (
-                failure_html(words("file_unreadable", sentence=translate_error(error.message, words))),
+                problem_html(words("file_unreadable", sentence=translate_error(error.message, words))),
                 *idle,
                 *nothing,
             )
             return
         if not columns.has_product:
-            yield failure_html(words("give_column")), *idle, *nothing
+            yield problem_html(words("give_column")), *idle, *nothing
             return
         session = self._sessions.of(visitor_of(request))
         with self._sessions.job(session) as cancelled:
             if cancelled is None:
-                yield failure_html(words("too_busy")), *idle, *nothing
+                yield problem_html(words("too_busy")), *idle, *nothing
                 return
             hidden = [gr.update(visible=False), *nothing[1:]]
             yield (
@@ -225,13 +218,13 @@ class CatalogTab:
                 yield message_html(words("cancelled")), *idle, *nothing
             except RakutenModelsError as error:
                 yield (
-                    failure_html(words("catalog_failed", sentence=translate_error(error.message, words))),
+                    problem_html(words("catalog_failed", sentence=translate_error(error.message, words))),
                     *idle,
                     *nothing,
                 )
             except Exception:
                 catalog_job.logger.exception("a catalog could not be scored")
-                yield failure_html(translate_error(Message("app.unexpected"), words)), *idle, *nothing
+                yield problem_html(translate_error(Message("app.unexpected"), words)), *idle, *nothing
 
     def _results_of(self, session: Session, scored: ScoredCatalog, words: Translator) -> tuple[Any, ...]:
         session.scored = scored

@@ -14,8 +14,7 @@ from rakuten_models.app.handlers import guarded, visitor_of
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.sessions import Session, SessionStore
-from rakuten_models.app.views.catalog import message_html
-from rakuten_models.app.views.elements import as_html, card_html
+from rakuten_models.app.views.elements import as_html, card_html, hint_html, message_html
 from rakuten_models.product import Category
 
 REVIEW_PAGE = 10
@@ -167,7 +166,7 @@ def review_html(
             f"<li>{as_html(names.get(code, code))} <b>{as_html(words.percent(probability))}</b></li>"
             for code, probability in row.top
         )
-        problem = f'<p class="hint">{as_html(translate_error(row.problem, words))}</p>' if row.problem else ""
+        problem = hint_html(translate_error(row.problem, words)) if row.problem else ""
         label = as_html(words("review_pick", row=words.number(row.number)))
         items.append(
             f'<li class="review-row{" done" if picked is not None else ""}"><div><p class="hint">'

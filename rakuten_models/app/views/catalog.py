@@ -1,4 +1,4 @@
-"""The Catalog page's HTML: progress, what a scored catalog holds, its measures and its first rows."""
+"""The Catalog page's HTML: progress, what a scored catalog holds, its metrics and its first rows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from collections.abc import Iterable, Sequence
 from rakuten_models.app.catalog_summary import CatalogSummary, ScoredRow
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator
-from rakuten_models.app.views.elements import as_html, card_html, problem_html
+from rakuten_models.app.views.elements import as_html, bar_html, card_html, hint_html, table_html, tiles_html
 from rakuten_models.batch.evaluation import BatchMetrics
 from rakuten_models.formatting import shortened
 from rakuten_models.product import ACCEPT, Category
 
 _MAX_LISTED = 5
-
-
-def message_html(sentence: str) -> str:
-    """A remark in the progress bar's place, as plain text."""
-    return f'<p class="sentence" role="status">{as_html(sentence)}</p>' if sentence else ""
 
 
 def progress_html(
@@ -60,8 +55,8 @@ def summary_html(
         rate: Rows a second.
         words: In the visitor's language.
     """
-    tiles = "".join(
-        f'<div class="tile {kind}"><strong>{words.number(count)}</strong><span>{as_html(words(key))}</span></div>'
+    tiles = tiles_html(
+        (words.number(count), words(key), kind)
         for key, count, kind in (
             ("accepted", summary.accepted, "accept"),
             ("to_review", summary.to_review, "review"),
@@ -72,43 +67,35 @@ def summary_html(
     title = words("scored_title", count=words.number(summary.rows - summary.failed))
     return (
         f'<div class="answer"><section><h2 class="scored-title">{as_html(title)}</h2>'
-        f'<p class="hint">{as_html(took)}</p><div class="tiles">{tiles}</div></section>'
+        f'{hint_html(took)}<div class="tiles">{tiles}</div></section>'
         f"{_per_category(summary, categories, words)}{_problems(summary, words)}</div>"
     )
 
 
 def preview_html(rows: Sequence[ScoredRow], categories: Sequence[Category], words: Translator) -> str:
     """The first rows as a table: number, product, category, probability, decision."""
-    names = {category.prdtypecode: category for category in categories}
+    names = {each.prdtypecode: f"{each.name(words.language)} ({each.prdtypecode})" for each in categories}
     body = []
     for row in rows:
-        category = names.get(row.top[0][0]) if row.top else None
-        name = "-" if category is None else f"{category.name(words.language)} ({category.prdtypecode})"
-        probability = words.percent(row.probability) if row.top else "-"
-        decision = words("accept" if row.decision == ACCEPT else "review") if row.top else words("not_scored")
+        name, probability, decision = "-", "-", words("not_scored")
+        if row.top:
+            name, probability = names.get(row.top[0][0], "-"), words.percent(row.probability)
+            decision = words("accept" if row.decision == ACCEPT else "review")
         body.append(
-            f'<tr><td>{words.number(row.number)}</td><td class="left">{as_html(row.text)}</td>'
-            f'<td class="left">{as_html(name)}</td><td>{as_html(probability)}</td>'
-            f"<td>{as_html(decision)}</td></tr>"
+            f'<td>{words.number(row.number)}</td><td class="left">{as_html(row.text)}</td><td class="left">'
+            f"{as_html(name)}</td><td>{as_html(probability)}</td><td>{as_html(decision)}</td>"
         )
-    return _table_card(
-        words("preview"),
-        (
-            ("row", ""),
-            ("product", "left"),
-            ("category", "left"),
-            ("probability", ""),
-            ("decision", ""),
-        ),
-        body,
-        words,
+    head = "".join(
+        f'<th scope="col" class="{"left" if key in ("product", "category") else ""}">{as_html(words(key))}</th>'
+        for key in ("row", "product", "category", "probability", "decision")
     )
+    return card_html(words("preview"), table_html(words("preview"), head, body))
 
 
 def metrics_html(measures: BatchMetrics, words: Translator) -> str:
     """Accuracy and weighted F1 against the file's own labels, and which labels say nothing or name no category."""
-    tiles = "".join(
-        f'<div class="tile"><strong>{as_html(value)}</strong><span>{as_html(words(key))}</span></div>'
+    tiles = tiles_html(
+        (value, words(key), "")
         for key, value in (
             ("measured_rows", words.number(measures.rows)),
             ("accuracy", words.number(measures.accuracy, 3)),
@@ -122,7 +109,7 @@ def metrics_html(measures: BatchMetrics, words: Translator) -> str:
         ("measured_unreadable", sum(measures.unreadable.values()), measures.unreadable),
     )
     notes = "".join(
-        f'<p class="hint">{as_html(words(key, count=words.number(count), examples=_listed(examples)))}</p>'
+        hint_html(words(key, count=words.number(count), examples=_listed(examples)))
         for key, count, examples in counts
         if count
     )
@@ -135,59 +122,31 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join([*texts[:_MAX_LISTED], *["…"] * (len(texts) > _MAX_LISTED)])
 
 
-def failure_html(sentence: str) -> str:
-    """In the progress bar's place: why a catalog was not scored, as plain text."""
-    return problem_html(sentence)
-
-
 def _per_category(summary: CatalogSummary, categories: Sequence[Category], words: Translator) -> str:
-    counts = summary.per_category
-    most = max(counts.values(), default=0)
-    bars = []
-    for category in sorted(categories, key=lambda each: (-counts.get(each.prdtypecode, 0), each.index)):
-        count = counts.get(category.prdtypecode)
-        if count:
-            bars.append(
-                f'<li><span class="bar-row"><span class="bar-name">{as_html(category.name(words.language))} '
-                f'<span class="code">{category.prdtypecode}</span></span>'
-                f'<span class="bar-value">{words.number(count)}</span><span class="bar" aria-hidden="true">'
-                f'<i style="width:{100 * count / most:.1f}%"></i></span></span></li>'
-            )
-    if not bars:
-        return ""
+    counts = [(each, summary.per_category.get(each.prdtypecode, 0)) for each in categories]
+    most = max(summary.per_category.values(), default=0)
+    bars = "".join(
+        f'<li><span class="bar-row">{bar_html(each, words.number(count), count / most, words)}</span></li>'
+        for each, count in sorted(counts, key=lambda item: (-item[1], item[0].index))
+        if count
+    )
     title = as_html(words("per_category"))
-    return f'<section><h3>{title}</h3><ol class="bars two-columns">{"".join(bars)}</ol></section>'
+    return f'<section><h3>{title}</h3><ol class="bars two-columns">{bars}</ol></section>' if bars else ""
 
 
 def _problems(summary: CatalogSummary, words: Translator) -> str:
     if not summary.problems:
         return ""
-
-    def item(row: ScoredRow) -> str:
-        sentence = translate_error(row.problem, words)
-        return f"<li>{as_html(words('problem_row', place=_place(row, words), sentence=sentence))}</li>"
-
-    items = "".join(item(row) for row in summary.problems)
+    items = ""
+    for row in summary.problems:
+        number = words.number(row.number)
+        place = f"{words('row')} {number}"
+        if row.line is not None:
+            place = words("row_line", row=number, line=words.number(row.line))
+        sentence = words("problem_row", place=place, sentence=translate_error(row.problem, words))
+        items += f"<li>{as_html(sentence)}</li>"
     more = summary.noted - len(summary.problems)
-    rest = f'<p class="hint">{as_html(words("and_more", count=words.number(more)))}</p>' if more > 0 else ""
+    rest = hint_html(words("and_more", count=words.number(more))) if more > 0 else ""
     return (
         f'<section><h3>{as_html(words("problem_rows"))}</h3><ul class="problems">{items}</ul>{rest}</section>'
-    )
-
-
-def _place(row: ScoredRow, words: Translator) -> str:
-    number = words.number(row.number)
-    if row.line is None:
-        return f"{words('row')} {number}"
-    return words("row_line", row=number, line=words.number(row.line))
-
-
-def _table_card(
-    title: str, columns: Sequence[tuple[str, str]], rows: Sequence[str], words: Translator
-) -> str:
-    head = "".join(f'<th scope="col" class="{kind}">{as_html(words(key))}</th>' for key, kind in columns)
-    return card_html(
-        title,
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{as_html(title)}"><table class="plain"><thead>'
-        f"<tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>",
     )

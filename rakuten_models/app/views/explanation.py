@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from rakuten_models.app.i18n.messages import Translator
-from rakuten_models.app.views.elements import as_html
+from rakuten_models.app.views.elements import as_html, hint_html
 from rakuten_models.formatting import shortened
 from rakuten_models.inference.explanation import Explanation, heat_map_image, highlight_segments
 
@@ -75,9 +75,9 @@ def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
 
 def _words_html(explanation: Explanation, words: Translator) -> str:
     if explanation.prediction.text_probabilities is None:
-        return f'<p class="hint">{as_html(words("why_no_text"))}</p>'
+        return hint_html(words("why_no_text"))
     if not explanation.words:
-        return f'<p class="hint">{as_html(words("why_no_words"))}</p>'
+        return hint_html(words("why_no_words"))
     strongest = max(abs(word.contribution) for word in explanation.words) or 1.0
     texts = []
     for field, text in explanation.texts.items():
@@ -127,7 +127,7 @@ def _most(explanation: Explanation, words: Translator) -> str:
         base=words.number(explanation.base, 2),
         score=words.number(explanation.text_score, 2),
     )
-    return f'<p class="sentence">{as_html(sentence)}</p><p class="hint">{as_html(method)}</p>'
+    return f'<p class="sentence">{as_html(sentence)}</p>{hint_html(method)}'
 
 
 def _picture_html(explanation: Explanation, words: Translator) -> str:
@@ -142,7 +142,7 @@ def _picture_html(explanation: Explanation, words: Translator) -> str:
     return (
         f'<section class="heat"><h4>{as_html(words("why_picture"))}</h4>'
         f'<img src="data:image/jpeg;base64,{data}" alt="{as_html(label)}" width="{drawn.width}" '
-        f'height="{drawn.height}"><p class="hint">{as_html(words("why_heat"))}</p></section>'
+        f'height="{drawn.height}">{hint_html(words("why_heat"))}</section>'
     )
 
 

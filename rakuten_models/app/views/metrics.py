@@ -1,7 +1,6 @@
 """The Model page's HTML and SVG: what is loaded, its figures, and the plots drawn from metrics.json.
 
-A bundle may come from anywhere, so nothing in its metrics.json is taken for granted: a figure that is
-missing or of another kind is shown as absent, and its plot is left out.
+A bundle may come from anywhere: a figure that is missing or of another kind is shown as absent, its plot left out.
 """
 
 from __future__ import annotations
@@ -11,12 +10,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rakuten_models.app.i18n.messages import Translator
-from rakuten_models.app.views.elements import as_html, card_html
+from rakuten_models.app.views.elements import (
+    as_html,
+    bar_html,
+    card_html,
+    hint_html,
+    message_html,
+    table_html,
+)
 from rakuten_models.bundle.config import METRICS_FILE, BundleConfig
 from rakuten_models.product import Category
 
 SECTIONS = ("served", "text", "image", "fusion")
+
+# Keys of a section, with those of their labels.
+_COLUMNS = {
+    "weighted_f1": "weighted_f1",
+    "macro_f1": "macro_f1",
+    "accuracy": "accuracy",
+    "top3_accuracy": "top3",
+    "ece": "ece",
+}
 
 _SIZE = 320
 
@@ -47,16 +64,19 @@ def loaded_html(
 ) -> str:
     """What is loaded: repository, revision, date, what it was trained and measured on, and all headline figures."""
     training = config.training if isinstance(config.training, Mapping) else {}
-    facts = [
-        ("repository", as_html(bundle_name)),
-        ("revision", f"<code>{as_html(revision)}</code>" if revision else as_html(words("no_revision"))),
-        ("date", as_html(_date(training, words))),
-        ("categories", words.number(len(config.categories))),
-        ("trained_on", as_html(_products(training.get("rows"), words))),
-        ("measured_on", as_html(_products(section_of(figures, "served").get("rows"), words))),
-    ]
-    rows = "".join(f"<div><dt>{as_html(words(key))}</dt><dd>{value}</dd></div>" for key, value in facts)
-    return card_html(words("loaded"), f'<dl class="facts">{rows}</dl>{_table(figures, words)}')
+    # The date is noted in the bundle: a file's own would be that of the download.
+    date = training.get("date")
+    facts = {
+        "repository": as_html(bundle_name),
+        "revision": f"<code>{as_html(revision)}</code>" if revision else as_html(words("no_revision")),
+        "date": as_html(date[:10] if isinstance(date, str) and date else words("unknown")),
+        "categories": words.number(len(config.categories)),
+        "trained_on": as_html(_products(training.get("rows"), words)),
+        "measured_on": as_html(_products(section_of(figures, "served").get("rows"), words)),
+    }
+    rows = "".join(f"<div><dt>{as_html(words(key))}</dt><dd>{fact}</dd></div>" for key, fact in facts.items())
+    table = _table(figures, words) or hint_html(words("no_figures"))
+    return card_html(words("loaded"), f'<dl class="facts">{rows}</dl><section>{table}</section>')
 
 
 def category_f1_html(section: Mapping[str, Any], categories: Sequence[Category], words: Translator) -> str:
@@ -68,60 +88,42 @@ def category_f1_html(section: Mapping[str, Any], categories: Sequence[Category],
         f1, support = _number(values, "f1"), _number(values, "support")
         if f1 is None or not support:
             continue
-        detail = words(
-            "f1_detail",
-            precision=_percent(_number(values, "precision"), words),
-            recall=_percent(_number(values, "recall"), words),
-            support=words.number(support),
+        precision, recall = (_percent(_number(values, name), words) for name in ("precision", "recall"))
+        detail = as_html(
+            words("f1_detail", precision=precision, recall=recall, support=words.number(support))
         )
-        bars.append(
-            (
-                f1,
-                f'<li title="{as_html(detail)}"><span class="bar-row"><span class="bar-name">'
-                f'{as_html(category.name(words.language))} <span class="code">{category.prdtypecode}</span></span>'
-                f'<span class="bar-value">{words.number(f1, 3)}</span><span class="bar" aria-hidden="true">'
-                f'<i style="width:{100 * min(max(f1, 0), 1):.1f}%"></i></span>'
-                f'<span class="bar-detail">{as_html(detail)}</span></span></li>',
-            )
-        )
-    bars.sort(key=lambda bar: -bar[0])
-    rows = "".join(bar for _, bar in bars)
+        bar = bar_html(category, words.number(f1, 3), f1, words)
+        item = f'<span class="bar-row">{bar}<span class="bar-detail">{detail}</span></span>'
+        bars.append((f1, f'<li title="{detail}">{item}</li>'))
+    rows = "".join(bar for _, bar in sorted(bars, key=lambda bar: -bar[0]))
     return card_html(words("f1_title"), f'<ol class="bars two-columns">{rows}</ol>' if rows else "")
 
 
 def reliability_html(section: Mapping[str, Any], words: Translator) -> str:
     """Named probability against share right, a dot for each fifteenth of the answers."""
-    dots = []
+    plot = _Plot(0.0)
+    plot.line("diagonal", (0, 0), (1, 1))
     for part in section.get("reliability") or ():
-        confidence, accuracy = _number(part, "confidence"), _number(part, "accuracy")
+        confidence, accuracy, low, high = (
+            _number(part, name) for name in ("confidence", "accuracy", "calibrated_low", "calibrated_high")
+        )
         if confidence is None or accuracy is None:
             continue
-        low, high = _number(part, "calibrated_low"), _number(part, "calibrated_high")
         if low is not None and high is not None:
-            dots.append(
-                f'<line class="band" x1="{_x(confidence)}" x2="{_x(confidence)}" y1="{_y(low)}" y2="{_y(high)}"/>'
-            )
+            plot.line("band", (confidence, low), (confidence, high))
         title = words(
             "dot_title",
             rows=words.number(_number(part, "rows") or 0),
             confidence=words.percent(confidence),
             accuracy=words.percent(accuracy),
         )
-        dots.append(
-            f'<circle class="dot" cx="{_x(confidence)}" cy="{_y(accuracy)}" r="4.5"><title>{as_html(title)}</title>'
-            "</circle>"
-        )
-    if not dots:
+        plot.dot("dot", (confidence, accuracy), 4.5, title)
+    if not plot.dots:
         return ""
     ece = _number(section, "ece")
     label = words("reliability_label", ece="-" if ece is None else words.number(ece, 3))
-    diagonal = f'<line class="diagonal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
-    plot = _plot(
-        label, diagonal + "".join(dots), words("named_probability"), words("share_right"), (0.0, 1.0), words
-    )
-    return card_html(
-        words("reliability_title"), plot + f'<p class="hint">{as_html(words("reliability_hint"))}</p>'
-    )
+    drawn = plot.svg(label, words("named_probability"), words("share_right"))
+    return card_html(words("reliability_title"), drawn + hint_html(words("reliability_hint")))
 
 
 def at_threshold(section: Mapping[str, Any], threshold: float) -> tuple[float, float] | None:
@@ -135,17 +137,13 @@ def at_threshold(section: Mapping[str, Any], threshold: float) -> tuple[float, f
         (share, precision), 0 to 1 each; None if the curve is missing or nothing of it lies above.
     """
     points = _curve(section)
-    above = [point for point in points if point[0] >= threshold]
-    if not above:
+    if not points or threshold > points[-1][0]:
         return None
-    below = [point for point in points if point[0] < threshold]
-    probability, share, precision = above[-1]
-    if below and probability > threshold:
-        next_probability, next_share, next_precision = below[0]
-        part = (probability - threshold) / (probability - next_probability)
-        share += part * (next_share - share)
-        precision += part * (next_precision - precision)
-    return share, precision
+    probabilities, shares, precisions = np.transpose(points)
+    return (
+        float(np.interp(threshold, probabilities, shares)),
+        float(np.interp(threshold, probabilities, precisions)),
+    )
 
 
 def precision_html(section: Mapping[str, Any], threshold: float, own: bool, words: Translator) -> str:
@@ -159,11 +157,10 @@ def precision_html(section: Mapping[str, Any], threshold: float, own: bool, word
     """
     points = _curve(section)
     if not points:
-        return card_html(words("precision_title"), f'<p class="hint">{as_html(words("no_curve"))}</p>')
+        return card_html(words("precision_title"), hint_html(words("no_curve")))
     lowest = min(precision for _, _, precision in points)
-    bottom = min(0.9, int(lowest * 10) / 10)
-    line = " ".join(f"{_x(share)},{_y(precision, bottom)}" for _, share, precision in points)
-    marks = f'<polyline class="curve" points="{line}"/>'
+    plot = _Plot(min(0.9, int(lowest * 10) / 10))
+    plot.curve([(share, precision) for _, share, precision in reversed(points)])
     level, whose = words.percent(threshold), words("threshold_yours" if own else "threshold_default")
     reached = at_threshold(section, threshold)
     if reached is None:
@@ -174,60 +171,48 @@ def precision_html(section: Mapping[str, Any], threshold: float, own: bool, word
         values = {"share": words.percent(share), "precision": words.percent(precision)}
         sentence = words("threshold_sentence", level=level, whose=whose, **values)
         label = words("precision_label", **values)
-        x, y = _x(share), _y(precision, bottom)
-        marks += (
-            f'<line class="guide" x1="{x}" x2="{x}" y1="{y}" y2="{_y(bottom, bottom)}"/>'
-            f'<line class="guide" x1="{_x(0)}" x2="{x}" y1="{y}" y2="{y}"/>'
-            f'<circle class="dot chosen" cx="{x}" cy="{y}" r="6"/>'
-        )
-    plot = _plot(label, marks, words("share_accepted"), words("precision"), (bottom, 1.0), words)
+        plot.line("guide", reached, (share, plot.low))
+        plot.line("guide", (0, precision), reached)
+        plot.dot("dot chosen", reached, 6)
+    drawn = plot.svg(label, words("share_accepted"), words("precision"))
     return card_html(
-        words("precision_title"),
-        f'{plot}<p class="sentence" role="status">{as_html(sentence)}</p>'
-        f'<p class="hint">{as_html(words("precision_hint"))}</p>',
+        words("precision_title"), drawn + message_html(sentence) + hint_html(words("precision_hint"))
     )
 
 
-def confusion_html(
-    matrix: object, categories: Sequence[Category], words: Translator, title: str | None = None
-) -> str:
-    """The confusion matrix as a grid of buttons: data-truth and data-answer are the categories' positions.
+def confusion_html(matrix: object, categories: Sequence[Category], words: Translator) -> str:
+    """The confusion matrix as a grid of buttons: data-truth and data-answer are the categories' indices.
 
     Args:
         matrix: Counts, rows the truth, columns the answer; anything else gives an empty string.
         categories: Those of the rows and columns, in their order.
         words: In the visitor's language.
-        title: Of the card; by default "Confusion matrix".
     """
-    counts = checked_matrix(matrix, len(categories))
+    counts = _checked_matrix(matrix, len(categories))
     if counts is None:
         return ""
+    names = [category.name(words.language) for category in categories]
     head = "".join(
-        f'<th scope="col"><span title="{as_html(category.name(words.language))}">{category.prdtypecode}</span></th>'
-        for category in categories
+        f'<th scope="col"><span title="{as_html(name)}">{category.prdtypecode}</span></th>'
+        for name, category in zip(names, categories, strict=True)
     )
     rows = []
     for truth, category in enumerate(categories):
         total = sum(counts[truth]) or 1
         cells = []
         for answer, count in enumerate(counts[truth]):
-            label = words(
-                "confusion_cell",
-                truth=category.name(words.language),
-                answer=categories[answer].name(words.language),
-                count=words.number(count),
+            label = as_html(
+                words("confusion_cell", truth=names[truth], answer=names[answer], count=words.number(count))
             )
-            kind = " right" if truth == answer else ""
             cells.append(
-                f'<td><button type="button" class="cell{kind}" tabindex="{0 if truth == answer == 0 else -1}" '
-                f'data-truth="{truth}" data-answer="{answer}" style="--share:{100 * count / total:.0f}%" '
-                f'title="{as_html(label)}" aria-label="{as_html(label)}">{count or ""}</button></td>'
+                f'<td><button type="button" class="cell{" right" if truth == answer else ""}" '
+                f'tabindex="{0 if truth == answer == 0 else -1}" data-truth="{truth}" data-answer="{answer}" '
+                f'style="--share:{100 * count / total:.0f}%" title="{label}" aria-label="{label}">'
+                f"{count or ''}</button></td>"
             )
-        name = as_html(category.name(words.language))
-        rows.append(
-            f'<tr><th scope="row"><span class="name">{name}</span> {category.prdtypecode}</th>{"".join(cells)}</tr>'
-        )
-    caption = words("confusion_title") if title is None else title
+        name = f'<span class="name">{as_html(names[truth])}</span> {category.prdtypecode}'
+        rows.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>')
+    caption = words("confusion_title")
     return card_html(
         caption,
         f'<p class="hint above">{as_html(words("confusion_hint"))}</p><div class="scroll">'
@@ -248,7 +233,7 @@ def confusion_detail_html(
         answer: The cell's column.
         words: In the visitor's language.
     """
-    counts = checked_matrix(matrix, len(categories))
+    counts = _checked_matrix(matrix, len(categories))
     if counts is None:
         return ""
     inside = range(len(categories))
@@ -258,25 +243,19 @@ def confusion_detail_html(
         f"{words.quoted(categories[index].name(words.language))} ({categories[index].prdtypecode})"
         for index in (truth, answer)
     ]
-    values = {
-        "count": words.number(counts[truth][answer]),
-        "support": words.number(sum(counts[truth])),
-        "truth": names[0],
-        "answer": names[1],
-    }
+
+    def said(key: str, row: int, column: int) -> str:
+        count, support = words.number(counts[row][column]), words.number(sum(counts[row]))
+        return words(key, count=count, support=support, truth=names[0], answer=names[1])
+
     if truth == answer:
-        sentence = words("confusion_right", **values)
+        sentence = said("confusion_right", truth, answer)
     else:
-        back = words(
-            "confusion_back",
-            count=words.number(counts[answer][truth]),
-            support=words.number(sum(counts[answer])),
-        )
-        sentence = f"{words('confusion_detail', **values)} {back}"
+        sentence = f"{said('confusion_detail', truth, answer)} {said('confusion_back', answer, truth)}"
     return f'<p class="detail" role="status">{as_html(sentence)}</p>'
 
 
-def checked_matrix(matrix: object, size: int) -> list[list[int]] | None:
+def _checked_matrix(matrix: object, size: int) -> list[list[int]] | None:
     """A square matrix of that size as lists of counts; None if it is anything else."""
     if not isinstance(matrix, Sequence):
         return None
@@ -288,66 +267,84 @@ def checked_matrix(matrix: object, size: int) -> list[list[int]] | None:
 
 
 def _table(figures: Mapping[str, Any], words: Translator) -> str:
-    columns = ("rows", "weighted_f1", "macro_f1", "accuracy", "top3_accuracy", "ece")
-    titles = ("rows", "weighted_f1", "macro_f1", "accuracy", "top3", "ece")
     rows = []
     for name in SECTIONS:
         section = section_of(figures, name)
-        values = [_number(section, column) for column in columns]
-        if not values[0]:
-            continue
-        cells = [words.number(values[0])] + [
-            "-" if value is None else words.number(value, 3) for value in values[1:]
-        ]
-        rows.append(
-            f'<tr><th scope="row">{as_html(words(name))}</th>'
-            + "".join(f"<td>{as_html(cell)}</td>" for cell in cells)
-            + "</tr>"
-        )
-    if not rows:
-        return f'<section><p class="hint">{as_html(words("no_figures"))}</p></section>'
+        count = _number(section, "rows")
+        if count:
+            values = (_number(section, key) for key in _COLUMNS)
+            cells = [words.number(count)]
+            cells += ["-" if value is None else words.number(value, 3) for value in values]
+            data = "".join(f"<td>{as_html(cell)}</td>" for cell in cells)
+            rows.append(f'<th scope="row">{as_html(words(name))}</th>{data}')
+    titles = ("rows", *_COLUMNS.values())
     head = "".join(f'<th scope="col">{as_html(words(title))}</th>' for title in titles)
-    return (
-        f'<section><div class="scroll" tabindex="0" role="region" aria-label="{as_html(words("measured_on"))}">'
-        f'<table class="plain"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        "</section>"
-    )
+    return table_html(words("measured_on"), f"<td></td>{head}", rows) if rows else ""
 
 
-def _plot(
-    label: str, content: str, x_title: str, y_title: str, y_range: tuple[float, float], words: Translator
-) -> str:
-    """A square SVG with grid lines and numbers; x runs from 0 to 1."""
-    low, high = y_range
-    grid = []
-    for step in range(6):
-        share = step / 5
-        value = low + share * (high - low)
-        x, y = _x(share), _y(value, low)
-        grid.append(f'<line class="grid" x1="{_x(0)}" x2="{_x(1)}" y1="{y}" y2="{y}"/>')
-        grid.append(f'<text x="{_EDGE - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * value:.0f}</text>')
-        grid.append(f'<text x="{x}" y="{_SIZE - _EDGE + 16}" text-anchor="middle">{100 * share:.0f}</text>')
-    titles = (
-        f'<text class="axis" x="{_x(0.5)}" y="{_SIZE - 8}" text-anchor="middle">{as_html(x_title)} (%)</text>'
-        f'<text class="axis" x="12" y="{_SIZE / 2 - 12}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {_SIZE / 2 - 12})">{as_html(y_title)} (%)</text>'
-    )
-    return (
-        f'<svg class="plot" viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="{as_html(label)}">'
-        f"{''.join(grid)}{content}{titles}</svg>"
-    )
+class _Plot:
+    """A square SVG: x runs from 0 to 1, y from `low` to 1.
 
+    Attributes:
+        low: Where the y axis begins.
+        dots: How many were drawn.
+    """
 
-def _x(share: float) -> float:
-    return round(_EDGE + share * (_SIZE - _EDGE - 12), 1)
+    def __init__(self, low: float) -> None:
+        self.low = low
+        self.dots = 0
+        self._content: list[str] = []
 
+    def line(self, kind: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """A line of a CSS class."""
+        (x1, y1), (x2, y2) = self._at(start), self._at(end)
+        self._content.append(f'<line class="{kind}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>')
 
-def _y(value: float, low: float = 0.0) -> float:
-    return round(_SIZE - _EDGE - (value - low) / (1 - low) * (_SIZE - _EDGE - 12), 1)
+    def dot(self, kind: str, point: tuple[float, float], radius: float, title: str = "") -> None:
+        """A dot of a CSS class."""
+        x, y = self._at(point)
+        inside = f"<title>{as_html(title)}</title>" if title else ""
+        self._content.append(f'<circle class="{kind}" cx="{x}" cy="{y}" r="{radius}">{inside}</circle>')
+        self.dots += 1
+
+    def curve(self, points: Sequence[tuple[float, float]]) -> None:
+        """A line through all points."""
+        line = " ".join(f"{x},{y}" for x, y in map(self._at, points))
+        self._content.append(f'<polyline class="curve" points="{line}"/>')
+
+    def svg(self, label: str, x_title: str, y_title: str) -> str:
+        """All that was drawn, over grid lines, with numbers and titles in percent."""
+        grid = []
+        for share in np.linspace(0, 1, 6):
+            value = self.low + share * (1 - self.low)
+            x, y = self._at((share, value))
+            grid.append(
+                f'<line class="grid" x1="{self._at((0, 0))[0]}" x2="{_SIZE - 12}" y1="{y}" y2="{y}"/>'
+            )
+            grid.append(f'<text x="{_EDGE - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * value:.0f}</text>')
+            grid.append(
+                f'<text x="{x}" y="{_SIZE - _EDGE + 16}" text-anchor="middle">{100 * share:.0f}</text>'
+            )
+        middle = _SIZE / 2 - 12
+        titles = (
+            f'<text class="axis" x="{self._at((0.5, 0))[0]}" y="{_SIZE - 8}" text-anchor="middle">'
+            f'{as_html(x_title)} (%)</text><text class="axis" x="12" y="{middle}" text-anchor="middle" '
+            f'transform="rotate(-90 12 {middle})">{as_html(y_title)} (%)</text>'
+        )
+        return (
+            f'<svg class="plot" viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="{as_html(label)}">'
+            f"{''.join(grid + self._content)}{titles}</svg>"
+        )
+
+    def _at(self, point: tuple[float, float]) -> tuple[float, float]:
+        """The position of a point in the SVG's units."""
+        length = _SIZE - _EDGE - 12
+        y = (point[1] - self.low) / (1 - self.low)
+        return round(_EDGE + float(point[0]) * length, 1), round(_SIZE - _EDGE - float(y) * length, 1)
 
 
 def _curve(section: Mapping[str, Any]) -> list[tuple[float, float, float]]:
-    """(probability, share accepted, precision) of each point, the highest probability first."""
+    """(probability, share accepted, precision) of each point, the lowest probability first."""
     points = []
     for point in section.get("coverage") or ():
         probability, share, precision = (
@@ -355,7 +352,7 @@ def _curve(section: Mapping[str, Any]) -> list[tuple[float, float, float]]:
         )
         if probability is not None and share is not None and precision is not None:
             points.append((probability, share, precision))
-    return sorted(points, reverse=True)
+    return sorted(points)
 
 
 def _number(values: object, key: str) -> float | None:
@@ -371,9 +368,3 @@ def _products(rows: object, words: Translator) -> str:
     if isinstance(rows, int) and rows > 0:
         return words("products_count", count=words.number(rows))
     return words("unknown")
-
-
-def _date(training: Mapping[str, Any], words: Translator) -> str:
-    """When it was trained, where that is noted: a file's own date is that of the download."""
-    noted = training.get("date")
-    return noted[:10] if isinstance(noted, str) and noted else words("unknown")

@@ -13,7 +13,7 @@ import numpy as np
 
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator
-from rakuten_models.app.views.elements import _code, as_html, problem_html
+from rakuten_models.app.views.elements import as_html, bar_html, code_html, hint_html, problem_html
 from rakuten_models.bundle.config import DEFAULT_PRECISION
 from rakuten_models.formatting import best_category
 from rakuten_models.product import ACCEPT, Category, Prediction
@@ -72,7 +72,7 @@ def answer_html(
         return problem_html(sentence)
     return (
         f'<div class="answer" role="status">{_verdict(prediction, threshold, words, own_threshold)}'
-        f"{_sides(prediction, words)}{_probabilities(prediction, words, chooses)}</div>"
+        f"{_modalities(prediction, words)}{_probabilities(prediction, words, chooses)}</div>"
     )
 
 
@@ -101,7 +101,7 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Translator,
     word = words("accept" if accepted else "review")
     return (
         f'<section class="verdict"><div class="verdict-name"><h2>{as_html(name)}</h2>'
-        f"<p>{second_name}prdtypecode {_code(category)}</p></div>"
+        f"<p>{second_name}prdtypecode {code_html(category)}</p></div>"
         f'<div class="verdict-probability"><strong>{as_html(words.percent(probability))}</strong>'
         f"<span>{as_html(words('probability'))}</span></div>"
         f'<p class="decision {"accept" if accepted else "review"}"><b>{as_html(word)}</b>'
@@ -109,20 +109,18 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Translator,
     )
 
 
-def _sides(prediction: Prediction, words: Translator) -> str:
+def _modalities(prediction: Prediction, words: Translator) -> str:
     """Text, picture and fusion side by side, and how far fusion trusted the picture."""
     text, image = prediction.text_probabilities, prediction.image_probabilities
     both, weight = text is not None and image is not None, prediction.image_weight
     absent_picture = words("not_readable" if prediction.error else "no_picture")
-    cells = (
-        _side(words("text"), text, words("no_text"), prediction, words)
-        + _side(words("image"), image, absent_picture, prediction, words)
-        + _side(
-            words("fusion"),
-            prediction.probabilities if both else None,
-            words("needs_both"),
-            prediction,
-            words,
+    fused = prediction.probabilities if both else None
+    cells = "".join(
+        _modality(words(name), probabilities, absent, prediction, words)
+        for name, probabilities, absent in (
+            ("text", text, words("no_text")),
+            ("image", image, absent_picture),
+            ("fusion", fused, words("needs_both")),
         )
     )
     trust = ""
@@ -134,14 +132,14 @@ def _sides(prediction: Prediction, words: Translator) -> str:
             f'<div class="trust"><span>{words("text")} {text_share}</span>'
             f'<div class="trust-bar" role="img" aria-label="{as_html(label)}">'
             f'<i style="width:{100 * (1 - weight):.1f}%"></i></div>'
-            f'<span>{words("image")} {image_share}</span></div><p class="hint">{as_html(words("trust"))}</p>'
+            f"<span>{words('image')} {image_share}</span></div>{hint_html(words('trust'))}"
         )
     return (
         f'<section><h3>{as_html(words("three_models"))}</h3><div class="sides">{cells}</div>{trust}</section>'
     )
 
 
-def _side(
+def _modality(
     title: str, probabilities: np.ndarray | None, absent: str, prediction: Prediction, words: Translator
 ) -> str:
     if probabilities is None:
@@ -152,7 +150,7 @@ def _side(
     return (
         f'<div class="side"><h4>{as_html(title)}{differs}</h4>'
         f'<p class="side-name">{as_html(category.name(words.language))}</p>'
-        f'<p class="side-probability">{as_html(words.percent(probability))} {_code(category)}</p></div>'
+        f'<p class="side-probability">{as_html(words.percent(probability))} {code_html(category)}</p></div>'
     )
 
 
@@ -167,7 +165,7 @@ def _probabilities(prediction: Prediction, words: Translator, chooses: bool) -> 
             f'<span class="open">{as_html(words("show_first", count=_SHOWN_AT_ONCE))}</span></summary>'
             f'<ol class="bars" start="{_SHOWN_AT_ONCE + 1}">{"".join(bars[_SHOWN_AT_ONCE:])}</ol></details>'
         )
-    hint = f'<p class="hint">{as_html(words("probabilities_hint"))}</p>' if chooses else ""
+    hint = hint_html(words("probabilities_hint")) if chooses else ""
     return (
         f"<section><h3>{as_html(words('probabilities'))}</h3>"
         f'<ol class="bars">{"".join(bars[:_SHOWN_AT_ONCE])}</ol>{others}{hint}</section>'
@@ -175,11 +173,7 @@ def _probabilities(prediction: Prediction, words: Translator, chooses: bool) -> 
 
 
 def _bar(category: Category, probability: float, words: Translator, chooses: bool) -> str:
-    row = (
-        f'<span class="bar-name">{as_html(category.name(words.language))} {_code(category)}</span>'
-        f'<span class="bar-value">{as_html(words.percent(probability))}</span>'
-        f'<span class="bar" aria-hidden="true"><i style="width:{100 * probability:.2f}%"></i></span>'
-    )
+    row = bar_html(category, words.percent(probability), probability, words)
     if chooses:
         return f'<li><button type="button" class="bar-row" data-code="{category.prdtypecode}">{row}</button></li>'
     return f'<li><span class="bar-row">{row}</span></li>'
