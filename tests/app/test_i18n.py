@@ -73,14 +73,6 @@ def test_every_message_that_a_visitor_can_meet_is_said_in_french(code):
     assert not french.startswith("En anglais") and french != Message(code, **dict.fromkeys(names, 1234))
 
 
-@pytest.mark.parametrize("code", templates("fr"))
-def test_every_french_template_takes_the_values_of_the_english_one(code):
-    english, french = templates("en")[code], templates("fr")[code]
-    # Why a column holds no codes is left out.
-    left_out = {"batch.labels_no_numbers": {"value"}}.get(code, set())
-    assert value_names(french) == value_names(english) - left_out
-
-
 def test_values_go_into_the_french():
     assert in_french(Message("product.picture_empty", name=" 'a b.jpg'")) == (
         "La photo 'a b.jpg' est vide (0 octet)\u00a0; choisissez-en une autre."
