@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -116,50 +117,36 @@ def score(
         RakutenModelsError: The catalog or the ZIP cannot be read, or there is no room.
         BatchCancelled: `cancelled` said so.
     """
-    with disk.place(_SCORED_SIZES * source.stat().st_size + _MIN_SIZE) as granted:
-        if not granted:
-            raise RakutenModelsError("app.no_room")
-        return _score(classifier, source, folder, pictures, columns, threshold, progress, cancelled)
-
-
-def _score(
-    classifier: ProductClassifier,
-    source: Path,
-    folder: Path,
-    pictures: Path | None,
-    columns: Columns,
-    threshold: float | None,
-    progress: Callable[[BatchProgress], None] | None,
-    cancelled: Callable[[], bool] | None,
-) -> ScoredCatalog:
     parquet = source.suffix.lower() == ".parquet"
     output = folder / (f"{source.stem}_scored" if parquet else f"{source.stem}_scored.csv")
+    settings = BatchSettings(columns=columns, top=TOP, threshold=threshold, spreadsheet_safe=not parquet)
     measures = unmeasured = None
-    with _named_as_uploaded(source, pictures):
-        done = score_catalog(
-            source,
-            output,
-            classifier=classifier,
-            images=pictures,
-            settings=BatchSettings(
-                columns=columns, top=TOP, threshold=threshold, spreadsheet_safe=not parquet
-            ),
-            progress=progress,
-            cancelled=cancelled,
-        )
-        if not parquet:
-            columns = _as_written(columns)
-        summary = CatalogSummary.of(_scored_rows(output, columns, done.problems))
-        lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
-    summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
-    if columns.label:
-        try:
-            with _named_as_uploaded(output):
-                measures = evaluate_scored(output, columns.label)
-        except RakutenModelsError as error:
-            # The rows are scored all the same.
-            unmeasured = error.message
-    file = _one_file(output) if parquet else output
+    with disk.reserve(_SCORED_SIZES * source.stat().st_size + _MIN_SIZE) as granted:
+        if not granted:
+            raise RakutenModelsError("app.no_room")
+        with _named_as_uploaded(source, pictures):
+            done = score_catalog(
+                source,
+                output,
+                classifier=classifier,
+                images=pictures,
+                settings=settings,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            if not parquet:
+                columns = _as_written(columns)
+            summary = CatalogSummary.of(_scored_rows(output, columns, done.problems))
+            lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
+        summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
+        if columns.label:
+            try:
+                with _named_as_uploaded(output):
+                    measures = evaluate_scored(output, columns.label)
+            except RakutenModelsError as error:
+                # The rows are scored all the same.
+                unmeasured = error.message
+        file = _one_file(output) if parquet else output
     return ScoredCatalog(file, summary, done.seconds, done.rows_per_second, measures, unmeasured)
 
 
@@ -202,38 +189,22 @@ def _scored_rows(output: Path, columns: Columns, problems: Mapping[int, Message]
     """The rows of a scored file; a problem has its code and values as far as `problems` holds them."""
     scored = CatalogSource(output)
     prefix = last_prefix(scored.names)
-    number = 0
-    for table in scored.chunks(_ROWS_AT_ONCE):
-        count = len(table)
-
-        def values(name: str | None, table: pyarrow.Table = table, count: int = count) -> list[Any]:
-            return [None] * count if name is None else list(table.column(name).to_pylist())
-
-        indices, designations, descriptions, images = (
-            [_text(value) for value in values(name)]
-            for name in (columns.index, columns.designation, columns.description, columns.image)
+    texts = (columns.index, columns.designation, columns.description, columns.image)
+    top = [
+        (f"{prefix}top_{rank}_prdtypecode", f"{prefix}top_{rank}_probability") for rank in range(1, TOP + 1)
+    ]
+    decision, error = f"{prefix}decision", f"{prefix}error"
+    needed = {*filter(None, texts), *itertools.chain(*top), decision, error}
+    tables = (table.select(sorted(needed)).to_pylist() for table in scored.chunks(_ROWS_AT_ONCE))
+    for number, row in enumerate(itertools.chain.from_iterable(tables), start=1):
+        index, designation, description, image = (_text(row[name]) if name else "" for name in texts)
+        answers = tuple(
+            (int(row[code]), float(row[probability]))
+            for code, probability in top
+            if row[code] not in (None, "")
         )
-        top = [
-            (values(f"{prefix}top_{place}_prdtypecode"), values(f"{prefix}top_{place}_probability"))
-            for place in range(1, TOP + 1)
-        ]
-        decisions, errors = values(f"{prefix}decision"), values(f"{prefix}error")
-        for row in range(count):
-            number += 1
-            yield ScoredRow(
-                number,
-                indices[row],
-                designations[row],
-                descriptions[row],
-                images[row],
-                tuple(
-                    (int(codes[row]), float(probabilities[row]))
-                    for codes, probabilities in top
-                    if codes[row] not in (None, "")
-                ),
-                decisions[row],
-                problems.get(number, errors[row] or ""),
-            )
+        problem = problems.get(number, row[error] or "")
+        yield ScoredRow(number, index, designation, description, image, answers, row[decision], problem)
 
 
 def _text(value: Any) -> str:

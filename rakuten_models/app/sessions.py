@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -138,12 +139,12 @@ class Finished(Generic[Result]):
 
 
 def in_background(
-    work: Callable[[Callable[[Step], None]], Result],
+    work: Callable[..., Result],
 ) -> Iterator[Step | Finished[Result] | None]:
     """Run work in a thread of its own and give its steps as they come.
 
     Args:
-        work: Takes a function to call with each step.
+        work: Takes the argument `progress`, a function to call with each step.
 
     Yields:
         The latest step, None while there is no new one, and at the end Finished with the result.
@@ -152,24 +153,24 @@ def in_background(
         Exception: What the work raised.
     """
     steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
-    results: list[Result] = []
-    errors: list[BaseException] = []
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:
-            results.append(work(steps.put))
+            future.set_result(work(progress=steps.put))
         # Handed over to whoever waits for the result.
         except BaseException as error:
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, name="catalog", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_LOOK_SECONDS)
-        latest = None
-        while not steps.empty():
-            latest = steps.get()
-        yield latest
-    for error in errors:
-        raise error
-    yield Finished(results[0])
+    threading.Thread(target=run, name="catalog", daemon=True).start()
+    while wait([future], _LOOK_SECONDS).not_done:
+        yield _latest(steps)
+    yield _latest(steps)
+    yield Finished(future.result())
+
+
+def _latest(steps: queue.SimpleQueue[Step]) -> Step | None:
+    latest = None
+    while not steps.empty():
+        latest = steps.get()
+    return latest

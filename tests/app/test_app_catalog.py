@@ -499,12 +499,12 @@ def test_a_visit_has_one_job_and_leaves_nothing():
 
 
 def test_background_work_gives_its_steps_its_result_and_its_error():
-    def work(step):
-        step("half")
+    def work(progress):
+        progress("half")
         time.sleep(0.3)
         return "done"
 
     seen = [each for each in in_background(work) if each is not None]
     assert seen == ["half", Finished("done")]
     with pytest.raises(io.UnsupportedOperation):
-        list(in_background(lambda step: (_ for _ in ()).throw(io.UnsupportedOperation("no"))))
+        list(in_background(lambda progress: (_ for _ in ()).throw(io.UnsupportedOperation("no"))))

@@ -117,15 +117,15 @@ def test_no_visitor_and_no_crowd_fills_the_disk(small_app):
 def test_the_disks_limits(tmp_path, monkeypatch):
     disk = DiskQuota(DiskLimits(total=1000, files=3, visitor=500, spare=1))
     disk.watch(tmp_path, sweep=True)
-    with disk.place(400, "a") as first, disk.place(200, "a") as second, disk.place(500, "b") as third:
+    with disk.reserve(400, "a") as first, disk.reserve(200, "a") as second, disk.reserve(500, "b") as third:
         assert (first, second, third) == (True, False, True)
-        with disk.place(200) as fourth:
+        with disk.reserve(200) as fourth:
             assert not fourth
-    with VisitorsDiskAt(tmp_path, DiskLimits(1000, 100, 1000, spare=1 << 60)).place(1) as granted:
+    with VisitorsDiskAt(tmp_path, DiskLimits(1000, 100, 1000, spare=1 << 60)).reserve(1) as granted:
         assert not granted
     for number in range(3):
         (tmp_path / str(number)).write_bytes(b"x")
-    with VisitorsDiskAt(tmp_path, DiskLimits(1000, 3, 1000, spare=1)).place(1) as granted:
+    with VisitorsDiskAt(tmp_path, DiskLimits(1000, 3, 1000, spare=1)).reserve(1) as granted:
         assert not granted
     kept = str(tmp_path / "0")
     monkeypatch.setattr(disk_quota, "KEPT_SECONDS", -1.0)

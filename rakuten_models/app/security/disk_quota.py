@@ -93,7 +93,7 @@ class DiskQuota:
         self._folders.append((folder, sweep))
 
     @contextlib.contextmanager
-    def place(self, size: int, address: str | None = None) -> Iterator[bool]:
+    def reserve(self, size: int, address: str | None = None) -> Iterator[bool]:
         """Hold so much room while something is written: gives whether there is that much.
 
         Args:

@@ -141,7 +141,7 @@ class Guard:
         if _uploads(scope):
             address = _address(scope)
             # Behind a proxy on this machine, a share link's too, all visitors have its address: none is any one's.
-            place = self._disk.place(size, None if _is_loopback(address) else address)
+            place = self._disk.reserve(size, None if _is_loopback(address) else address)
             granted = await asyncio.to_thread(held.enter_context, place)
             return None if granted else (507, Message("app.no_room"))
         if self._incoming + size > _MAX_INCOMING:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from rakuten_models.app.uploads import checked_upload, guard_upload
 from rakuten_models.app.views.catalog import metrics_html, preview_html, progress_html, summary_html
 from rakuten_models.app.views.elements import card_html, message_html, problem_html
 from rakuten_models.app.views.metrics import confusion_detail_html, confusion_html
-from rakuten_models.batch.progress import BatchProgress
 from rakuten_models.catalog.columns import Columns
 from rakuten_models.errors import BatchCancelled, Message, RakutenModelsError
 
@@ -162,69 +162,55 @@ class CatalogTab:
         words = Translator(language)
         nothing = [gr.skip()] * len(self._shown)
         idle = [gr.update(interactive=True), gr.update(interactive=False)]
+        failed = "file_unreadable"
+        folder = None
         try:
             source, pictures = checked_upload(source), checked_upload(pictures)
             if source is None:
                 yield problem_html(translate_error(Message("app.no_catalog"), words)), *idle, *nothing
                 return
             columns = _chosen_columns(Path(source), designation, description, image, label)
-        except RakutenModelsError as error:
-            yield (
-                problem_html(words("file_unreadable", sentence=translate_error(error.message, words))),
-                *idle,
-                *nothing,
-            )
-            return
-        if not columns.has_product:
-            yield problem_html(words("give_column")), *idle, *nothing
-            return
-        session = self._sessions.of(visitor_of(request))
-        with self._sessions.job(session) as cancelled:
-            if cancelled is None:
-                yield problem_html(words("too_busy")), *idle, *nothing
+            if not columns.has_product:
+                yield problem_html(words("give_column")), *idle, *nothing
                 return
-            hidden = [gr.update(visible=False), *nothing[1:]]
-            yield (
-                progress_html(0, None, 0, None, words),
-                gr.update(interactive=False),
-                gr.update(interactive=True),
-                *hidden,
-            )
-            threshold, _ = chosen_threshold(slider, self._parts.own_threshold)
-            folder = self._sessions.job_folder(session)
-
-            def scored(progress: Callable[[BatchProgress], None]) -> ScoredCatalog:
-                return catalog_job.score(
+            failed = "catalog_failed"
+            session = self._sessions.of(visitor_of(request))
+            with self._sessions.job(session) as cancelled:
+                if cancelled is None:
+                    yield problem_html(words("too_busy")), *idle, *nothing
+                    return
+                bar = progress_html(0, None, 0, None, words)
+                hidden = [gr.update(visible=False), *nothing[1:]]
+                yield bar, gr.update(interactive=False), gr.update(interactive=True), *hidden
+                folder = self._sessions.job_folder(session)
+                work = functools.partial(
+                    catalog_job.score,
                     self._parts.classifier,
                     Path(source),
                     folder,
                     disk=self._parts.disk,
                     pictures=Path(pictures) if pictures else None,
                     columns=columns,
-                    threshold=threshold,
-                    progress=progress,
+                    threshold=chosen_threshold(slider, self._parts.own_threshold)[0],
                     cancelled=cancelled.is_set,
                 )
-
-            try:
-                for step in in_background(scored):
+                for step in in_background(work):
                     if isinstance(step, Finished):
                         yield "", *idle, *self._results_of(session, step.result, words)
                     elif step is not None:
                         bar = progress_html(step.done, step.total, step.rate, step.seconds_left, words)
                         yield bar, gr.skip(), gr.skip(), *nothing
-            except BatchCancelled:
+        except BatchCancelled:
+            if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-                yield message_html(words("cancelled")), *idle, *nothing
-            except RakutenModelsError as error:
-                yield (
-                    problem_html(words("catalog_failed", sentence=translate_error(error.message, words))),
-                    *idle,
-                    *nothing,
-                )
-            except Exception:
-                catalog_job.logger.exception("a catalog could not be scored")
-                yield problem_html(translate_error(Message("app.unexpected"), words)), *idle, *nothing
+            yield message_html(words("cancelled")), *idle, *nothing
+        except RakutenModelsError as error:
+            yield problem_html(words(failed, sentence=translate_error(error.message, words))), *idle, *nothing
+        except gr.Error:
+            raise
+        except Exception:
+            catalog_job.logger.exception("a catalog could not be scored")
+            yield problem_html(translate_error(Message("app.unexpected"), words)), *idle, *nothing
 
     def _results_of(self, session: Session, scored: ScoredCatalog, words: Translator) -> tuple[Any, ...]:
         session.scored = scored

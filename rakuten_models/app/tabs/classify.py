@@ -128,20 +128,17 @@ class ClassifyTab:
             elem_id="picture",
         )
         guard_upload(image)
-        self._designation, self._description, self._image = designation, description, image
+        self._designation = designation
         self.inputs: list[gr.Textbox | gr.Image] = [designation, description, image]
         with gr.Row():
             self._clear = gr.Button(mark("clear"), variant="secondary", scale=1, min_width=100)
             self._run = gr.Button(mark("classify"), variant="primary", scale=3, min_width=160)
-        self._examples_title = gr.HTML(self._examples_html("en"))
+        self._examples_title = gr.HTML(_examples_html("en"))
         with gr.Row(elem_classes="examples"):
             self._examples = [
                 gr.Button(mark(key), icon=EXAMPLES_FOLDER / (file_name or TEXT_PICTURE), size="sm")
                 for key, _, _, file_name in EXAMPLES
             ]
-
-    def _examples_html(self, language: str) -> str:
-        return f'<h2 class="examples-title">{as_html(Translator(language)("examples"))}</h2>'
 
     def _connect(self, page_load: Callable[..., Any]) -> None:
         parts = self._parts
@@ -155,14 +152,8 @@ class ClassifyTab:
         # One event for all that changes the answer, of which the last always counts: of several events, an early
         # one's answer could come after a late one's. The page's own start is among them, for what is typed before
         # goes unheard. Not `input`, which Gradio 6.31 gives for keys that write, but not for a paste or a deletion.
-        changes = (
-            self._designation.change,
-            self._description.change,
-            self._image.change,
-            parts.language.change,
-            parts.threshold.change,
-            page_load,
-        )
+        changed_inputs = (*self.inputs, parts.language, parts.threshold)
+        changes = (*(each.change for each in changed_inputs), page_load)
         changed = gr.on(
             changes,
             self._show,
@@ -208,7 +199,7 @@ class ClassifyTab:
             **own,
         ).then(js=_SHOW % "why", **private)
         parts.language.change(
-            self._examples_html,
+            _examples_html,
             parts.language,
             self._examples_title,
             queue=False,
@@ -259,38 +250,26 @@ class ClassifyTab:
             yield nothing_new if invited == language else (empty_html(Translator(language)), "", language)
             return
         given = None if anything_given(*product) else gr.skip()
-        yield guarded_html(self._answer_html)(*product, language, slider), gr.skip(), given
+        yield guarded_html(self._answer_html)(product, language, slider), gr.skip(), given
         # A category is chosen for one product; the next one's own answer is explained.
         code = chosen[1] if chosen and chosen[0] == product else None
-        yield gr.skip(), guarded_html(self._why_html)(*product, language, slider, code), gr.skip()
+        yield gr.skip(), guarded_html(self._why_html)(product, language, slider, code), gr.skip()
 
-    def _answer_html(
-        self,
-        designation: str,
-        description: str,
-        image: str | UploadError | None,
-        language: str,
-        slider: float,
-    ) -> str:
+    def _analysis(self, product: _Given, slider: float) -> tuple[Analysis, float | None, bool]:
+        """The pass of the models, the threshold that holds, and whether the visitor set it."""
+        designation, description, image = product
         threshold, own = chosen_threshold(slider, self._parts.own_threshold)
-        analysis = self._analyze(designation, description, checked_picture(image), threshold)
+        return self._analyze(designation, description, checked_picture(image), threshold), threshold, own
+
+    def _answer_html(self, product: _Given, language: str, slider: float) -> str:
+        analysis, threshold, own = self._analysis(product, slider)
         return answer_html(analysis.prediction, threshold, Translator(language), own_threshold=own)
 
-    def _why_html(
-        self,
-        designation: str,
-        description: str,
-        image: str | UploadError | None,
-        language: str,
-        slider: float,
-        code: int | None,
-    ) -> str:
-        if not anything_given(designation, description, image):
+    def _why_html(self, product: _Given, language: str, slider: float, code: int | None) -> str:
+        if not anything_given(*product):
             return ""
         try:
-            threshold, _ = chosen_threshold(slider, self._parts.own_threshold)
-            analysis = self._analyze(designation, description, checked_picture(image), threshold)
-            return why_html(analysis.explain(code), Translator(language))
+            return why_html(self._analysis(product, slider)[0].explain(code), Translator(language))
         except RakutenModelsError:
             # The answer above already says what is wrong with this product.
             return ""
@@ -311,7 +290,7 @@ class ClassifyTab:
         """Note which category was chosen in the list for which product, and explain that one."""
         product = designation, description, image
         code = event._data.get("code") if isinstance(event._data, dict) else None
-        return (product, code), guarded_html(self._why_html)(*product, language, slider, code)
+        return (product, code), guarded_html(self._why_html)(product, language, slider, code)
 
     def _publish(self) -> None:
         """The endpoints `/classify` and `/explain`."""
@@ -373,3 +352,7 @@ class ClassifyTab:
         gr.on(
             [], guarded(explain), [*self.inputs, code], values, api_name="explain", concurrency_id="classify"
         )
+
+
+def _examples_html(language: str) -> str:
+    return f'<h2 class="examples-title">{as_html(Translator(language)("examples"))}</h2>'
