@@ -58,11 +58,16 @@ def test_a_page_has_what_is_replaced_and_cleared():
         assert "none" not in kept and hasattr(kept, "__delitem__")
 
 
-def test_the_number_of_events_kept_is_a_setting(monkeypatch):
-    monkeypatch.setenv("GRADIO_ANALYTICS_MAX_EVENTS", "7")
+def test_few_events_are_kept_and_never_added_up(monkeypatch):
+    for name in gradio_patches._MONITORING:
+        monkeypatch.delenv(name, raising=False)
+    gradio_patches.patch_gradio()
     with gradio.Blocks() as demo:
         pass
-    assert demo._queue.ANALYTICS_MAX_EVENTS == 7
+    queue = demo._queue
+    queue.events_recorded = 1_000_000
+    assert queue.ANALYTICS_MAX_EVENTS == 100
+    assert queue.compute_analytics_summary([{"function": "f", "status": "success"}]) == {"functions": {}}
 
 
 def test_there_are_at_most_six_patches_and_the_version_is_named():
