@@ -18,51 +18,38 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.speed.worker_pool import ROOT, WorkerError
+from benchmarks.report import ROOT, BenchmarkError, command_parser
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.cli import run_command
 from rakuten_models.files import write_atomically
 
 _FOLDER = Path(__file__).parent
-
-RESULTS, PLOT, TRIED = _FOLDER / "results.md", _FOLDER / "growth.png", _FOLDER / "tried.md"
+RESULTS, PLOT, TRIED = _FOLDER / "results.md", "growth.png", _FOLDER / "tried.md"
 
 
 def parts_of(options: argparse.Namespace) -> list[list[str]]:
     """The commands of all parts, in order, each without its --output."""
     quick = ["--quick"] if options.quick else []
     bundle = ["--bundle", str(options.bundle or STARTER_FOLDER)]
+    plot = ["--plot", str(options.output.with_name(PLOT))]
     parts = [
         ["benchmarks.speed.serving", *bundle, *quick],
-        [
-            "benchmarks.speed.scaling_curves",
-            *bundle,
-            *quick,
-            "--plot",
-            str(options.output.with_name(PLOT.name)),
-        ],
+        ["benchmarks.speed.scaling_curves", *bundle, *quick, *plot],
         ["benchmarks.speed.training", *quick],
     ]
     if options.train and options.test:
         quality = ["benchmarks.quality", "--train", options.train, "--test", options.test]
-        parts.append(quality + (["--bundle", str(options.bundle)] if options.bundle else []))
+        parts.append(quality + (bundle if options.bundle else []))
     return parts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all parts and write the report; see the module's text.
-
-    Raises:
-        WorkerError: A part failed; the report is as it was.
-    """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    """Run all parts and write the report; see the module's text. If a part fails, the report stays as it was."""
+    parser = command_parser("benchmarks", __doc__)
+    parser.set_defaults(output=RESULTS)
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="default: the starter")
     parser.add_argument("--train", metavar="CATALOG", help="for quality: what all methods are fitted on")
     parser.add_argument("--test", metavar="CATALOG", help="for quality: what they are scored on")
-    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
-    parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="FILE.md", help="default: benchmarks/results.md"
-    )
     options = parser.parse_args(arguments)
     sections = [
         "# Results of `make bench`\n\nRatios are medians of paired rounds, in brackets the least and the largest. Each "
@@ -75,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = [sys.executable, "-m", module, *rest, "--output", str(part)]
             done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
             if done.returncode:
-                raise WorkerError(f"{module} failed; its message is above. Nothing was written.")
+                raise BenchmarkError("benchmark.part_failed", part=module)
             sections.append(part.read_text(encoding="utf-8"))
-    sections[2] += f"\n![Costs as work grows]({PLOT.name})\n"
+    sections[2] += f"\n![Costs as work grows]({PLOT})\n"
     if TRIED.is_file():
         sections.append(TRIED.read_text(encoding="utf-8"))
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,7 @@ from rakuten_models.inference.runtime import usable_cores
 # Multiplications and additions of MobileNetV2 (width 1, 224 pixels, no top) for one picture: 0.3 billion of each
 # (Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", table 4).
 MOBILENET_OPERATIONS = 0.6e9
-
 _MATRIX_SIDE = 1536
-
 _LIBRARIES = (
     "numpy", "pillow", "tokenizers", "ai-edge-litert", "tensorflow-cpu", "keras", "gradio", "numba", "ray",
     "fasttext-community",
@@ -26,10 +24,7 @@ _LIBRARIES = (
 
 
 def sgemm_rate(rounds: int = 7) -> tuple[float, float]:
-    """The best rate of a float32 matrix product over some rounds.
-
-    Args:
-        rounds: How many products are timed, at least 1.
+    """The best rates of a float32 matrix product over at least one round.
 
     Returns:
         Floating-point operations a second with all cores, and those a second of processor time. The best and not the
@@ -79,18 +74,13 @@ def peak_memory() -> int:
 
 def _processor() -> str:
     information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown processor"
+    lines = information.read_text().splitlines() if information.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or "unknown processor")
 
 
 def _versions() -> list[str]:
-    found = []
-    for name in _LIBRARIES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            found.append(f"no {name}")
-    return found
+    installed = {
+        each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()
+    }
+    return [f"{name} {installed[name]}" if name in installed else f"no {name}" for name in _LIBRARIES]

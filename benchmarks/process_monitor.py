@@ -1,4 +1,4 @@
-"""Runs a command, follows what it is doing by its own words, and measures the memory of its whole process tree."""
+"""Runs a command, follows its stages by what it prints, and measures the memory of its whole process tree."""
 
 from __future__ import annotations
 
@@ -9,66 +9,117 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-# How often memory is read, in seconds.
-_EVERY = 0.5
+_SAMPLE_SECONDS = 0.25
 
 # A bar as tqdm draws it: its name, how many are done, and of how many.
 _BAR = re.compile(r"^(.*?):\s+\d+%.*?\|\s*(\d+)/(\d+)")
 
-_FIELDS = {"Rss": "resident", "Anonymous": "anonymous"}
-
-_PAUSE_SECONDS = 0.25
-
 
 @dataclass
 class Stage:
-    """What a part of a run took.
+    """Wall time of a part of a run, and the most bytes that its process tree held at once.
 
     Attributes:
-        seconds: Wall time.
-        resident: Most bytes resident in the process tree at once, pages of mapped files included.
-        anonymous: Most bytes of these that are no file's pages: what the system cannot drop.
+        resident: Pages of mapped files included.
+        anonymous: Those that are no file's pages: what the system cannot drop.
     """
 
     seconds: float = 0.0
     resident: int = 0
     anonymous: int = 0
 
+    def add(self, seconds: float, resident: int, anonymous: int) -> None:
+        """Count a part of the stage."""
+        self.seconds += seconds
+        self.resident, self.anonymous = max(self.resident, resident), max(self.anonymous, anonymous)
+
 
 @dataclass
-class Watched:
+class MonitoredRun:
     """What a command did.
 
     Attributes:
+        stage: The stage it is in.
         status: Its exit status; negative: the signal that ended it.
+        peak: Most bytes that all processes held at once, shared memory counted once; 0 if the system does not say.
         stages: By name, in order.
         output: The lines on its standard output.
-        last: The last bar that was seen: name, done, of how many.
-        seen: By name of a bar, the first number that was seen to be done and when, in seconds from the start.
-        longest: By name of a bar, the most seconds between two moves of it: what is kept moves with it, so that a kill
-            costs no more.
         errors: The last lines on its standard error that are no bars.
+        bar: The last bar that was seen: name, done, of how many.
+        first_seen: By bar, the first number that was seen to be done and when, in seconds from the start.
+        longest: By bar, the most seconds between two moves of it: the most that a kill can cost.
     """
 
+    stage: str = ""
     status: int = 0
+    peak: int = 0
     stages: dict[str, Stage] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
-    last: tuple[str, int, int] = ("", 0, 0)
-    seen: dict[str, tuple[int, float]] = field(default_factory=dict)
-    longest: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    bar: tuple[str, int, int] = ("", 0, 0)
+    first_seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    longest: dict[str, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+    _entered: float = field(default_factory=time.monotonic)
+    _moved: float = field(default_factory=time.monotonic)
+
+    def _enter(self, stage: str) -> None:
+        if stage != self.stage:
+            moment = time.monotonic()
+            self.stages.setdefault(self.stage, Stage()).add(moment - self._entered, 0, 0)
+            self.stage, self._entered = stage, moment
+
+    def _read_output(self, lines: Iterable[str], expected: list[tuple[str, str]]) -> None:
+        for line in lines:
+            self.output.append(line.rstrip("\n"))
+            for index, (beginning, stage) in enumerate(expected):
+                if line.startswith(beginning):
+                    self._enter(stage)
+                    del expected[: index + 1]
+                    break
+
+    def _read_errors(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            if match := _BAR.match(line):
+                name, done, total = match.group(1).strip(), int(match.group(2)), int(match.group(3))
+                moment = time.monotonic()
+                if done:
+                    self.first_seen.setdefault(name, (done, moment - self._started))
+                if (name, done) != self.bar[:2]:
+                    if name == self.bar[0]:
+                        self.longest[name] = max(self.longest.get(name, 0.0), moment - self._moved)
+                    self._moved = moment
+                self.bar = (name, done, total)
+                self._enter(name)
+            elif line.strip():
+                self.errors = [*self.errors[-19:], line.rstrip("\n")]
+
+    def _measure(self, process: int) -> None:
+        memory = tree_memory(process)
+        self.peak = max(self.peak, memory["Pss"])
+        self.stages.setdefault(self.stage, Stage()).add(0.0, memory["Rss"], memory["Anonymous"])
+
+    def _has_reached(self, stage: str, share: float) -> bool:
+        if stage != self.stage:
+            return False
+        if share > 1:
+            return time.monotonic() - self._entered >= share
+        name, done, total = self.bar
+        return name == stage and total > 0 and done / total >= share
 
 
-def run_watched(
+def run_monitored(
     command: Sequence[str],
-    stage_after: Sequence[tuple[str, str]],
-    first_stage: str,
+    stage_after: Iterable[tuple[str, str]] = (),
+    first_stage: str = "run",
     kill: tuple[str, float] | None = None,
-) -> Watched:
+    **options: Any,
+) -> MonitoredRun:
     """Run a command to its end, or kill it.
 
     Args:
@@ -76,131 +127,53 @@ def run_watched(
         stage_after: In order, (beginning of a line on standard output, name of the stage that begins with it). Bars
             are stages by their own names.
         first_stage: The name of the stage before the first of these.
-        kill: Stage and share of its bar from which on the whole tree is killed (kill -9); in a stage without a bar, a
-            share above 1 counts as seconds.
+        kill: Stage and share of its bar from which on the whole tree is killed (kill -9); a share above 1 counts as
+            seconds in the stage.
+        options: For subprocess.Popen.
     """
-    found = Watched()
-    now = {"stage": first_stage, "since": time.monotonic()}
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True, bufsize=1
-    )
-
-    def enter(stage: str) -> None:
-        if stage != now["stage"]:
-            moment = time.monotonic()
-            found.stages.setdefault(now["stage"], Stage()).seconds += moment - now["since"]
-            now.update(stage=stage, since=moment)
-
-    def read_output() -> None:
-        expected = list(stage_after)
-        for line in process.stdout:
-            found.output.append(line.rstrip("\n"))
-            for place, (beginning, stage) in enumerate(expected):
-                if line.startswith(beginning):
-                    enter(stage)
-                    del expected[: place + 1]
-                    break
-
-    def read_errors() -> None:
-        buffer, moved = "", [started]
-        while text := os.read(process.stderr.fileno(), 65536).decode("utf-8", "replace"):
-            *lines, buffer = re.split(r"[\r\n]", buffer + text)
-            for line in lines:
-                if match := _BAR.match(line):
-                    name, done, of = match.group(1).strip(), int(match.group(2)), int(match.group(3))
-                    moment = time.monotonic()
-                    if done:
-                        found.seen.setdefault(name, (done, moment - started))
-                    if name == found.last[0] and done != found.last[1]:
-                        gap = moment - moved[0]
-                        found.longest[name] = max(found.longest.get(name, 0.0), gap)
-                    if (name, done) != found.last[:2]:
-                        moved[0] = moment
-                    found.last = (name, done, of)
-                    enter(name)
-                elif line.strip():
-                    found.errors = [*found.errors[-19:], line]
-
-    readers = [threading.Thread(target=each, daemon=True) for each in (read_output, read_errors)]
-    for reader in readers:
-        reader.start()
-    while process.poll() is None:
-        memory = tree_memory(process.pid)
-        stage = found.stages.setdefault(now["stage"], Stage())
-        for name, value in memory.items():
-            setattr(stage, name, max(getattr(stage, name), value))
-        if kill and kill[0] == now["stage"]:
-            name, done, of = found.last
-            reached = (
-                done / of if name == kill[0] and of and kill[1] <= 1 else time.monotonic() - now["since"]
-            )
-            if (name == kill[0] or kill[1] > 1) and reached >= kill[1]:
+    run = MonitoredRun(first_stage)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes, **options) as process:
+        readers = [
+            threading.Thread(target=run._read_output, args=(process.stdout, list(stage_after)), daemon=True),
+            threading.Thread(target=run._read_errors, args=(process.stderr,), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            while process.poll() is None and not (kill and run._has_reached(*kill)):
+                run._measure(process.pid)
+                time.sleep(_SAMPLE_SECONDS)
+        finally:
+            if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                break
-        time.sleep(_EVERY)
-    found.status = process.wait()
-    for reader in readers:
-        reader.join()
-    enter("")
-    return found
+        run.status = process.wait()
+        for reader in readers:
+            reader.join()
+    run._enter("")
+    return run
 
 
 def tree_memory(root: int) -> dict[str, int]:
-    """Bytes of a process and all its descendants now: {"resident", "anonymous"}; shared pages count once each."""
-    total = dict.fromkeys(_FIELDS.values(), 0)
+    """Bytes of a process and all its descendants now: "Rss", "Pss" (shared pages in shares) and "Anonymous"."""
+    total = {"Rss": 0, "Pss": 0, "Anonymous": 0}
     for process in _tree(root):
         with contextlib.suppress(OSError, ValueError):
             for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
                 name = line.split(":")[0]
-                if name in _FIELDS:
-                    total[_FIELDS[name]] += int(line.split()[1]) * 1024
+                if name in total:
+                    total[name] += int(line.split()[1]) * 1024
     return total
 
 
 def _tree(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [root]
-    while waiting:
-        process = waiting.pop()
-        found.append(process)
-        waiting += children.get(process, [])
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    found = [root]
+    for process in found:
+        found += children.get(process, [])
     return found
-
-
-def run_measured(command: Sequence[str], **options: object) -> tuple[int, str, str, int]:
-    """Run a command to its end.
-
-    Args:
-        command: The program and its arguments.
-        options: For subprocess.Popen.
-
-    Returns:
-        Its exit status, what it printed, what it said on standard error, and the most bytes that it and its descendants
-        held at once, memory that they share counted once (0 where the system does not say).
-    """
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    ) as process:
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, tree_bytes(process.pid))
-            time.sleep(_PAUSE_SECONDS)
-        # What these runs print fits into a pipe.
-        return process.returncode, process.stdout.read(), process.stderr.read(), peak
-
-
-def tree_bytes(root: int) -> int:
-    """The proportional memory (PSS) of a process and its descendants: the sum is what all of them take."""
-    total = 0
-    for process in _tree(root):
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-            total += 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total

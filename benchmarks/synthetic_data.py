@@ -16,14 +16,11 @@ _SYLLABLES = (
 )
 
 _SMALL_WORDS = "de la le et à en pour avec un une les des du par sur"
-
 _VOCABULARY = 20_000
 
 # Words of a title and of the descriptions of a catalog; a third of its products has none.
 TITLE_WORDS = 11
-
 _DESCRIPTION_WORDS = (0, 0, 30, 60, 120, 240)
-
 PHOTO_SIDE = 500
 
 
@@ -40,13 +37,7 @@ def vocabulary(seed: int = 0) -> list[str]:
 
 
 def texts(count: int, words: int | Sequence[int], seed: int = 0) -> list[str]:
-    """Texts whose frequent words are frequent, every third word a small one.
-
-    Args:
-        count: n texts.
-        words: Of each text; or n numbers.
-        seed: Of what is drawn.
-    """
+    """Texts of so many words each (or: one number for each), the frequent ones frequent, every third a small one."""
     random = np.random.default_rng([seed, 2])
     known = vocabulary(seed)
     lengths = np.broadcast_to(np.asarray(words), (count,))
@@ -55,15 +46,11 @@ def texts(count: int, words: int | Sequence[int], seed: int = 0) -> list[str]:
     drawn = random.choice(_VOCABULARY, int(lengths.sum()), p=weights / weights.sum())
     small_words = _SMALL_WORDS.split()
     small = random.integers(0, len(small_words), len(drawn))
-    found, start = [], 0
-    for length in lengths.tolist():
-        found.append(
-            " ".join(
-                small_words[small[place]] if place % 3 == 2 else known[drawn[place]]
-                for place in range(start, start + length)
-            )
-        )
-        start += length
+    words_in_turn = [
+        small_words[small[index]] if index % 3 == 2 else known[drawn[index]] for index in range(len(drawn))
+    ]
+    ends = np.cumsum(lengths)
+    found = [" ".join(words_in_turn[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
     return [text[:1].upper() + text[1:] for text in found]
 
 
@@ -82,18 +69,15 @@ def catalog(count: int, pictures: int = 0, seed: int = 0) -> list[Product]:
     """
     random = np.random.default_rng([seed, 3])
     descriptions = texts(count, random.choice(_DESCRIPTION_WORDS, count), seed + 1)
-    photos = [photo(PHOTO_SIDE, PHOTO_SIDE, seed + number) for number in range(pictures)]
+    photos = [photo(seed + number) for number in range(pictures)] or [None]
+    fields = zip(texts(count, TITLE_WORDS, seed), descriptions, strict=True)
     return [
-        Product(
-            title, f"<p>{description}</p>" if description else "", photos[row % pictures] if photos else None
-        )
-        for row, (title, description) in enumerate(
-            zip(texts(count, TITLE_WORDS, seed), descriptions, strict=True)
-        )
+        Product(title, f"<p>{text}</p>" if text else "", photos[row % len(photos)])
+        for row, (title, text) in enumerate(fields)
     ]
 
 
-def photo(width: int, height: int, seed: int = 0) -> bytes:
+def photo(seed: int = 0, width: int = PHOTO_SIDE, height: int = PHOTO_SIDE) -> bytes:
     """A JPEG file with as much detail as a product photo: shapes on a white ground with grain."""
     random = np.random.default_rng([seed, 4])
     # Drawn small and enlarged, or drawing a large one would take longer than what is timed.
@@ -101,9 +85,8 @@ def photo(width: int, height: int, seed: int = 0) -> bytes:
     draw = ImageDraw.Draw(small)
     for _ in range(12):
         x, y, side = random.integers(0, 200, 3).tolist()
-        draw.ellipse(
-            (x, y, x + side // 2 + 8, y + side // 3 + 8), fill=tuple(random.integers(0, 256, 3).tolist())
-        )
+        colour = tuple(random.integers(0, 256, 3).tolist())
+        draw.ellipse((x, y, x + side // 2 + 8, y + side // 3 + 8), fill=colour)
     picture = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), np.int16)
     grain = random.integers(-12, 13, (min(height, 512), min(width, 512), 1), np.int16)
     repeats = (-(-height // grain.shape[0]), -(-width // grain.shape[1]), 1)

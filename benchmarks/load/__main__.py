@@ -26,19 +26,16 @@ from locust.env import Environment
 
 from benchmarks import machine
 from benchmarks.load.clients import CrowdVisitor, Visitor
-from benchmarks.speed.serving import Line, format_lines
+from benchmarks.report import Line, command_parser, format_lines, publish, table
 from rakuten_models.cli import run_command
-from rakuten_models.files import write_atomically
 from tests.support.app_server import REPOSITORY_ROOT, app_process
 
 _KINDS = ("text", "picture", "both", "explain")
-
 _SAMPLE_SECONDS = 1.0
-
 _MEGABYTE = 1e6
 
 # Memory may grow by so much from the second minute to the last.
-_GROWTH = 0.05
+_MAX_GROWTH = 0.05
 
 # Clients are added at this rate a second.
 _SPAWNED = 50
@@ -74,39 +71,33 @@ class Phase:
         return sum(self.counts.values())
 
     @property
+    def faultless(self) -> bool:
+        """Whether there were answers, and no failures."""
+        return not self.failures and self.answers > 0
+
+    @property
     def rate(self) -> float:
         """Answers a second."""
         return self.answers / self.seconds
 
-    def mean_memory(self, first: float, last: float) -> float:
-        """Bytes resident, the mean between two moments in seconds."""
-        found = [size for moment, size in self.memory if first <= moment < last]
-        return statistics.fmean(found) if found else float("nan")
-
     @property
-    def growth(self) -> tuple[float, float, float]:
-        """Mean bytes resident in the second and in the last minute (of a short phase: fifths), and the ratio."""
+    def growth(self) -> tuple[float, float]:
+        """Mean bytes resident in the second and in the last minute (of a short phase: fifths)."""
         part = min(60.0, self.seconds / 5)
-        early = self.mean_memory(part, 2 * part)
-        late = self.mean_memory(self.seconds - part, self.seconds)
-        return early, late, late / early
+
+        def mean(first: float, last: float) -> float:
+            found = [size for moment, size in self.memory if first <= moment < last]
+            return statistics.fmean(found) if found else float("nan")
+
+        return mean(part, 2 * part), mean(self.seconds - part, self.seconds)
 
 
 def run_clients(
     kind: type[Visitor], clients: int, seconds: float, address: str, process: psutil.Process
 ) -> Phase:
-    """Let clients ask for a while.
-
-    Args:
-        kind: Of client.
-        clients: At a time.
-        seconds: Until they are stopped; what they have asked by then is still answered.
-        address: Of the app.
-        process: The app's.
-    """
-    visitor = type(
-        kind.__name__, (kind,), {"host": address, "abstract": False, "refused": type(kind.refused)()}
-    )
+    """Let clients of a kind ask for a while; what they have asked by then is still answered."""
+    own = {"host": address, "abstract": False, "refused": type(kind.refused)()}
+    visitor = type(kind.__name__, (kind,), own)
     environment = Environment(user_classes=[visitor], stop_timeout=60)
     runner = environment.create_local_runner()
     phase = Phase(clients)
@@ -152,37 +143,33 @@ def measure_load(options: argparse.Namespace, folder: Path) -> tuple[list[Line],
         files = [path for path in (folder / "uploads").rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
     log = (folder / "app.log").read_text(encoding="utf-8", errors="replace")
-    early, late, growth = many.growth
-    peak = max(size_ for _, size_ in crowd.memory)
+    early, late = many.growth
+    growth = late / early - 1
+    many_found = (
+        f"{_figures(many)}; {many.rate / alone.rate:.2f}x the rate of one client; the app took "
+        f"{many.processor / many.seconds:.2f} processors"
+    )
+    growth_found = f"{_mb(late)} against {_mb(early)}: {growth:+.1%} ({_mb(idle)} before the first)"
+    crowd_found = f"{_figures(crowd)}; {crowd.refused:,} times told to come back (status 503)"
+    again_found = f"{_figures(again)}; {again.rate / alone.rate:.2f}x the rate before"
+    only = "answers or polite refusals, nothing else"
+    crowd_name = f"a crowd of {crowd.clients} clients for {crowd.seconds:.0f} s"
+    within = abs(growth) <= _MAX_GROWTH
+    files_found = f"{len(files):,} files, {size / _MEGABYTE:,.0f} MB"
+    memory = "memory of the app in the last minute against the second"
     lines = [
         Line("one client", "", _figures(alone)),
         Line(
             f"{many.clients} clients for {many.seconds:.0f} s",
             "no failed request",
-            f"{_figures(many)}; {many.rate / alone.rate:.2f}x the rate of one client; the app took "
-            f"{many.processor / many.seconds:.2f} processors",
-            not many.failures and many.answers > 0,
+            many_found,
+            many.faultless,
         ),
-        Line(
-            "memory of the app in the last minute against the second",
-            f"within {_GROWTH:.0%}",
-            f"{_megabytes(late)} against {_megabytes(early)}: {growth - 1:+.1%} ({_megabytes(idle)} before the first)",
-            abs(growth - 1) <= _GROWTH,
-        ),
-        Line(
-            f"a crowd of {crowd.clients} clients for {crowd.seconds:.0f} s",
-            "answers or polite refusals, nothing else",
-            f"{_figures(crowd)}; {crowd.refused:,} times told to come back (status 503)",
-            not crowd.failures and crowd.answers > 0 and alive,
-        ),
-        Line("memory of the app in the crowd, at most", "", _megabytes(peak)),
-        Line(
-            "one client after the crowd",
-            "no failed request",
-            f"{_figures(again)}; {again.rate / alone.rate:.2f}x the rate before",
-            not again.failures and again.answers > 0,
-        ),
-        Line("uploads on the disk in the end", "", f"{len(files):,} files, {size / _MEGABYTE:,.0f} MB"),
+        Line(memory, f"within {_MAX_GROWTH:.0%}", growth_found, within),
+        Line(crowd_name, only, crowd_found, crowd.faultless and alive),
+        Line("memory of the app in the crowd, at most", "", _mb(max(size for _, size in crowd.memory))),
+        Line("one client after the crowd", "no failed request", again_found, again.faultless),
+        Line("uploads on the disk in the end", "", files_found),
         Line("tracebacks in the app's log", "none", str(log.count("Traceback")), "Traceback" not in log),
     ]
     for phase in (alone, many, crowd, again):
@@ -190,9 +177,8 @@ def measure_load(options: argparse.Namespace, folder: Path) -> tuple[list[Line],
             print(f"{phase.clients} clients, {count} times: {failure}", file=sys.stderr)
     if "Traceback" in log:
         print(log[log.index("Traceback") :][:3000], file=sys.stderr)
-    return lines, _latencies(
-        {"one client": alone, f"{many.clients} clients": many, f"{crowd.clients} clients": crowd}
-    )
+    names = ("one client", f"{many.clients} clients", f"{crowd.clients} clients")
+    return lines, _latencies(dict(zip(names, (alone, many, crowd), strict=True)))
 
 
 def _figures(phase: Phase) -> str:
@@ -200,49 +186,38 @@ def _figures(phase: Phase) -> str:
     return f"{phase.answers:,} answers, {phase.rate:.1f} a second, {failures} failed"
 
 
-def _megabytes(size: float) -> str:
+def _mb(size: float) -> str:
     return f"{size / _MEGABYTE:,.0f} MB"
 
 
 def _latencies(phases: dict[str, Phase]) -> list[str]:
     rows = [
-        "| clients | asked | answers | median | 95 % | 99 % | longest |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        (name, kind, f"{phase.counts[kind]:,}", *(f"{value:,.0f} ms" for value in found))
+        for name, phase in phases.items()
+        for kind, found in phase.latencies.items()
     ]
-    for name, phase in phases.items():
-        for kind, found in phase.latencies.items():
-            values = " | ".join(f"{value:,.0f} ms" for value in found)
-            rows.append(f"| {name} | {kind} | {phase.counts[kind]:,} | {values} |")
-    return rows
+    return table(("clients", "asked", "answers", "median", "95 %", "99 %", "longest"), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=50, metavar="N", help="at a time (default 50)")
-    parser.add_argument("--seconds", type=float, default=600, metavar="S", help="that they ask (default 600)")
-    parser.add_argument(
-        "--crowd", type=int, default=500, metavar="N", help="clients of the crowd (default 500)"
-    )
-    parser.add_argument("--crowd-seconds", type=float, default=60, metavar="S", help="default 60")
-    parser.add_argument(
-        "--alone-seconds",
-        type=float,
-        default=60,
-        metavar="S",
-        help="of the one client, each time (default 60)",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE.md", help="where to write the table as well")
+    parser = command_parser("benchmarks.load", __doc__, quick=False)
+    for name, default, text in (
+        ("--clients", 50, "at a time"),
+        ("--seconds", 600, "that they ask"),
+        ("--crowd", 500, "clients of the crowd"),
+        ("--crowd-seconds", 60, "that it asks"),
+        ("--alone-seconds", 60, "of the one client, each time"),
+    ):
+        kind = float if name.endswith("seconds") else int
+        parser.add_argument(name, type=kind, default=default, metavar="N", help=f"{text} (default {default})")
     options = parser.parse_args(arguments)
     notes = machine.facts()
     with tempfile.TemporaryDirectory() as folder:
         lines, latencies = measure_load(options, Path(folder))
     notes.append(f"- Load when it ended: {machine.load()}")
     notes.append(f"- Clients: Locust {importlib.metadata.version('locust')}, on the same cores")
-    text = format_lines("Load", notes, lines) + "\n" + "\n".join(latencies) + "\n"
-    print(text)
-    if options.output:
-        write_atomically(options.output, text)
+    publish(format_lines("Load", notes, lines) + "\n" + "\n".join(latencies) + "\n", options.output)
     return int(any(line.met is False for line in lines))
 
 

@@ -21,13 +21,8 @@ from locust.exception import StopUser
 from benchmarks import synthetic_data
 
 _SECONDS = 120.0
-
-_PHOTOS = [
-    synthetic_data.photo(synthetic_data.PHOTO_SIDE, synthetic_data.PHOTO_SIDE, seed) for seed in range(8)
-]
-
+_PHOTOS = [synthetic_data.photo(seed) for seed in range(8)]
 _PRODUCTS = synthetic_data.catalog(200)
-
 _numbers = itertools.count()
 
 

@@ -1,4 +1,4 @@
-"""What each choice in the text model's recipe brings, by cross-validation over the training rows with an own label.
+"""What each choice in the text model's recipe brings, by cross-validation over the training rows with a gold label.
 
     python -m benchmarks.quality.ablation --train CATALOG --unlabelled CATALOG --output ablation.json
 
@@ -16,83 +16,67 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-from scipy.special import log_softmax
+from scipy.special import softmax
 
 from benchmarks.quality.cross_validation import TextFolds, catalog_parser, read
 from rakuten_models.cli import run_command
 from rakuten_models.files import write_atomically
 from rakuten_models.product import Product
 from training.calibration import fit_temperature
-from training.metrics import weighted_f1
+from training.metrics import log_loss, weighted_f1
 from training.settings import TextTrainingSettings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+_DEFAULT = TextTrainingSettings()
+
 # The first step's settings, then what each further step changes. The last is the default recipe.
-STEPS: tuple[tuple[str, dict], ...] = (
+STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "words, pairs and n-grams from scratch",
         {
-            "vocabulary": 25_000,
-            "minimum_word_count": 2,
-            "decay": 0.0,
-            "label_smoothing": 0.1,
-            "pretrained_words": False,
-            "linear_share": 0.0,
-            "teachers": 0,
+            **{"vocabulary": 25_000, "minimum_word_count": 2, "decay": 0.0, "label_smoothing": 0.1},
+            **{"pretrained_words": False, "linear_share": 0.0, "teachers": 0},
         },
     ),
-    ("label smoothing 0.05 instead of 0.1", {"label_smoothing": TextTrainingSettings.label_smoothing}),
-    ("weight decay", {"decay": TextTrainingSettings.decay}),
+    ("label smoothing 0.05 instead of 0.1", {"label_smoothing": _DEFAULT.label_smoothing}),
+    ("weight decay", {"decay": _DEFAULT.decay}),
     ("words from a pretrained encoder", {"pretrained_words": True}),
     (
         "twice as many words",
-        {
-            "vocabulary": TextTrainingSettings.vocabulary,
-            "minimum_word_count": TextTrainingSettings.minimum_word_count,
-        },
+        {name: getattr(_DEFAULT, name) for name in ("vocabulary", "minimum_word_count")},
     ),
-    ("four teachers that read whole texts", {"teachers": TextTrainingSettings.teachers}),
-    ("a linear part beside the network", {"linear_share": TextTrainingSettings.linear_share}),
+    ("four teachers that read whole texts", {"teachers": _DEFAULT.teachers}),
+    ("a linear part beside the network", {"linear_share": _DEFAULT.linear_share}),
 )
 
 UNLABELLED_STEP = "texts without a label"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the steps; see the module's text.
-
-    Args:
-        arguments: those of the command line if None.
-
-    Returns:
-        0 when the table was printed.
-    """
-    parser = catalog_parser("benchmarks.quality.ablation", __doc__.splitlines()[0])
+    """Run the steps; see the module's text."""
+    parser = catalog_parser("benchmarks.quality.ablation", __doc__)
     parser.add_argument("--folds", type=int, default=2, help="how many of the five folds are answered")
-    parser.add_argument("--output", type=Path, help="a JSON file for training.evaluate --ablation")
     options = parser.parse_args(arguments)
     rows, unlabelled = read(options)
-    settings, table = dataclasses.replace(TextTrainingSettings(), **STEPS[0][1]), []
-    steps = [(name, changes, []) for name, changes in STEPS]
-    if unlabelled:
-        steps.append((UNLABELLED_STEP, {}, unlabelled))
-    for name, changes, texts in steps:
+    settings, lines = _DEFAULT, []
+    steps = [*STEPS, *([(UNLABELLED_STEP, {})] if unlabelled else [])]
+    for name, changes in steps:
         settings = dataclasses.replace(settings, **changes)
         started = time.perf_counter()
+        texts = unlabelled if name == UNLABELLED_STEP else []
         f1, loss = _measure(rows, settings, texts, options.folds)
         seconds = time.perf_counter() - started
-        table.append(
+        lines.append(
             {"text model, step by step": name, "weighted F1": round(f1, 4), "log loss": round(loss, 4)}
         )
         print(f"{f1:.4f}  {loss:.4f}  {seconds:4.0f} s  {name}", flush=True)
-    answered = len(rows.judged_rows(options.folds))
+    answered = len(rows.evaluated_rows(options.folds))
     print(f"weighted F1 and log loss of {answered:,} rows that were not fitted on")
     if options.output:
-        write_atomically(options.output, json.dumps(table, indent=1) + "\n")
+        write_atomically(options.output, json.dumps(lines, indent=1) + "\n")
     return 0
 
 
@@ -101,10 +85,10 @@ def _measure(
 ) -> tuple[float, float]:
     """Weighted F1 and log loss (nats) of the first folds' rows."""
     logits = rows.text_model_logits(settings, unlabelled, folds)
-    truth = rows.category_index[rows.judged_rows(folds)]
-    likely = log_softmax(logits / fit_temperature(logits, truth), axis=1)
+    truth = rows.category_index[rows.evaluated_rows(folds)]
+    probabilities = softmax(logits / fit_temperature(logits, truth), axis=1)
     f1 = weighted_f1(truth, logits.argmax(axis=1), rows.categories)
-    return float(f1), float(-likely[np.arange(len(truth)), truth].mean())
+    return float(f1), float(log_loss(probabilities, truth))
 
 
 if __name__ == "__main__":

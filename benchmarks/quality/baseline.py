@@ -1,9 +1,8 @@
-"""What every peer is fitted on, and how its scores become probabilities.
+"""What every baseline is fitted on, and how its scores become probabilities.
 
-A peer is an object that was fitted on training rows and, called with products, gives float64 (products, categories):
-log probabilities. The scores of a `ScoredBaseline` become probabilities by a temperature, which is found inside the
-training rows: on rows that the scores were not fitted on, near-duplicates together, whose label is the catalog's own,
-for these are what is judged.
+A baseline is fitted when it is made; called with products it gives log probabilities, float64 (products, categories).
+Its scores become probabilities by a temperature that is found inside the training rows: on rows that the scores were
+not fitted on, near-duplicates together, with a gold label, as the rows have on which it is evaluated.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import keras
 import numpy as np
@@ -26,18 +24,21 @@ from training.text.cross_fitting import fold_numbers
 
 FOLDS = 3
 
+# From row numbers, int (k,), to scores (k, categories).
+Scores = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows that peers are fitted on.
+    """Rows that baselines are fitted on.
 
     Attributes:
         products: n products.
         category_index: int64 (n,), their categories' columns.
         gold_label: bool (n,), False where the label is not the catalog's own.
         groups: int (n,), near-duplicates have the same number.
-        categories: number of columns.
-        seed: of everything random.
+        categories: Number of columns.
+        seed: Of everything random.
     """
 
     products: Sequence[Product]
@@ -53,54 +54,33 @@ class TrainingRows:
         return np.where(self.gold_label, 1.0, TrainingSettings.other_label_weight)
 
     @property
-    def judged(self) -> np.ndarray:
-        """Bool (n,): rows to choose and calibrate on: those with an own label, or all where none has one."""
+    def evaluated(self) -> np.ndarray:
+        """Bool (n,): rows to choose and calibrate on: those with a gold label, or all where none has one."""
         return self.gold_label if self.gold_label.any() else ~self.gold_label
 
     def fold(self, folds: int) -> np.ndarray:
         """int64 (n,): 0 to folds - 1, near-duplicates in one fold."""
-        return fold_numbers(self.groups, self.judged, folds, self.seed)
+        return fold_numbers(self.groups, self.evaluated, folds, self.seed)
 
-    def at(self, chosen: np.ndarray) -> TrainingRows:
-        """The rows at these positions, int (m,)."""
-        return replace(
-            self,
-            products=[self.products[row] for row in chosen],
-            category_index=self.category_index[chosen],
-            gold_label=self.gold_label[chosen],
-            groups=self.groups[chosen],
-        )
+    def at(self, rows: np.ndarray) -> TrainingRows:
+        """Some of the rows, by number, int (m,)."""
+        arrays = {name: getattr(self, name)[rows] for name in ("category_index", "gold_label", "groups")}
+        return replace(self, products=[self.products[row] for row in rows], **arrays)
 
 
-class Baseline(Protocol):
-    """A method after its training.
+class Baseline:
+    """A method that is fitted when it is made, calibrated by a temperature.
 
     Attributes:
-        seconds: how long the training took, with all that it needed.
-    """
-
-    seconds: float
-
-    def __call__(self, products: Sequence[Product]) -> np.ndarray:
-        """float64 (n, categories), log probabilities."""
-
-    def megabytes(self) -> float:
-        """How large it is when stored."""
-
-
-class ScoredBaseline:
-    """A peer whose scores are calibrated by a temperature.
-
-    Attributes:
-        seconds: how long the training took, with all that it needed.
-        temperature: what the scores are divided by.
+        seconds: How long the training took, with all that it needed.
+        temperature: What the scores are divided by.
         out_of_fold: float64 (training rows, categories), log probabilities of each training row from a fit without
             it; None where there was no cross-validation.
     """
 
-    def __init__(self) -> None:
-        """The clock starts here."""
-        self.seconds, self.temperature = 0.0, 1.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Start the clock, at what others took for it."""
+        self.seconds, self.temperature = seconds, 1.0
         self.out_of_fold: np.ndarray | None = None
         self._started = time.perf_counter()
 
@@ -109,13 +89,13 @@ class ScoredBaseline:
         raise NotImplementedError
 
     def finish(self, scores: np.ndarray, category_index: np.ndarray) -> None:
-        """Finds the temperature on m rows that the scores were not fitted on, and stops the clock."""
+        """Find the temperature on m rows that the scores were not fitted on, and stop the clock."""
         self.temperature = fit_temperature(scores, category_index)
         self.seconds += time.perf_counter() - self._started
 
     def finish_cross_validated(self, rows: TrainingRows, scores: np.ndarray) -> None:
         """The same with scores, float (n, categories), of each training row from a fit without it."""
-        self.finish(scores[rows.judged], rows.category_index[rows.judged])
+        self.finish(scores[rows.evaluated], rows.category_index[rows.evaluated])
         self.out_of_fold = log_softmax(scores / self.temperature, axis=1)
 
     def __call__(self, products: Sequence[Product]) -> np.ndarray:
@@ -123,49 +103,37 @@ class ScoredBaseline:
         return log_softmax(self.scores(products).astype(np.float64) / self.temperature, axis=1)
 
     def megabytes(self) -> float:
-        """As Python stores it, without what only the training needed."""
-        stored = {name: value for name, value in vars(self).items() if name != "out_of_fold"}
-        return len(pickle.dumps(stored, pickle.HIGHEST_PROTOCOL)) / 1e6
+        """How large it is as Python stores it, without what only the training needed."""
+        return pickled_megabytes({name: each for name, each in vars(self).items() if name != "out_of_fold"})
+
+
+def pickled_megabytes(stored: object) -> float:
+    """The size of anything as Python stores it."""
+    return len(pickle.dumps(stored, pickle.HIGHEST_PROTOCOL)) / 1e6
 
 
 def cleaned(products: Sequence[Product]) -> list[tuple[str, str]]:
     """Designation and description as all methods get them: without tags and entities, in lower case."""
-    return [
-        (clean_text(product.designation).lower(), clean_text(product.description).lower())
-        for product in products
-    ]
+    return [(clean_text(each.designation).lower(), clean_text(each.description).lower()) for each in products]
 
 
-def out_of_fold_scores(
-    rows: TrainingRows, fit: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
-) -> np.ndarray:
-    """Scores of each row from a fit without it.
-
-    Args:
-        rows: n rows.
-        fit: takes positions to fit on, int (m,), and gives what scores positions: (k,) to (k, categories).
-
-    Returns:
-        float64 (n, categories).
-    """
+def out_of_fold_scores(rows: TrainingRows, fit: Callable[[np.ndarray], Scores]) -> np.ndarray:
+    """Scores of each row, float64 (n, categories), from what `fit` makes of the numbers of rows in other folds."""
     scores = np.zeros((len(rows.products), rows.categories))
     fold = rows.fold(FOLDS)
     for number in np.unique(fold):
-        held = np.flatnonzero(fold == number)
-        scores[held] = fit(np.flatnonzero(fold != number))(held)
+        held_out = np.flatnonzero(fold == number)
+        scores[held_out] = fit(np.flatnonzero(fold != number))(held_out)
     return scores
 
 
 def in_all_columns(scores: np.ndarray, known: np.ndarray, categories: int) -> np.ndarray:
-    """Puts scores into the columns of all categories; one without a training row is the least likely.
+    """Put scores of the known categories into the columns of all; one without a training row is the least likely.
 
     Args:
         scores: float (n, known categories), as scikit-learn gives them: (n,) where there are two.
         known: int (known categories,), their columns, growing.
-        categories: number of columns.
-
-    Returns:
-        float64 (n, categories).
+        categories: Number of columns.
     """
     if scores.ndim == 1:
         scores = np.stack([-scores, scores], axis=1)
@@ -175,29 +143,16 @@ def in_all_columns(scores: np.ndarray, known: np.ndarray, categories: int) -> np
 
 
 def fit_until_it_stops(
-    model: keras.Model,
-    inputs: np.ndarray,
-    category_index: np.ndarray,
-    weights: np.ndarray,
-    held: np.ndarray,
+    model: keras.Model, inputs: np.ndarray, rows: TrainingRows, held_out: np.ndarray
 ) -> None:
-    """Fits a network that gives logits with Adam, as long as the log loss of the held rows falls.
-
-    Args:
-        model: from inputs to logits.
-        inputs: (n, width).
-        category_index: int (n,).
-        weights: float (n,).
-        held: bool (n,), the rows that are not fitted on.
-    """
+    """Fit a network that gives logits with Adam, as long as the log loss of the held-out rows, bool (n,), falls."""
     # Compiled, an epoch over the large embedding table takes half the time.
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, jit_compile=True)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
     model.fit(
-        inputs[~held],
-        category_index[~held],
-        sample_weight=weights[~held],
-        validation_data=(inputs[held], category_index[held]),
+        inputs[~held_out],
+        rows.category_index[~held_out],
+        sample_weight=rows.weights[~held_out],
+        validation_data=(inputs[held_out], rows.category_index[held_out]),
         batch_size=64,
         epochs=20,
         callbacks=[keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)],

@@ -1,25 +1,31 @@
-"""Fits every peer, asks it and the bundle about the same rows, and measures the answers."""
+"""Fits every baseline, asks it and the bundle about the same rows, and measures the answers."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.quality.baseline import Baseline, TrainingRows
-from benchmarks.quality.bundle_answers import OUR_IMAGE, OUR_TEXT, OURS, bundle_answers
 from benchmarks.quality.fusion_baselines import OLDER_FUSION, ConcatenatedLayers, LogLinearPool
-from benchmarks.quality.image_baselines import LOGISTIC_REGRESSION, FrozenFeatures, FrozenLogisticRegression
-from benchmarks.quality.tables import MethodResult, section_metrics
+from benchmarks.quality.image_baselines import (
+    LOGISTIC_REGRESSION,
+    FrozenFeatures,
+    FrozenLogisticRegression,
+    PictureRows,
+)
+from benchmarks.quality.tables import PRECISION, MethodResult, section_metrics
 from benchmarks.quality.text_baselines import LINEAR_SVC, LOG_LOSS, OLDER_TEXT, text_baselines
 from rakuten_models import ProductClassifier
+from rakuten_models.bundle.config import MODEL_NAMES, SERVING_MODEL_FILES, TOKENIZER_FILE
 from rakuten_models.product import Product
-from training.data.catalog import Catalog
+from training.data.catalog import Catalog, category_list
 from training.data.split import split_catalog
+from training.evaluate import score_catalog
 from training.evaluation.evaluation_split import category_index_of
 from training.evaluation.known_confusions import confusion_groups, known_confusions
 from training.metrics import Metrics
@@ -28,48 +34,63 @@ from training.settings import SplitSettings
 
 Sections = dict[str, dict[str, Metrics]]
 
+OURS = "ours"
+OUR_TEXT = "ours, text alone"
+OUR_IMAGE = "ours, picture alone"
 
-class Comparison:
-    """The peers, fitted on one catalog, beside a bundle.
+# What answers a product with one modality, or with both: which models were trained for it, which files are stored.
+_PARTS = {
+    "text": (("text",), (TOKENIZER_FILE, SERVING_MODEL_FILES[0])),
+    "image": (("image",), (SERVING_MODEL_FILES[1],)),
+    "both": (MODEL_NAMES, (TOKENIZER_FILE, *SERVING_MODEL_FILES)),
+}
 
-    Args:
-        train: the training catalog.
-        classifier: the bundle.
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """How baselines are fitted.
+
+    Attributes:
         backbone_weights: "imagenet", a weights file, or None for random weights.
-        seed: of everything random in the peers.
-        show: whether to say on standard error how far the run is.
+        seed: Of everything random.
+        show: Whether to say on standard error how far the run is.
     """
 
-    def __init__(
-        self,
-        train: Catalog,
-        classifier: ProductClassifier,
-        backbone_weights: str | Path | None,
-        seed: int,
-        show: bool,
-    ) -> None:
+    backbone_weights: str | Path | None = "imagenet"
+    seed: int = 0
+    show: bool = True
+
+
+def training_rows(catalog: Catalog, chosen: np.ndarray, groups: np.ndarray, seed: int) -> TrainingRows:
+    """Labelled rows of a catalog by number, int (n,), with the groups of all its rows, to fit baselines on."""
+    categories, products = category_list(catalog), catalog.products()
+    return TrainingRows(
+        [products[row] for row in chosen],
+        category_index_of(catalog, chosen, categories),
+        catalog.table["gold_label"].to_numpy(bool)[chosen],
+        groups[chosen],
+        len(categories),
+        seed,
+    )
+
+
+class Comparison:
+    """The baselines, fitted on one catalog, which has the bundle's categories, beside a bundle."""
+
+    def __init__(self, train: Catalog, classifier: ProductClassifier, settings: CompareSettings) -> None:
         """Sort the rows; nothing is fitted yet."""
-        self._classifier, self._show = classifier, show
+        self._classifier, self._settings = classifier, settings
         self._codes = [category.prdtypecode for category in classifier.categories]
-        self._progress = Progress(show=show)
-        self._backbone_weights = backbone_weights
         labelled = np.flatnonzero(train.table["prdtypecode"].notna().to_numpy())
-        products = train.products()
-        self._rows = TrainingRows(
-            [products[row] for row in labelled],
-            category_index_of(train, labelled, classifier.categories),
-            train.table["gold_label"].to_numpy(bool)[labelled],
-            split_catalog(train, SplitSettings(test_fraction=0.0, seed=seed)).groups[labelled],
-            len(self._codes),
-            seed,
-        )
+        groups = split_catalog(train, SplitSettings(test_fraction=0.0, seed=settings.seed)).groups
+        self._rows = training_rows(train, labelled, groups, settings.seed)
         self._text_rows = np.flatnonzero(train.has_text[labelled])
         self._image_rows = np.flatnonzero(train.has_image[labelled])
 
     def run(
         self, products: Sequence[Product], has_text: np.ndarray, truth: np.ndarray
     ) -> tuple[Sections, dict[str, list[Metrics]]]:
-        """Fit all peers and measure them and the bundle.
+        """Fit all baselines and measure them and the bundle.
 
         Args:
             products: n products to score.
@@ -81,41 +102,38 @@ class Comparison:
             are left out. And by method the known confusions.
         """
         texts = [replace(products[row], image=None) for row in np.flatnonzero(has_text)]
-        text_peers_fitted, text = self._text(texts)
+        baselines, text = self._text(texts)
         sections = {"text": self._measured(text, truth[has_text])}
 
         has_image = np.array([product.image is not None for product in products])
         if has_image.any() and len(self._image_rows):
-            network = FrozenFeatures(self._backbone_weights, self._progress.step)
+            progress = Progress(show=self._settings.show).step
+            network = FrozenFeatures(self._settings.backbone_weights, progress)
             has_image[has_image] = network([product for product in products if product.image is not None])[1]
             pictures = [Product(image=products[row].image) for row in np.flatnonzero(has_image)]
-            features, seconds = self._training_features(network)
-            baseline = FrozenLogisticRegression(self._rows.at(self._image_rows), network, features, seconds)
-            image = {LOGISTIC_REGRESSION: self._asked(LOGISTIC_REGRESSION, baseline, pictures)}
-            image[OURS] = bundle_answers(self._classifier, "image", pictures, self._show)
+            training_pictures = self._training_pictures(network)
+            baseline = FrozenLogisticRegression(training_pictures)
+            image = {
+                LOGISTIC_REGRESSION: self._asked(LOGISTIC_REGRESSION, baseline, pictures),
+                OURS: self._ours("image", pictures),
+            }
             sections["image"] = self._measured(image, truth[has_image])
             both = np.flatnonzero(has_text & has_image)
             if len(both) and len(np.intersect1d(self._text_rows, self._image_rows)):
                 pairs = [products[row] for row in both]
-                fusion = self._fusion(text_peers_fitted, baseline, network, features, seconds, pairs)
+                fusion = self._fusion(baselines, baseline, training_pictures, pairs)
                 sections["fusion"] = self._measured(fusion, truth[both])
 
-        served = {}
+        served = {OURS: self._ours("both", products)}
         if has_text.all():
-            light = {name: values for name, values in sections["text"].items() if name != OURS}
-            best = max(light, key=lambda name: light[name]["weighted_f1"])
-            served[best] = text[best]
-        served[OURS] = bundle_answers(self._classifier, "both", products, self._show)
+            light = {name: values["weighted_f1"] for name, values in sections["text"].items() if name != OURS}
+            best = max(light, key=light.__getitem__)
+            served = {best: text[best], **served}
         sections["served"] = self._measured(served, truth)
-
-        groups = confusion_groups(self._classifier.categories)
         confusions = {
-            name: known_confusions(of_rows, answers.predicted, self._codes, groups)
-            for name, answers, of_rows in (
-                (LINEAR_SVC, text[LINEAR_SVC], truth[has_text]),
-                (OUR_TEXT, text[OURS], truth[has_text]),
-                ("ours, served", served[OURS], truth),
-            )
+            LINEAR_SVC: self._confusions(text[LINEAR_SVC], truth[has_text]),
+            OUR_TEXT: self._confusions(text[OURS], truth[has_text]),
+            "ours, served": self._confusions(served[OURS], truth),
         }
         return sections, confusions
 
@@ -125,65 +143,73 @@ class Comparison:
         for name, fit in text_baselines().items():
             fitted[name] = fit(rows)
             answers[name] = self._asked(name, fitted[name], texts)
-        answers[OURS] = bundle_answers(self._classifier, "text", texts, self._show)
-        return fitted, answers
+        return fitted, {**answers, OURS: self._ours("text", texts)}
 
-    def _training_features(self, network: FrozenFeatures) -> tuple[np.ndarray, float]:
-        """The features of the training pictures that can be read, and how long they took; keeps those rows only."""
+    def _training_pictures(self, network: FrozenFeatures) -> PictureRows:
+        """The training rows whose picture can be read; no others count from now on."""
         started = time.perf_counter()
         features, readable = network([self._rows.products[row] for row in self._image_rows])
         self._image_rows = self._image_rows[readable]
-        return features[readable], time.perf_counter() - started
+        rows = self._rows.at(self._image_rows)
+        return PictureRows(rows, network, features[readable], time.perf_counter() - started)
 
     def _fusion(
         self,
         text: dict[str, Baseline],
-        image: FrozenLogisticRegression,
-        network: FrozenFeatures,
-        features: np.ndarray,
-        seconds: float,
+        image: Baseline,
+        pictures: PictureRows,
         pairs: Sequence[Product],
     ) -> dict[str, MethodResult]:
         both = np.intersect1d(self._text_rows, self._image_rows)
-        judged = both[self._rows.at(both).judged]
+        evaluated = both[self._rows.at(both).evaluated]
         answers = {}
         for name in (LINEAR_SVC, LOG_LOSS):
             pool = LogLinearPool(
                 text[name],
                 image,
-                text[name].out_of_fold[np.searchsorted(self._text_rows, judged)],
-                image.out_of_fold[np.searchsorted(self._image_rows, judged)],
-                self._rows.category_index[judged],
+                text[name].out_of_fold[np.searchsorted(self._text_rows, evaluated)],
+                image.out_of_fold[np.searchsorted(self._image_rows, evaluated)],
+                self._rows.category_index[evaluated],
             )
-            title = (
-                f"log-linear pool of {name} and logistic regression (image weight {pool.image_weight:.2f})"
-            )
+            weight = f"image weight {pool.image_weight:.2f}"
+            title = f"log-linear pool of {name} and logistic regression ({weight})"
             answers[title] = self._asked(title, pool, pairs)
-        older = ConcatenatedLayers(
-            self._rows.at(both),
-            text[OLDER_TEXT],
-            network,
-            features[np.searchsorted(self._image_rows, both)],
-            seconds,
+        older = ConcatenatedLayers(pictures.at(np.searchsorted(self._image_rows, both)), text[OLDER_TEXT])
+        return {
+            **answers,
+            OLDER_FUSION: self._asked(OLDER_FUSION, older, pairs),
+            OUR_TEXT: self._ours("text", [replace(product, image=None) for product in pairs]),
+            OUR_IMAGE: self._ours("image", [Product(image=product.image) for product in pairs]),
+            OURS: self._ours("both", pairs),
+        }
+
+    def _ours(self, part: str, products: Sequence[Product]) -> MethodResult:
+        """Ask the bundle as an app would, about products that all have the same part: "text", "image" or "both"."""
+        (models, files), config = _PARTS[part], self._classifier.config
+        started = time.perf_counter()
+        predictions = score_catalog(self._classifier, products, self._settings.show)
+        rate = len(products) / (time.perf_counter() - started)
+        # Of the stages of these models, if the bundle says.
+        seconds = [config.training.get(model, {}).get("seconds") for model in models]
+        return MethodResult(
+            np.stack([prediction.probabilities for prediction in predictions]),
+            sum(config.files[name]["size"] for name in files) / 1e6,
+            None if None in seconds else sum(seconds),
+            rate,
+            config.thresholds[PRECISION]["probability"],
         )
-        answers[OLDER_FUSION] = self._asked(OLDER_FUSION, older, pairs)
-        texts = [replace(product, image=None) for product in pairs]
-        pictures = [Product(image=product.image) for product in pairs]
-        for name, part, products in (
-            (OUR_TEXT, "text", texts),
-            (OUR_IMAGE, "image", pictures),
-            (OURS, "both", pairs),
-        ):
-            answers[name] = bundle_answers(self._classifier, part, products, self._show)
-        return answers
 
     def _asked(self, name: str, baseline: Baseline, products: Sequence[Product]) -> MethodResult:
         started = time.perf_counter()
         probabilities = np.exp(baseline(products))
-        seconds = time.perf_counter() - started
-        if self._show:
+        rate = len(products) / (time.perf_counter() - started)
+        if self._settings.show:
             print(f"{name}: fitted in {baseline.seconds:.0f} s", file=sys.stderr, flush=True)
-        return MethodResult(probabilities, baseline.megabytes(), baseline.seconds, len(products) / seconds)
+        return MethodResult(probabilities, baseline.megabytes(), baseline.seconds, rate)
 
     def _measured(self, answers: dict[str, MethodResult], truth: np.ndarray) -> dict[str, Metrics]:
         return section_metrics(answers, OURS, truth, self._codes)
+
+    def _confusions(self, answers: MethodResult, truth: np.ndarray) -> list[Metrics]:
+        groups: Iterable = confusion_groups(self._classifier.categories)
+        return known_confusions(truth, answers.predicted, self._codes, groups)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 import joblib
 import numpy as np
 
-from benchmarks.quality.baseline import ScoredBaseline, TrainingRows
+from benchmarks.quality.baseline import Baseline, TrainingRows
+from benchmarks.quality.comparison import training_rows
+from benchmarks.report import command_parser
 from rakuten_models.inference.runtime import usable_cores
 from rakuten_models.preprocessing.text import TextSettings
 from rakuten_models.product import Product
-from training.data.catalog import Catalog, category_list, read_catalog, read_texts
+from training.data.catalog import Catalog, read_catalog, read_texts
 from training.data.split import split_catalog
-from training.evaluation.evaluation_split import category_index_of
 from training.settings import SplitSettings, TextTrainingSettings
 from training.text.cross_fitting import predict_fold
 from training.text.tokenizer import train_tokenizer
@@ -23,9 +24,9 @@ from training.text.trainer import LabelledTexts, TextFitter
 FOLDS = 5
 
 
-def catalog_parser(module: str, description: str) -> argparse.ArgumentParser:
+def catalog_parser(module: str, text: str | None) -> argparse.ArgumentParser:
     """A parser with the options that `read` needs."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser = command_parser(module, text, quick=False)
     parser.add_argument("--train", required=True, metavar="CATALOG", help="with labels")
     parser.add_argument("--unlabelled", metavar="CATALOG", help="whose texts teach the text model, too")
     parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
@@ -41,54 +42,31 @@ def read(options: argparse.Namespace) -> tuple[TextFolds, list[Product]]:
 
 
 class TextFolds:
-    """The n rows of a catalog that have a text, near-duplicates in one fold.
+    """The n rows of a catalog that have a text, near-duplicates in one of the folds.
 
     Attributes:
         category_index: int (n,), the true output columns.
         categories: Number of columns.
-
-    Args:
-        catalog: With labels.
-        seed: Of folds and networks.
-        folds: Into how many parts the rows with an own label are dealt.
     """
 
     def __init__(self, catalog: Catalog, seed: int, folds: int) -> None:
         """Deal the rows."""
         split = split_catalog(catalog, SplitSettings("grouped", 0.1, 0.0, seed))
         chosen = np.sort(np.concatenate([split.train, split.validation]))
-        chosen = chosen[catalog.has_text[chosen]]
-        products = catalog.products()
-        categories = category_list(catalog)
-        self._rows = TrainingRows(
-            products=[products[row] for row in chosen],
-            category_index=category_index_of(catalog, chosen, categories),
-            gold_label=catalog.table["gold_label"].to_numpy(bool)[chosen],
-            groups=split.groups[chosen],
-            categories=len(categories),
-            seed=seed,
-        )
-        self.category_index, self.categories = self._rows.category_index, len(categories)
+        self._rows = training_rows(catalog, chosen[catalog.has_text[chosen]], split.groups, seed)
+        self.category_index, self.categories = self._rows.category_index, self._rows.categories
         self._fold = self._rows.fold(folds)
 
-    def judged_rows(self, folds: int) -> np.ndarray:
+    def evaluated_rows(self, folds: int) -> np.ndarray:
         """Which of the n rows, int (m,), the first `folds` folds answer, in the order in which they do."""
         return np.concatenate([self._parts(fold)[1] for fold in range(folds)])
 
     def text_model_logits(
         self, settings: TextTrainingSettings, unlabelled: Sequence[Product], folds: int
     ) -> np.ndarray:
-        """float32 (m, categories), the text model's of `judged_rows(folds)`, from networks that lack the row's fold.
-
-        Args:
-            settings: How the networks are fitted.
-            unlabelled: Texts without a label that teach, too.
-            folds: How many folds are answered.
-        """
+        """The text model's logits of `evaluated_rows(folds)`, float32 (m, categories), from fits without their fold."""
         rows = self._rows
-        texts = [
-            text for product in rows.products for text in (product.designation, product.description) if text
-        ]
+        texts = [text for each in rows.products for text in (each.designation, each.description) if text]
         fitter = TextFitter(
             LabelledTexts(rows.products, rows.category_index, rows.weights, unlabelled),
             train_tokenizer(texts, settings),
@@ -102,15 +80,14 @@ class TextFolds:
         )
         return np.concatenate([logits for _, logits in answers])
 
-    def baseline_scores(self, fit: Callable[[TrainingRows], ScoredBaseline], folds: int) -> np.ndarray:
-        """float64 (m, categories), log probabilities of `judged_rows(folds)` from a peer fitted without their fold."""
-        found = []
-        for fold in range(folds):
-            others, judged = self._parts(fold)
-            found.append(fit(self._rows.at(others))(self._rows.at(judged).products))
-        return np.concatenate(found)
+    def baseline_scores(self, fit: Callable[[TrainingRows], Baseline], folds: int) -> np.ndarray:
+        """Log probabilities of `evaluated_rows(folds)`, float64 (m, categories), from fits without their fold."""
+        parts = (self._parts(fold) for fold in range(folds))
+        return np.concatenate(
+            [fit(self._rows.at(others))(self._rows.at(answered).products) for others, answered in parts]
+        )
 
     def _parts(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the other folds, and this one's that are judged."""
+        """The rows of the other folds, and this one's that are evaluated."""
         here = self._fold == fold
-        return np.flatnonzero(~here), np.flatnonzero(here & self._rows.judged)
+        return np.flatnonzero(~here), np.flatnonzero(here & self._rows.evaluated)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-import time
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from scipy.special import log_softmax
 
-from benchmarks.quality.baseline import Baseline, ScoredBaseline, TrainingRows, fit_until_it_stops
-from benchmarks.quality.image_baselines import FrozenFeatures
+from benchmarks.quality.baseline import Baseline, fit_until_it_stops, pickled_megabytes
+from benchmarks.quality.image_baselines import PictureRows
 from benchmarks.quality.text_baselines import AveragedEmbedding
 from rakuten_models.product import Product
 from training.calibration import fit_temperature
@@ -20,21 +18,13 @@ from training.metrics import log_loss
 OLDER_FUSION = "concatenated layers (older project)"
 
 
-class LogLinearPool:
-    """A weighted mean of a text peer's and an image peer's log probabilities, normalised.
+class LogLinearPool(Baseline):
+    """A weighted mean of a text and an image baseline's log probabilities, normalised.
 
-    Weight and temperature have the lowest log loss on training rows with both sides and an own label, by answers of
-    fits without the row.
-
-    Args:
-        text: a fitted text peer.
-        image: a fitted image peer.
-        text_answers: float (n, categories), its log probabilities of n such rows, from fits without the row.
-        image_answers: float (n, categories), the image peer's.
-        category_index: int (n,).
+    Weight and temperature have the lowest log loss on n training rows with both modalities and a gold label, by the two
+    baselines' answers, float (n, categories) each, of fits without the row.
 
     Attributes:
-        seconds: how long the training took, both sides' included.
         image_weight: 0 to 1.
     """
 
@@ -49,51 +39,34 @@ class LogLinearPool:
         category_index: np.ndarray,
     ) -> None:
         """Choose weight and temperature."""
-        started = time.perf_counter()
+        super().__init__(text.seconds + image.seconds)
         self._text, self._image = text, image
-        losses = {}
-        for weight in self.WEIGHTS:
+
+        def loss(weight: float) -> float:
             pooled = _pool(text_answers, image_answers, weight)
             temperature = fit_temperature(pooled, category_index)
-            probabilities = np.exp(log_softmax(pooled / temperature, axis=1))
-            losses[float(weight), temperature] = log_loss(probabilities, category_index)
-        self.image_weight, self.temperature = min(losses, key=losses.__getitem__)
-        self.seconds = text.seconds + image.seconds + time.perf_counter() - started
+            return log_loss(np.exp(log_softmax(pooled / temperature, axis=1)), category_index)
 
-    def __call__(self, products: Sequence[Product]) -> np.ndarray:
-        """float64 (n, categories), log probabilities; the products have a text and a picture each."""
-        pooled = _pool(self._text(products), self._image(products), self.image_weight)
-        return log_softmax(pooled / self.temperature, axis=1)
+        self.image_weight = float(min(self.WEIGHTS, key=loss))
+        self.finish(_pool(text_answers, image_answers, self.image_weight), category_index)
+
+    def scores(self, products: Sequence[Product]) -> np.ndarray:
+        """The weighted mean; the products have a text and a picture each."""
+        return _pool(self._text(products), self._image(products), self.image_weight)
 
     def megabytes(self) -> float:
-        """Both sides."""
+        """Both together."""
         return self._text.megabytes() + self._image.megabytes()
 
 
-class ConcatenatedLayers(ScoredBaseline):
-    """The older project's fusion: the last layers before the answers, batch normalisation, dense 128, dense.
+class ConcatenatedLayers(Baseline):
+    """The older project's fusion: the last layers before the answers, batch normalisation, dense 128, dense."""
 
-    Args:
-        rows: n rows with a text and a readable picture.
-        text: the older project's text model.
-        network: the frozen image network.
-        features: float32 (n, 1280), what it says of the rows.
-        seconds: how long it took to make them.
-    """
-
-    def __init__(
-        self,
-        rows: TrainingRows,
-        text: AveragedEmbedding,
-        network: FrozenFeatures,
-        features: np.ndarray,
-        seconds: float,
-    ) -> None:
+    def __init__(self, pictures: PictureRows, text: AveragedEmbedding) -> None:
         """Fit on most of the rows; the rest says when to stop, and finds the temperature."""
-        super().__init__()
-        self.seconds = text.seconds + seconds
-        self._text, self._network = text, network
-        inputs = np.concatenate([text.outputs(rows.products)["features"], features], axis=1)
+        super().__init__(text.seconds + pictures.seconds)
+        self._text, self._network, rows = text, pictures.network, pictures.rows
+        inputs = np.concatenate([text.outputs(rows.products)["features"], pictures.features], axis=1)
         keras.utils.set_random_seed(rows.seed)
         self._model = keras.Sequential(
             [
@@ -103,12 +76,12 @@ class ConcatenatedLayers(ScoredBaseline):
                 keras.layers.Dense(rows.categories),
             ]
         )
-        # Only own labels tell how sure a fusion may be. Where few rows have one, none of them can be spared to fit on.
-        few = rows.judged.sum() < len(inputs) / 10
-        held = rows.judged if few else rows.fold(10) == 0
-        fit_until_it_stops(self._model, inputs, rows.category_index, rows.weights, held)
-        judged = held & rows.judged
-        self.finish(self._logits(inputs[judged]), rows.category_index[judged])
+        # Only gold labels tell how sure a fusion may be. Where few rows have one, none of them can be spared to fit on.
+        few = rows.evaluated.sum() < len(inputs) / 10
+        held_out = rows.evaluated if few else rows.fold(10) == 0
+        fit_until_it_stops(self._model, inputs, rows, held_out)
+        evaluated = held_out & rows.evaluated
+        self.finish(self._logits(inputs[evaluated]), rows.category_index[evaluated])
 
     def scores(self, products: Sequence[Product]) -> np.ndarray:
         """The logits; the products have a text and a picture each."""
@@ -117,8 +90,7 @@ class ConcatenatedLayers(ScoredBaseline):
 
     def megabytes(self) -> float:
         """The head and the text model as Python stores them, and the network's weights."""
-        head = len(pickle.dumps(self._model, pickle.HIGHEST_PROTOCOL)) / 1e6
-        return head + self._text.megabytes() + self._network.megabytes()
+        return pickled_megabytes(self._model) + self._text.megabytes() + self._network.megabytes()
 
     def _logits(self, inputs: np.ndarray) -> np.ndarray:
         return self._model.predict(inputs, batch_size=256, verbose=0)

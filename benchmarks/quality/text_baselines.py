@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,14 @@ import keras
 import numpy as np
 import scipy.sparse
 import sklearn.base
+from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.svm import LinearSVC
 
 from benchmarks.quality.baseline import (
-    ScoredBaseline,
+    Baseline,
+    Scores,
     TrainingRows,
     cleaned,
     fit_until_it_stops,
@@ -26,54 +29,46 @@ from benchmarks.quality.baseline import (
 from rakuten_models.product import Product
 
 LINEAR_SVC = "TF-IDF + LinearSVC"
-
 LOG_LOSS = "TF-IDF + log-loss linear"
-
 FASTTEXT = "fastText with character n-grams"
-
 OLDER_TEXT = "averaged embedding (older project)"
-
 _WORD = re.compile(r"\w+")
 
 
-def text_baselines() -> Mapping[str, Callable[[TrainingRows], ScoredBaseline]]:
+def text_baselines() -> Mapping[str, Callable[[TrainingRows], Baseline]]:
     """By name, what fits each; fastText is only among them where it is installed."""
     baselines = {LINEAR_SVC: linear_svc, LOG_LOSS: log_loss_linear, OLDER_TEXT: AveragedEmbedding}
-    try:
-        import fasttext  # noqa: F401
-    except ImportError:
-        return baselines
-    return {**baselines, FASTTEXT: FastText}
+    return baselines | ({FASTTEXT: FastText} if importlib.util.find_spec("fasttext") else {})
 
 
-def linear_svc(rows: TrainingRows) -> ScoredBaseline:
+def linear_svc(rows: TrainingRows) -> Baseline:
     """TF-IDF of words and characters, title and description apart, title weighted, and a linear SVM."""
     return LinearText(rows, LinearSVC(C=0.2, random_state=rows.seed))
 
 
-def log_loss_linear(rows: TrainingRows) -> ScoredBaseline:
+def log_loss_linear(rows: TrainingRows) -> Baseline:
     """The same features and a linear model under the log loss, one against the rest."""
     model = SGDClassifier(loss="log_loss", alpha=3e-6, max_iter=30, random_state=rows.seed, n_jobs=-1)
     return LinearText(rows, model)
 
 
-class LinearText(ScoredBaseline):
+class LinearText(Baseline):
     """A linear model of scikit-learn on TF-IDF features, calibrated by cross-validation."""
 
     def __init__(self, rows: TrainingRows, model: sklearn.base.ClassifierMixin) -> None:
         """Fit on the rows, which have a text each."""
         super().__init__()
-        texts = cleaned(rows.products)
-        self._features, self._categories = _Tfidf(texts), rows.categories
-        matrix = self._features(texts)
+        texts = np.array(cleaned(rows.products), object)
+        self._categories, self._features = rows.categories, _tfidf(texts)
+        matrix = self._features.fit_transform(texts)
 
         def fit(chosen: np.ndarray) -> sklearn.base.ClassifierMixin:
             fitted = sklearn.base.clone(model)
             return fitted.fit(matrix[chosen], rows.category_index[chosen], sample_weight=rows.weights[chosen])
 
-        def fit_fold(chosen: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        def fit_fold(chosen: np.ndarray) -> Scores:
             fitted = fit(chosen)
-            return lambda held: self._scores(fitted, matrix[held])
+            return lambda held_out: self._scores(fitted, matrix[held_out])
 
         scores = out_of_fold_scores(rows, fit_fold)
         self._model = fit(np.arange(len(texts)))
@@ -81,34 +76,47 @@ class LinearText(ScoredBaseline):
 
     def scores(self, products: Sequence[Product]) -> np.ndarray:
         """The decision function of every category."""
-        return self._scores(self._model, self._features(cleaned(products)))
+        return self._scores(self._model, self._features.transform(np.array(cleaned(products), object)))
 
     def _scores(self, model: sklearn.base.ClassifierMixin, matrix: scipy.sparse.csr_matrix) -> np.ndarray:
         return in_all_columns(model.decision_function(matrix), model.classes_, self._categories)
 
 
-class FastText(ScoredBaseline):
+def _tfidf(texts: np.ndarray) -> ColumnTransformer:
+    """Words and word pairs, and character n-grams within words, of the title (counted double) and the description."""
+    common = {"sublinear_tf": True, "strip_accents": "unicode"}
+    characters = {"analyzer": "char_wb", "ngram_range": (3, 5), "min_df": 3, "max_features": 200_000}
+    # A shop without a single description has nothing to learn from there.
+    columns = [column for column in range(2) if any(texts[:, column])]
+    parts = [
+        (f"{column} {kind}", TfidfVectorizer(**options, **common), column)
+        for column in columns
+        for kind, options in (("words", {"ngram_range": (1, 2), "min_df": 2}), ("characters", characters))
+    ]
+    weights = {name: 2.0 if column == 0 else 1.0 for name, _, column in parts}
+    return ColumnTransformer(parts, transformer_weights=weights, sparse_threshold=1.0)
+
+
+class FastText(Baseline):
     """fastText (Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification") with character n-grams."""
 
     def __init__(self, rows: TrainingRows) -> None:
         """Fit on nine tenths of the rows, the rest finds the temperature; then on all."""
         super().__init__()
-        texts = [self._line(text) for text in cleaned(rows.products)]
         self._categories = rows.categories
-        held = rows.fold(10) == 0
-        self._model = self._fit(texts, rows.category_index, np.flatnonzero(~held))
-        judged = np.flatnonzero(held & rows.judged)
-        scores = self.scores([rows.products[row] for row in judged])
-        self._model = self._fit(texts, rows.category_index, np.arange(len(texts)))
-        self.finish(scores, rows.category_index[judged])
+        held_out = rows.fold(10) == 0
+        self._model = self._fit(rows.at(np.flatnonzero(~held_out)))
+        evaluated = rows.at(np.flatnonzero(held_out & rows.evaluated))
+        scores = self.scores(evaluated.products)
+        self._model = self._fit(rows)
+        self.finish(scores, evaluated.category_index)
 
     def scores(self, products: Sequence[Product]) -> np.ndarray:
         """The logarithms of its own probabilities."""
-        lines = [self._line(text) for text in cleaned(products)]
-        scores = np.full((len(lines), self._categories), -12.0)
-        if lines:
+        scores = np.full((len(products), self._categories), -12.0)
+        if products:
             for row, (labels, probabilities) in enumerate(
-                zip(*self._model.predict(lines, k=-1), strict=True)
+                zip(*self._model.predict(self._lines(products), k=-1), strict=True)
             ):
                 columns = [int(label.removeprefix("__label__")) for label in labels]
                 scores[row, columns] = np.log(np.maximum(probabilities, 1e-5))
@@ -122,24 +130,30 @@ class FastText(ScoredBaseline):
             return path.stat().st_size / 1e6
 
     @staticmethod
-    def _line(text: tuple[str, str]) -> str:
-        return " ".join(" ".join(text).split())
+    def _lines(products: Sequence[Product]) -> list[str]:
+        return [" ".join(" ".join(texts).split()) for texts in cleaned(products)]
 
-    @staticmethod
-    def _fit(texts: Sequence[str], category_index: np.ndarray, chosen: np.ndarray):
+    def _fit(self, rows: TrainingRows) -> object:
         import fasttext
 
+        labelled = zip(rows.category_index, self._lines(rows.products), strict=True)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.txt"
-            lines = (f"__label__{category_index[row]} {texts[row]}\n" for row in chosen)
-            path.write_text("".join(lines), encoding="utf-8")
+            path.write_text("".join(f"__label__{index} {text}\n" for index, text in labelled), "utf-8")
+            choices = {
+                "dim": 100,
+                "lr": 0.5,
+                "epoch": 15,
+                "wordNgrams": 2,
+                "minn": 3,
+                "maxn": 5,
+                "bucket": 500_000,
+            }
             # One thread: with more, two runs differ.
-            return fasttext.train_supervised(
-                str(path), dim=100, lr=0.5, epoch=15, wordNgrams=2, minn=3, maxn=5, bucket=500_000, thread=1, verbose=0
-            )  # fmt: skip
+            return fasttext.train_supervised(str(path), thread=1, verbose=0, **choices)
 
 
-class AveragedEmbedding(ScoredBaseline):
+class AveragedEmbedding(Baseline):
     """The older project's text model: 50,000 words, sequences of 500, embedding 200, global average, dense."""
 
     WORDS, LENGTH, WIDTH = 50_000, 500, 200
@@ -147,22 +161,18 @@ class AveragedEmbedding(ScoredBaseline):
     def __init__(self, rows: TrainingRows) -> None:
         """Fit on nine tenths of the rows; the rest says when to stop, and finds the temperature."""
         super().__init__()
-        texts = self._joined(rows.products)
-        words = CountVectorizer(max_features=self.WORDS - 2, tokenizer=_WORD.findall, token_pattern=None).fit(
-            texts
-        )
-        self._known = words.vocabulary_
+        words = CountVectorizer(max_features=self.WORDS - 2, tokenizer=_WORD.findall, token_pattern=None)
+        self._known = words.fit(self._joined(rows.products)).vocabulary_
         keras.utils.set_random_seed(rows.seed)
         inputs = keras.Input((self.LENGTH,), dtype="int32")
-        table = keras.layers.Embedding(self.WORDS, self.WIDTH, mask_zero=True)(inputs)
-        average = keras.layers.GlobalAveragePooling1D()(table)
+        embedded = keras.layers.Embedding(self.WORDS, self.WIDTH, mask_zero=True)(inputs)
+        average = keras.layers.GlobalAveragePooling1D()(embedded)
         outputs = keras.layers.Dense(rows.categories)(average)
         self._model = keras.Model(inputs, {"logits": outputs, "features": average})
-        held = rows.fold(10) == 0
-        model, ids = keras.Model(inputs, outputs), self._ids(rows.products)
-        fit_until_it_stops(model, ids, rows.category_index, rows.weights, held)
-        judged = np.flatnonzero(held & rows.judged)
-        self.finish(self.scores([rows.products[row] for row in judged]), rows.category_index[judged])
+        held_out = rows.fold(10) == 0
+        fit_until_it_stops(keras.Model(inputs, outputs), self._ids(rows.products), rows, held_out)
+        evaluated = rows.at(np.flatnonzero(held_out & rows.evaluated))
+        self.finish(self.scores(evaluated.products), evaluated.category_index)
 
     def scores(self, products: Sequence[Product]) -> np.ndarray:
         """The logits."""
@@ -185,31 +195,4 @@ class AveragedEmbedding(ScoredBaseline):
 
     @staticmethod
     def _joined(products: Sequence[Product]) -> list[str]:
-        return [f"{title} {description}".strip() for title, description in cleaned(products)]
-
-
-class _Tfidf:
-    """Words and word pairs, and character n-grams within words, of the title (counted double) and the description."""
-
-    def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
-        columns = list(zip(*texts, strict=True))
-        common = {"sublinear_tf": True, "strip_accents": "unicode"}
-        self._parts = [
-            (column, weight, vectorizer.fit(columns[column]))
-            for column, weight in ((0, 2.0), (1, 1.0))
-            # A shop without a single description has nothing to learn from there.
-            if any(columns[column])
-            for vectorizer in (
-                TfidfVectorizer(ngram_range=(1, 2), min_df=2, **common),
-                TfidfVectorizer(
-                    analyzer="char_wb", ngram_range=(3, 5), min_df=3, max_features=200_000, **common
-                ),
-            )
-        ]
-
-    def __call__(self, texts: Sequence[tuple[str, str]]) -> scipy.sparse.csr_matrix:
-        columns = list(zip(*texts, strict=True))
-        return scipy.sparse.hstack(
-            [weight * vectorizer.transform(columns[column]) for column, weight, vectorizer in self._parts],
-            format="csr",
-        )
+        return [" ".join(texts).strip() for texts in cleaned(products)]

@@ -1,4 +1,4 @@
-"""Whether the text model leads the linear methods, by cross-validation over the training rows with an own label.
+"""Whether the text model leads the linear methods, by cross-validation over the training rows with a gold label.
 
     python -m benchmarks.quality.text_lead --train CATALOG --unlabelled CATALOG
 
@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.quality.cross_validation import FOLDS, catalog_parser, read
-from benchmarks.quality.tables import DRAWS
+from benchmarks.quality.tables import DRAWS, format_interval
 from benchmarks.quality.text_baselines import LINEAR_SVC, LOG_LOSS, linear_svc, log_loss_linear
+from benchmarks.report import publish, table
 from rakuten_models.cli import run_command
 from training.metrics import paired_difference, weighted_f1
 from training.settings import TextTrainingSettings
@@ -24,29 +25,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fits, asks and compares; see the module's text.
-
-    Args:
-        arguments: those of the command line if None.
-
-    Returns:
-        0 when the table was printed.
-    """
-    options = catalog_parser("benchmarks.quality.text_lead", __doc__.splitlines()[0]).parse_args(arguments)
-    rows, unlabelled = read(options)
-    truth = rows.category_index[rows.judged_rows(FOLDS)]
-    ours = rows.text_model_logits(TextTrainingSettings(), unlabelled, FOLDS).argmax(axis=1)
-    print(f"{len(truth):,} rows, {FOLDS} folds\n")
-    print("| method | weighted F1 | our lead (95 % interval) |\n| --- | --- | --- |")
-    print(f"| ours | {weighted_f1(truth, ours, rows.categories):.4f} | |", flush=True)
+    """Fit, ask and compare; see the module's text."""
+    options = catalog_parser("benchmarks.quality.text_lead", __doc__).parse_args(arguments)
+    folds, unlabelled = read(options)
+    truth = folds.category_index[folds.evaluated_rows(FOLDS)]
+    ours = folds.text_model_logits(TextTrainingSettings(), unlabelled, FOLDS).argmax(axis=1)
+    rows = [("ours", f"{weighted_f1(truth, ours, folds.categories):.4f}", "")]
     for name, fit in ((LINEAR_SVC, linear_svc), (LOG_LOSS, log_loss_linear)):
-        theirs = rows.baseline_scores(fit, FOLDS).argmax(axis=1)
-        lead = paired_difference(truth, ours, theirs, rows.categories, draws=DRAWS)
-        print(
-            f"| {name} | {weighted_f1(truth, theirs, rows.categories):.4f} "
-            f"| {lead['difference']:+.4f} ({lead['low']:+.4f} to {lead['high']:+.4f}) |",
-            flush=True,
-        )
+        theirs = folds.baseline_scores(fit, FOLDS).argmax(axis=1)
+        lead = paired_difference(truth, ours, theirs, folds.categories, draws=DRAWS)
+        f1 = f"{weighted_f1(truth, theirs, folds.categories):.4f}"
+        rows.append((name, f1, format_interval(lead, digits=4)))
+    head = ("method", "weighted F1", "our lead (95 % interval)")
+    publish("\n".join([f"{len(truth):,} rows, {FOLDS} folds", "", *table(head, rows)]), options.output)
     return 0
 
 

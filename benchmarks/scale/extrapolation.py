@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.report import table
 from rakuten_models import ProductClassifier
 from rakuten_models.batch.output import OutputFormat, ScoredOutput, encoded
 from rakuten_models.batch.scorer import ScoreSettings, TableScorer
@@ -15,8 +16,10 @@ from rakuten_models.catalog.columns import recognise_columns
 from rakuten_models.catalog.source import CatalogSource
 
 PRODUCTS = 100_000_000
-
 _CHUNK_ROWS = 2048
+_HEAD = (
+    "what", "cost of a million", "10 nodes", "100 nodes", "the writer is saturated at", "pictures, 100 nodes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,22 @@ def measure_writer(bundle: Path, source: Path, rounds: int) -> Writer:
     started = time.perf_counter()
     plan = catalog.plan(_CHUNK_ROWS)
     plan_rate = sum(chunk.rows for chunk in plan) / (time.perf_counter() - started)
-    table = next(catalog.chunks(_CHUNK_ROWS))
+    rows = next(catalog.chunks(_CHUNK_ROWS))
     settings = ScoreSettings(recognise_columns(catalog.names))
     with TableScorer(ProductClassifier.from_pretrained(bundle), settings) as scorer:
-        part = encoded(scorer(table).table, OutputFormat(csv=False), first=True)
+        part = encoded(scorer(rows).table, OutputFormat(csv=False), first=True)
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         output = ScoredOutput(Path(folder) / "out", {})
         with output.open(overwrite=False):
             started = time.perf_counter()
             for _ in range(rounds):
-                output.append(part, len(table), {})
-            write_rate = rounds * len(table) / (time.perf_counter() - started)
-    return Writer(plan_rate, write_rate, len(part) / len(table))
+                output.append(part, len(rows), {})
+            write_rate = rounds * len(rows) / (time.perf_counter() - started)
+    return Writer(plan_rate, write_rate, len(part) / len(rows))
 
 
 def cost_per_million(rate: float, cores: int, price: float) -> float:
-    """What a million products cost.
-
-    Args:
-        rate: Products a second of a machine.
-        cores: Of that machine.
-        price: Of a core for an hour.
-    """
+    """What a million products cost, at `rate` a second on a machine of so many cores, each at `price` an hour."""
     return 1e6 / rate / 3600 * cores * price
 
 
@@ -76,36 +73,36 @@ def format_paper(
         cores: Of a node.
         price: Of a core for an hour.
     """
-    lines = [
+
+    def on_nodes(nodes: int, rate: float) -> str:
+        reached, share = min(nodes * rate, writer.write_rate), nodes * rate / writer.write_rate
+        return f"{PRODUCTS / reached / 3600:.1f} h, {reached:,.0f} a second, writer {min(share, 1):.0%} busy"
+
+    rows = [
+        (
+            name,
+            f"{cost_per_million(rate, cores, price):.3f}",
+            on_nodes(10, rate),
+            on_nodes(100, rate),
+            f"{writer.write_rate / rate:,.0f} nodes",
+            f"{100 * rate * size * 8 / 1e9:.2f} Gbit/s from the store" if size else "none",
+        )
+        for name, rate, size in rates
+    ]
+    return [
         "### Cost, and 100 million products on paper",
         "",
         f"From the rates above (Ray, one worker, without the start), nodes like this machine with {cores} cores, "
         f"{price:g} an hour for a core. Linear in the nodes as long as nothing is saturated; not run on a cluster.",
         "",
-        "| what | cost of a million | 10 nodes | 100 nodes | the writer is saturated at | pictures, 100 nodes |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, rate, picture_bytes in rates:
-        cells = [f"{cost_per_million(rate, cores, price):.3f}"]
-        for nodes in (10, 100):
-            reached = min(nodes * rate, writer.write_rate)
-            share = nodes * rate / writer.write_rate
-            cells.append(
-                f"{PRODUCTS / reached / 3600:.1f} h, {reached:,.0f} a second, writer {min(share, 1):.0%} busy"
-            )
-        cells.append(f"{writer.write_rate / rate:,.0f} nodes")
-        traffic = 100 * rate * picture_bytes * 8 / 1e9
-        cells.append(f"{traffic:.2f} Gbit/s from the store" if picture_bytes else "none")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    write_megabytes = writer.write_rate * writer.row_bytes / 1e6
-    lines += [
+        *table(_HEAD, rows),
         "",
         f"Saturated first: the one process that writes. Here it writes {writer.write_rate:,.0f} scored rows a second "
-        f"({writer.row_bytes:,.0f} bytes each, {write_megabytes:,.0f} MB a second, each part and the state synced). "
-        "Beyond that, split the catalog by globs into runs of their own. Before it begins it finds the chunks of a CSV "
-        f"at {writer.plan_rate:,.0f} rows a second ({PRODUCTS / writer.plan_rate / 60:,.0f} min for 100 million), and "
-        "reads all local files once for their fingerprint; of Parquet it reads the footers. Not measured: Ray's own "
-        "scheduling on so many nodes, and what a picture store allows.",
+        f"({writer.row_bytes:,.0f} bytes each, {writer.write_rate * writer.row_bytes / 1e6:,.0f} MB a second, each "
+        "part and the state synced). Beyond that, split the catalog by globs into runs of their own. Before it begins "
+        f"it finds the chunks of a CSV at {writer.plan_rate:,.0f} rows a second "
+        f"({PRODUCTS / writer.plan_rate / 60:,.0f} min for 100 million), and reads all local files once for their "
+        "fingerprint; of Parquet it reads the footers. Not measured: Ray's own scheduling on so many nodes, and what a "
+        "picture store allows.",
         "",
     ]
-    return lines

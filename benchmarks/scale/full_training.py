@@ -10,18 +10,16 @@ Makes a catalog of 84,916 products from the one that is given (benchmarks/scale/
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.machine import facts
-from benchmarks.process_monitor import Stage, Watched, run_watched
+from benchmarks.process_monitor import MonitoredRun, Stage, run_monitored
+from benchmarks.report import BenchmarkError, command_parser, publish, table
 from benchmarks.scale.synthetic_catalog import ROWS, write_full_catalog
 from rakuten_models.cli import run_command
-from rakuten_models.errors import RakutenModelsError
-from rakuten_models.files import write_atomically
 from training.data.catalog import read_catalog
 
 # What a line of training says has ended; the name of what comes next.
@@ -34,7 +32,7 @@ _STAGES = (
     ("bundle:", "evaluation"),
 )
 
-# Where the run is killed: stage and share of its bar.
+# Where the run is killed: stage and share of its bar (above 1: seconds).
 _KILLS = (
     ("near-duplicates", 0.5),
     ("texts", 0.5),
@@ -46,68 +44,77 @@ _KILLS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; see the module's text.
-
-    Raises:
-        RakutenModelsError: The catalog cannot be used, or training failed.
-    """
-    options = _parse(arguments)
-    source = read_catalog(options.catalog)
+    """Run the command; see the module's text."""
+    parser = command_parser("benchmarks.scale.full_training", __doc__, quick=False)
+    parser.set_defaults(output=Path("full_size.md"))
+    parser.add_argument("catalog", help="a catalog with texts and pictures to make the large one from")
+    parser.add_argument("folder", type=Path, help="for the large catalog and its bundle; 5 GB at full size")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--backbone-weights", default="imagenet", metavar="FILE")
+    parser.add_argument("--no-kills", action="store_true", help="let the run go through undisturbed")
+    options = parser.parse_args(arguments)
     began = time.monotonic()
-    catalog = write_full_catalog(source, options.folder / "catalog", options.rows)
+    catalog = write_full_catalog(read_catalog(options.catalog), options.folder / "catalog", options.rows)
     print(f"catalog: {time.monotonic() - began:.0f} s", flush=True)
-    del source
     command = [
         sys.executable, "-m", "training.train", "--catalog-dir", str(catalog),
         "--output-dir", str(options.folder / "bundle"), "--fast", "--backbone-weights", options.backbone_weights,
     ]  # fmt: skip
-    runs: list[Watched] = []
-    lines = []
-    kills = [] if options.no_kills else list(_KILLS)
-    for kill in [*kills, None]:
-        run = run_watched(command + (["--resume"] if runs else []), _STAGES, "catalog check", kill)
-        if runs and kills:
-            lines.append(_resumed(runs[-1], run))
-            print(lines[-1], flush=True)
+    runs: list[MonitoredRun] = []
+    resumed: list[list[str]] = []
+    for kill in [*([] if options.no_kills else _KILLS), None]:
+        run = run_monitored([*command, *["--resume"] * bool(runs)], _STAGES, "catalog check", kill)
+        if runs:
+            resumed.append(_resumed(runs[-1], run))
+            print(*resumed[-1], sep=" | ", flush=True)
         runs.append(run)
-        print(f"{'ended' if kill is None else f'killed in {kill[0]}'}: {_totals(runs)}", flush=True)
+        print(f"{f'killed in {kill[0]}' if kill else 'ended'}: {_totals(_stages(runs))}", flush=True)
         if kill is None and run.status:
-            raise RakutenModelsError(f"training ended with {run.status}: {' '.join(run.errors[-3:])}")
+            error = " ".join(run.errors[-3:])
+            raise BenchmarkError("benchmark.training_failed", status=run.status, error=error)
         if kill is not None and run.status == 0:
             print(f"  it had ended before it could be killed in {kill[0]}", flush=True)
             break
-    write_atomically(options.output, _page(options.rows, runs, lines))
-    print(f"written: {options.output}")
+    publish(_page(options.rows, runs, resumed), options.output)
     return 0
 
 
-def _resumed(killed: Watched, resumed: Watched) -> str:
+def _resumed(killed: MonitoredRun, resumed: MonitoredRun) -> list[str]:
     """Where a run was killed and where the next one went on, as a row of a table."""
-    name, done, of = killed.last
-    first, moment = resumed.seen.get(name, (done, 0.0))
+    name, done, total = killed.bar
     stage = list(killed.stages)[-1]
     if stage != name:
-        return f"| {stage} | after {killed.stages[stage].seconds:.0f} s | its beginning | - |"
-    kept = max(run.longest.get(name, 0.0) for run in (killed, resumed))
-    return f"| {stage} | {done:,} of {of:,} | {first:,} after {moment:.0f} s | {kept:.0f} s |"
+        return [stage, f"after {killed.stages[stage].seconds:.0f} s", "its beginning", "-"]
+    first, moment = resumed.first_seen.get(name, (done, 0.0))
+    longest = max(run.longest.get(name, 0.0) for run in (killed, resumed))
+    return [stage, f"{done:,} of {total:,}", f"{first:,} after {moment:.0f} s", f"{longest:.0f} s"]
 
 
-def _totals(runs: Sequence[Watched]) -> str:
-    stages = [stage for run in runs for stage in run.stages.values()]
-    return (
-        f"{sum(stage.seconds for stage in stages) / 60:.1f} min, peak {_gb(max(s.resident for s in stages))} "
-        f"resident, {_gb(max(s.anonymous for s in stages))} of it the process's own"
-    )
-
-
-def _page(rows: int, runs: Sequence[Watched], resumed: Sequence[str]) -> str:
+def _stages(runs: Iterable[MonitoredRun]) -> dict[str, Stage]:
+    """The stages of all runs together, by name."""
     together: dict[str, Stage] = {}
     for run in runs:
         for name, stage in run.stages.items():
-            total = together.setdefault(name, Stage())
-            total.seconds += stage.seconds
-            total.resident = max(total.resident, stage.resident)
-            total.anonymous = max(total.anonymous, stage.anonymous)
+            together.setdefault(name, Stage()).add(stage.seconds, stage.resident, stage.anonymous)
+    return together
+
+
+def _totals(stages: dict[str, Stage]) -> str:
+    total = Stage()
+    for stage in stages.values():
+        total.add(stage.seconds, stage.resident, stage.anonymous)
+    return (
+        f"{total.seconds / 60:.1f} min, peak {_gb(total.resident)} resident, {_gb(total.anonymous)} of it the "
+        "process's own"
+    )
+
+
+def _page(rows: int, runs: Sequence[MonitoredRun], resumed: Sequence[Sequence[str]]) -> str:
+    stages = _stages(runs)
+    figures = [
+        (name, f"{stage.seconds:,.0f}", _gb(stage.resident), _gb(stage.anonymous))
+        for name, stage in stages.items()
+    ]
     lines = [
         "# The challenge's full size",
         "",
@@ -116,49 +123,21 @@ def _page(rows: int, runs: Sequence[Watched], resumed: Sequence[str]) -> str:
         "",
         *facts(),
         "",
-        f"In all: {_totals(runs)}, over {len(runs)} processes: each but the last was killed (kill -9).",
+        f"In all: {_totals(stages)}, over {len(runs)} processes: each but the last was killed (kill -9).",
         "",
         "Resident counts the pages of mapped files, which the system may drop; own is what it cannot drop.",
         "",
-        "| stage | seconds | peak resident | peak own |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {name} | {stage.seconds:,.0f} | {_gb(stage.resident)} | {_gb(stage.anonymous)} |"
-            for name, stage in together.items()
-        ),
+        *table(("stage", "seconds", "peak resident", "peak own"), figures),
         "",
     ]
     if resumed:
-        lines += [
-            "Killed and started again with `--resume`:",
-            "",
-            "| killed in | at | the next run's first sign of it | most that a kill can cost |",
-            "| --- | --- | --- | --- |",
-            *resumed,
-            "",
-        ]
+        head = ("killed in", "at", "the next run's first sign of it", "most that a kill can cost")
+        lines += ["Killed and started again with `--resume`:", "", *table(head, resumed), ""]
     return "\n".join(lines)
 
 
 def _gb(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale.full_training", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "catalog", type=Path, help="a catalog with texts and pictures to make the large one from"
-    )
-    parser.add_argument(
-        "folder", type=Path, help="for the large catalog and its bundle; some 5 GB at full size"
-    )
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--backbone-weights", default="imagenet", metavar="FILE")
-    parser.add_argument("--no-kills", action="store_true", help="let the run go through undisturbed")
-    parser.add_argument("--output", type=Path, default=Path("full_size.md"))
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -7,29 +7,30 @@ the second half of another's, and the same with the descriptions.
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas
 from PIL import Image
 
+from benchmarks.synthetic_data import PHOTO_SIDE
+from rakuten_models.files import write_atomically
 from training.data.catalog import Catalog
 from training.data.files import CHALLENGE_LABEL_FILE, CHALLENGE_TRAIN_FILE, IMAGE_FOLDERS
 
 ROWS = 84_916
 
-SIDE = 500
-
 
 def write_full_catalog(source: Catalog, folder: Path, rows: int = ROWS, seed: int = 0) -> Path:
-    """Write the catalog in the challenge's layout.
+    """Write the catalog in the challenge's layout; a whole one of so many rows that is there is left as it is.
 
     Args:
         source: Has texts and pictures of every category that occurs.
-        folder: Where to write; one that holds a whole catalog of so many rows is left as it is.
+        folder: Where to write.
         rows: How many.
         seed: Of what is drawn.
 
@@ -43,45 +44,43 @@ def write_full_catalog(source: Catalog, folder: Path, rows: int = ROWS, seed: in
     originals, target = folder / "originals", folder / IMAGE_FOLDERS[CHALLENGE_TRAIN_FILE]
     originals.mkdir(parents=True)
     target.mkdir(parents=True)
-    table = source.table[source.table["prdtypecode"].notna()]
+    labelled = source.table["prdtypecode"].notna()
     texts = {
-        code: (_halves(group["designation"]), _halves(group["description"]))
-        for code, group in table[source.has_text[source.table["prdtypecode"].notna()]].groupby("prdtypecode")
+        code: [_halves(group["designation"]), _halves(group["description"])]
+        for code, group in source.table[labelled & source.has_text].groupby("prdtypecode")
     }
-    pictures = table[(table["image"] != "") & table["prdtypecode"].isin(texts)]
-    paths, codes = pictures["image"].tolist(), pictures["prdtypecode"].tolist()
+    pictures = source.table[(source.table["image"] != "") & source.table["prdtypecode"].isin(texts)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda each: _enlarge(each[1], originals / f"{each[0]}.jpg"), enumerate(paths)))
+        list(
+            pool.map(
+                lambda each: _enlarge(each[1], originals / f"{each[0]}.jpg"), enumerate(pictures["image"])
+            )
+        )
     random = np.random.default_rng(seed)
-    with (
-        (folder / CHALLENGE_TRAIN_FILE).open("w", newline="", encoding="utf-8") as products,
-        labels.with_suffix(".part").open("w", newline="", encoding="utf-8") as labelled,
-    ):
-        write_product, write_label = csv.writer(products).writerow, csv.writer(labelled).writerow
-        write_product(["", "designation", "description", "productid", "imageid"])
-        write_label(["", "prdtypecode"])
-        for row in range(rows):
-            # In turn, so that every picture occurs about as often.
-            picture = row % len(paths)
-            designation, description = (_recombined(halves, random) for halves in texts[codes[picture]])
-            write_product([row, designation, description, 10_000_000 + row, 20_000_000 + row])
-            write_label([row, codes[picture]])
-            name = target / f"image_{20_000_000 + row}_product_{10_000_000 + row}.jpg"
-            try:
-                os.link(originals / f"{picture}.jpg", name)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(originals / f"{picture}.jpg", name)
+    # In turn, so that every picture occurs about as often.
+    numbers = np.arange(rows) % len(pictures)
+    codes = pictures["prdtypecode"].to_numpy()[numbers]
+    table = pandas.DataFrame(
+        [[_recombined(halves, random) for halves in texts[code]] for code in codes],
+        columns=["designation", "description"],
+    )
+    table = table.assign(productid=10_000_000 + table.index, imageid=20_000_000 + table.index)
+    table.to_csv(folder / CHALLENGE_TRAIN_FILE)
+    for row, number in enumerate(numbers):
+        name = target / f"image_{20_000_000 + row}_product_{10_000_000 + row}.jpg"
+        try:
+            os.link(originals / f"{number}.jpg", name)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(originals / f"{number}.jpg", name)
     # Last: a catalog with labels is a whole one.
-    os.replace(labels.with_suffix(".part"), labels)
+    write_atomically(labels, pandas.DataFrame({"prdtypecode": codes}).to_csv())
     return folder
 
 
-def _halves(texts) -> tuple[list[str], list[str]]:
+def _halves(texts: Iterable[str]) -> tuple[list[str], list[str]]:
     """First halves and second halves of texts, by words."""
-    words = [text.split(" ") for text in texts]
-    return [" ".join(each[: (len(each) + 1) // 2]) for each in words], [
-        " ".join(each[(len(each) + 1) // 2 :]) for each in words
-    ]
+    halves = [np.array_split(text.split(" "), 2) for text in texts]
+    return [" ".join(first) for first, _ in halves], [" ".join(second) for _, second in halves]
 
 
 def _recombined(halves: tuple[list[str], list[str]], random: np.random.Generator) -> str:
@@ -91,4 +90,5 @@ def _recombined(halves: tuple[list[str], list[str]], random: np.random.Generator
 
 def _enlarge(source: str, target: Path) -> None:
     with Image.open(source) as picture:
-        picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(target, "JPEG", quality=85)
+        square = picture.convert("RGB").resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BICUBIC)
+        square.save(target, "JPEG", quality=85)

@@ -1,4 +1,4 @@
-"""Scores a made-up catalog in one way, in a process of its own, and says how long that took.
+"""Scores a made-up catalog in one way, in a process of its own, and says what that took.
 
     python -m benchmarks.scale.worker local|ray-1|ray-2|predict|keras BUNDLE CATALOG OUTPUT [IMAGES]
 
@@ -11,25 +11,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas
-
+from benchmarks.machine import peak_memory
+from benchmarks.report import BenchmarkError
 from rakuten_models import Product, ProductClassifier
 from rakuten_models.batch import score_catalog
-from rakuten_models.batch.progress import BatchProgress
 from rakuten_models.bundle.folder import read_config
 from rakuten_models.cli import run_command
-
-WAYS = ("local", "ray-1", "ray-2", "predict", "keras")
 
 _BATCH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score; prints {"rows", "seconds" in all, "first": (seconds, rows) when the first rows were done}."""
+    """Score; prints {"rows", "seconds", "first": (seconds, rows) of the first rows, "peak": bytes}."""
     way, bundle, source, output, *rest = sys.argv[1:] if arguments is None else arguments
     images = rest[0] if rest else None
     started = time.perf_counter()
@@ -42,34 +38,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if way in ("predict", "keras"):
         rows = _plain_loop(way, Path(bundle), source, output, images, note)
     else:
-        options: dict[str, Any] = {}
-        if way.startswith("ray"):
-            options = {"engine": "ray", "workers": int(way.partition("-")[2])}
-
-        def progress(each: BatchProgress) -> None:
-            note(each.done)
-
+        options = {"engine": "ray", "workers": int(way[-1])} if way.startswith("ray") else {}
         classifier = ProductClassifier.from_pretrained(bundle)
         done = score_catalog(
-            source, output, classifier=classifier, images=images, progress=progress, **options
+            source,
+            output,
+            classifier=classifier,
+            images=images,
+            progress=lambda each: note(each.done),
+            **options,
         )
         if done.scored != done.rows:
-            raise SystemExit(f"{done.rows - done.scored} rows were not scored.")
+            raise BenchmarkError("benchmark.rows_not_scored", rows=done.rows - done.scored)
         rows = done.rows
-    print(json.dumps({"rows": rows, "seconds": time.perf_counter() - started, "first": first}))
+    seconds = time.perf_counter() - started
+    print(json.dumps({"rows": rows, "seconds": seconds, "first": first, "peak": peak_memory()}))
     return 0
 
 
-def _plain_loop(way: str, bundle: Path, source: str, output: str, images: str | None, note: Any) -> int:
+def _plain_loop(
+    way: str, bundle: Path, source: str, output: str, images: str | None, note: Callable[[int], None]
+) -> int:
+    import pandas
+
     catalog = pandas.read_csv(source, keep_default_na=False)
     if way == "keras":
         from benchmarks.speed.keras_baseline import KerasBaseline
 
-        route = KerasBaseline(bundle)
+        baseline = KerasBaseline(bundle)
         categories = [category.prdtypecode for category in read_config(bundle).categories]
 
         def answer(products: list[Product]) -> list[int]:
-            answers = (route if images else route.texts)(products, _BATCH)
+            answers = (baseline if images else baseline.texts)(products, _BATCH)
             return [categories[each] for each in answers.argmax(axis=1)]
 
     else:

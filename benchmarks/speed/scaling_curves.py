@@ -9,134 +9,117 @@ have random weights. About ten minutes on two cores, most of it the catalog of a
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLocator
 from PIL import Image
 
 from benchmarks import machine, synthetic_data
-from benchmarks.speed.scaling_plot import Growth
-from benchmarks.speed.worker import timed
-from benchmarks.speed.worker_pool import ROOT, WorkerError
+from benchmarks.random_bundle import write_random_bundle
+from benchmarks.report import command_parser, publish, table
+from benchmarks.speed.worker_pool import run_python, timed
 from rakuten_models import Product, ProductClassifier
-from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.cli import run_command
-from rakuten_models.files import write_atomically
 from rakuten_models.preprocessing.image import ImageSettings, read_image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROUNDS = 7
 
-# Where a catalog of a hundred times as many rows may take so much more memory.
-MEMORY_TARGET = 1.2
+# A catalog of a hundred times as many rows may take so much more memory.
+MAX_MEMORY_RATIO = 1.2
+
+# By name, what does the work of a size.
+Works = dict[str, Callable[[float], object]]
 
 
-def grow(
-    title: str, sizes: Sequence[float], works: dict[str, Callable[[float], Callable[[], object]]], rounds: int
-) -> Growth:
-    """Time each work at each size, all sizes once in every round.
+# Okabe and Ito's colours, which people with any colour vision tell apart; each has its own marker as well.
+_LOOKS = (("#0072B2", "o"), ("#D55E00", "s"))
+_UNITS = {"ms": "milliseconds", "MB": "megabytes"}
+_COLUMNS = 3
 
-    Args:
+
+@dataclass(frozen=True)
+class Growth:
+    """How one cost grows.
+
+    Attributes:
         title: What grows.
+        unit: Of the figures: "ms" or "MB".
         sizes: Ascending.
-        works: By name, what makes the work for a size.
-        rounds: At least 1; the median counts.
-
-    Returns:
-        The growth, in milliseconds.
+        costs: By name of what is done, a figure for each size.
     """
-    ready = {name: [make(size) for size in sizes] for name, make in works.items()}
-    for works_of_name in ready.values():
-        for work in works_of_name:
-            work()
-    taken = {name: [[] for _ in sizes] for name in works}
-    for _ in range(rounds):
-        for name, works_of_name in ready.items():
-            for place, work in enumerate(works_of_name):
-                taken[name][place].append(1e3 * timed(work, 1, 0.02)["wall"])
-    return Growth(
-        title,
-        "ms",
-        sizes,
-        {name: [statistics.median(each) for each in found] for name, found in taken.items()},
-    )
+
+    title: str
+    unit: str
+    sizes: Sequence[float]
+    costs: dict[str, list[float]]
+
+
+def grow(title: str, sizes: Sequence[float], works: Works, rounds: int) -> Growth:
+    """Time each work at each size in milliseconds, all once in every round, after one round that does not count."""
+    taken = {(name, size): [] for name in works for size in sizes}
+    for _ in range(rounds + 1):
+        for (name, size), found in taken.items():
+            found.append(1e3 * timed(partial(works[name], size), min_seconds=0.02)[0])
+    costs = {name: [statistics.median(taken[name, size][1:]) for size in sizes] for name in works}
+    return Growth(title, "ms", sizes, costs)
 
 
 def measure_scaling(bundle: Path, rounds: int, quick: bool) -> list[Growth]:
-    """All growths.
-
-    Args:
-        bundle: The bundle's folder.
-        rounds: At least 1.
-        quick: Whether all work is tiny.
-    """
-    classifier = ProductClassifier.from_pretrained(bundle)
+    """All growths."""
+    predict = (classifier := ProductClassifier.from_pretrained(bundle)).predict
     titles = synthetic_data.titles(10 if quick else 1000, synthetic_data.TITLE_WORDS)
     pairs = synthetic_data.catalog(10 if quick else 1000, pictures=8)
-
-    def predict(products: Sequence[Product]) -> Callable[[], object]:
-        return lambda: classifier.predict(products)
-
-    found = [
-        grow(
-            "products",
-            [1, 10] if quick else [1, 10, 100, 1000],
-            {
-                "titles": lambda count: predict(titles[:count]),
-                "text and picture": lambda count: predict(pairs[:count]),
-            },
-            rounds,
-        ),
-        grow(
-            "words of one text",
-            [10, 100] if quick else [10, 30, 100, 300, 1000, 3000, 10_000],
-            {"in the description": lambda words: predict([Product("", synthetic_data.texts(1, words)[0])])},
-            rounds,
-        ),
+    counts = [1, 10] if quick else [1, 10, 100, 1000]
+    lengths = [10, 100] if quick else [10, 30, 100, 300, 1000, 3000, 10_000]
+    texts = {words: Product("", synthetic_data.texts(1, words)[0]) for words in lengths}
+    by_count: Works = {
+        "titles": lambda count: predict(titles[:count]),
+        "text and picture": lambda count: predict(pairs[:count]),
+    }
+    by_length: Works = {"in the description": lambda words: predict([texts[words]])}
+    return [
+        grow("products", counts, by_count, rounds),
+        grow("words of one text", lengths, by_length, rounds),
         _photos(classifier.config.image, rounds, quick),
         _categories(bundle, rounds, quick),
         _catalog_memory(bundle, [20, 200] if quick else [10_000, 100_000, 1_000_000]),
     ]
-    return found
 
 
 def _photos(settings: ImageSettings, rounds: int, quick: bool) -> Growth:
     """Reading a photo as the models need it, and at its full size as a plain Pillow program does."""
     megapixels = [0.1, 0.5] if quick else [0.1, 0.25, 1, 4, 12, 25]
     files = {
-        size: synthetic_data.photo(round((size * 1e6 * 4 / 3) ** 0.5), round((size * 1e6 * 3 / 4) ** 0.5))
+        size: synthetic_data.photo(0, round((size * 1e6 * 4 / 3) ** 0.5), round((size * 1e6 * 3 / 4) ** 0.5))
         for size in megapixels
     }
 
-    def plainly(file: bytes) -> None:
+    def plainly(size: float) -> None:
         square = (settings.size, settings.size)
-        Image.open(io.BytesIO(file)).convert("RGB").resize(square, Image.Resampling.BILINEAR)
+        Image.open(io.BytesIO(files[size])).convert("RGB").resize(square, Image.Resampling.BILINEAR)
 
-    return grow(
-        "megapixels of a photo",
-        megapixels,
-        {
-            "read for the model": lambda size: lambda: read_image(files[size], settings),
-            "plain Pillow": lambda size: lambda: plainly(files[size]),
-        },
-        rounds,
-    )
+    works: Works = {
+        "read for the model": lambda size: read_image(files[size], settings),
+        "plain Pillow": plainly,
+    }
+    return grow("megapixels of a photo", megapixels, works, rounds)
 
 
 def _categories(bundle: Path, rounds: int, quick: bool) -> Growth:
-    from benchmarks.random_bundle import write_random_bundle
-
     counts = [27] if quick else [27, 270, 2700]
-    (pair,) = synthetic_data.catalog(1, pictures=1)
+    pair = synthetic_data.catalog(1, pictures=1)
     titles = synthetic_data.titles(100, synthetic_data.TITLE_WORDS)
     with tempfile.TemporaryDirectory() as name:
         classifiers = {}
@@ -145,15 +128,11 @@ def _categories(bundle: Path, rounds: int, quick: bool) -> Growth:
             folder.mkdir()
             write_random_bundle(bundle, folder, count, alpha=0.35 if quick else 1.0)
             classifiers[count] = ProductClassifier.from_pretrained(folder)
-        return grow(
-            "categories",
-            counts,
-            {
-                "one product, text and picture": lambda count: lambda: classifiers[count].predict(pair),
-                "100 titles": lambda count: lambda: classifiers[count].predict(titles),
-            },
-            rounds,
-        )
+        works: Works = {
+            "one product, text and picture": lambda count: classifiers[count].predict(pair),
+            "100 titles": lambda count: classifiers[count].predict(titles),
+        }
+        return grow("categories", counts, works, rounds)
 
 
 def _catalog_memory(bundle: Path, counts: Sequence[int]) -> Growth:
@@ -162,22 +141,12 @@ def _catalog_memory(bundle: Path, counts: Sequence[int]) -> Growth:
     peaks = []
     with tempfile.TemporaryDirectory() as name:
         for count in counts:
-            source = Path(name) / f"{count}.csv"
+            source, output = Path(name) / f"{count}.csv", Path(name) / f"{count}_scored.csv"
             with source.open("w", encoding="utf-8") as file:
                 file.write("designation\n")
                 file.writelines(f"{texts[row % len(texts)]} {row}\n" for row in range(count))
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.speed.memory_probe",
-                bundle,
-                source,
-                Path(name) / f"{count}_scored.csv",
-            ]
-            done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
-            if done.returncode:
-                raise WorkerError(f"Scoring failed: {done.stderr.strip()[-2000:]}")
-            peaks.append(json.loads(done.stdout.splitlines()[-1])["peak"] / 1e6)
+            done = run_python("-m", "benchmarks.scale.worker", "local", bundle, source, output)
+            peaks.append(done["peak"] / 1e6)
     return Growth("rows of a catalog of texts", "MB", counts, {"peak memory": peaks})
 
 
@@ -191,46 +160,55 @@ def format_growths(growths: Sequence[Growth], notes: Sequence[str] = ()) -> str:
     """A Markdown table each, and whether memory is flat."""
     lines = ["## As work grows", "", *notes, ""]
     for growth in growths:
-        lines += [
-            f"| {growth.title} | {' | '.join(f'{size:,}' for size in growth.sizes)} |",
-            f"| --- |{' --- |' * len(growth.sizes)}",
-            *(
-                f"| {name}, {growth.unit} | {' | '.join(f'{cost:,.1f}' for cost in costs)} |"
-                for name, costs in growth.costs.items()
-            ),
-            "",
+        rows = [
+            [f"{name}, {growth.unit}", *(f"{cost:,.1f}" for cost in costs)]
+            for name, costs in growth.costs.items()
         ]
+        lines += [*table([growth.title, *(f"{size:,}" for size in growth.sizes)], rows), ""]
     ratio = memory_ratio(growths)
-    verdict = "met" if ratio <= MEMORY_TARGET else "missed"
-    lines += [
-        f"Memory, the longest catalog against the shortest: {ratio:.2f}x (at most {MEMORY_TARGET}x: {verdict}).",
-        "",
-    ]
-    return "\n".join(lines)
+    target = f"at most {MAX_MEMORY_RATIO}x: {'met' if ratio <= MAX_MEMORY_RATIO else 'missed'}"
+    return "\n".join(
+        [*lines, f"Memory, the longest catalog against the shortest: {ratio:.2f}x ({target}).", ""]
+    )
+
+
+def draw_growths(growths: Sequence[Growth], path: Path) -> None:
+    """Write the plot as a PNG file of 1100 x 640 pixels."""
+    figure = Figure(figsize=(11.0, 6.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(-(-len(growths) // _COLUMNS), _COLUMNS, squeeze=False).ravel()
+    short = EngFormatter(sep="", places=None)
+    for panel, growth in zip(panels, growths, strict=False):
+        for (name, costs), (colour, marker) in zip(growth.costs.items(), _LOOKS, strict=False):
+            panel.loglog(growth.sizes, costs, color=colour, marker=marker, label=name)
+        highest = max(map(max, growth.costs.values()))
+        lowest = min(map(min, growth.costs.values()))
+        # A flat line looks flat: never less than a factor of ten from bottom to top.
+        panel.set_ylim(min(lowest / 1.5, highest / 5), highest * 2)
+        ticks = [f"{size:g}" if size < 1000 else short(size) for size in growth.sizes]
+        panel.set_xticks(list(growth.sizes), ticks)
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+        panel.set(xlabel=growth.title, ylabel=_UNITS[growth.unit])
+        panel.grid(True, color="#E4E7EB")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, fontsize="small")
+    for panel in panels[len(growths) :]:
+        panel.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and draw; see the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.scaling_curves", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--bundle", type=Path, default=STARTER_FOLDER, metavar="FOLDER", help="default: the starter"
-    )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"turns (default {ROUNDS})")
-    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
-    parser.add_argument("--output", type=Path, metavar="FILE.md", help="where to write the tables as well")
+    parser = command_parser("benchmarks.speed.scaling_curves", __doc__, bundle=True, rounds=ROUNDS)
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where to draw them")
     options = parser.parse_args(arguments)
     notes = machine.facts()
     growths = measure_scaling(options.bundle, 1 if options.quick else max(1, options.rounds), options.quick)
-    text = format_growths(growths, notes)
-    print(text)
-    if options.output:
-        write_atomically(options.output, text)
+    publish(format_growths(growths, notes), options.output)
     if options.plot:
-        from benchmarks.speed.scaling_plot import draw_growths
-
         draw_growths(growths, options.plot)
     return 0
 

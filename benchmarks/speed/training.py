@@ -11,23 +11,23 @@ sides. About fifteen minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from benchmarks import machine, synthetic_data
-from benchmarks.speed.serving import Line, format_lines
-from benchmarks.speed.worker_pool import Timing
+from benchmarks.report import Line, command_parser, format_lines, publish
+from benchmarks.speed.worker_pool import alternate, timed
 from rakuten_models.cli import run_command
-from rakuten_models.files import write_atomically
 from rakuten_models.preprocessing.image import ImageSettings, read_image
 from rakuten_models.preprocessing.text import TextSettings, encode_texts
 from rakuten_models.product import Product
@@ -40,8 +40,7 @@ from training.text.trainer import LabelledTexts, TextFitter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-ROWS, WORDS, CATEGORIES = 80_000, 120, 27
-
+WORDS, CATEGORIES = 120, 27
 ROUNDS = 3
 
 # What two fits of one optimizer differ by from chance alone is more than what two optimizers do.
@@ -53,24 +52,36 @@ _OWN_WORDS, _OTHER_WORDS, _LIST_LENGTH = 12, 6, 60
 # The network alone and the plain loss, which both optimizers can fit: nothing that only ours would have to do, and
 # nothing that makes for better answers on other grounds (dropout, smoothing, decay).
 _SETTINGS = replace(
-    TextTrainingSettings(),
-    teachers=0,
-    folds=0,
-    pretrained_words=False,
-    linear_share=0.0,
-    feature_dropout=0.0,
-    unit_dropout=0.0,
-    label_smoothing=0.0,
-    decay=0.0,
-)
+    TextTrainingSettings(), teachers=0, folds=0, pretrained_words=False, linear_share=0.0, feature_dropout=0.0,
+    unit_dropout=0.0, label_smoothing=0.0, decay=0.0,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done.
+
+    Attributes:
+        rows: Texts of the pass that is timed.
+        evaluation_rows: Texts of the passes after which F1 is measured, a quarter of them for validation.
+        epochs: How many passes these are.
+        steps: Keras's timed steps in a round.
+        pictures: At least 2.
+        picture_side: Of the network's input in pixels.
+        alpha: Width of the image network.
+    """
+
+    rows: int = 80_000
+    evaluation_rows: int = 12_000
+    epochs: int = 4
+    steps: int = 20
+    pictures: int = 96
+    picture_side: int = 224
+    alpha: float = 1.0
 
 
 def labelled_texts(rows: int, words: int, seed: int = 0) -> tuple[list[Product], np.ndarray]:
-    """Texts that say what category they are of, if one knows which words to look at.
-
-    Returns:
-        Products with a description of so many words, and int64 (rows,), 0 to 26.
-    """
+    """Products with descriptions that say their category, and the categories, int64 (rows,), 0 to 26."""
     random = np.random.default_rng([seed, 9])
     known = synthetic_data.vocabulary()
     truth = random.integers(0, CATEGORIES, rows)
@@ -81,30 +92,21 @@ def labelled_texts(rows: int, words: int, seed: int = 0) -> tuple[list[Product],
     for row, text in enumerate(base):
         lists = [truth[row]] * _OWN_WORDS + [others[row]] * _OTHER_WORDS
         # From the middle of the vocabulary: neither what every text has nor what none has.
-        marks = [
-            known[500 + number * _LIST_LENGTH + pick] for number, pick in zip(lists, picks[row], strict=True)
-        ]
-        products.append(Product("", " ".join([text, *marks])))
+        picked = [500 + number * _LIST_LENGTH + pick for number, pick in zip(lists, picks[row], strict=True)]
+        products.append(Product("", " ".join([text, *(known[index] for index in picked)])))
     return products, truth
 
 
 class KerasAdam:
-    """The same text model, fitted by Keras: dense Adam, the same rates, the same batches.
-
-    Args:
-        model: From `TextFitter.untrained_model`.
-        steps: How many steps the learning rate falls over.
-        settings: Batch size and learning rate are taken from there.
-    """
+    """The same text model (`TextFitter.untrained_model`), fitted by Keras: dense Adam, the same batches and rates."""
 
     def __init__(self, model: keras.Model, steps: int, settings: TextTrainingSettings) -> None:
         """Compile."""
         # By name: in a list they would be in the alphabet's order.
         self._model = keras.Model({tensor.name: tensor for tensor in model.inputs}, model.output["logits"])
         rate = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, max(1, steps), 0.0)
-        self._model.compile(
-            keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._model.compile(keras.optimizers.Adam(rate), loss)
         self._batch_size = settings.batch_size
 
     def fit(self, encoded: dict[str, np.ndarray], truth: np.ndarray, epochs: int = 1) -> None:
@@ -116,198 +118,125 @@ class KerasAdam:
         return self._model.predict(encoded, batch_size=self._batch_size, verbose=0).argmax(axis=1)
 
 
-def text_lines(rows: int, judged_rows: int, epochs: int, steps: int, rounds: int) -> list[Line]:
-    """Both optimizers.
-
-    Args:
-        rows: Of the pass that is timed.
-        judged_rows: Of the passes after which F1 is measured, a quarter of them for validation.
-        epochs: How many passes these are.
-        steps: Keras's timed steps in a round.
-        rounds: At least 1.
-    """
+def text_lines(sizes: Sizes, rounds: int) -> list[Line]:
+    """Both optimizers, `rounds` (at least 1) times each."""
+    rows = sizes.rows
     products, truth = labelled_texts(rows, WORDS)
     tokenizer = train_tokenizer([product.description for product in products], _SETTINGS)
-    settings = replace(_SETTINGS, epochs=1)
 
-    def fitter(count: int, chosen: TextTrainingSettings, seed: int = 0) -> TextFitter:
-        return TextFitter(
-            LabelledTexts(products[:count], truth[:count], np.ones(count)),
-            tokenizer,
-            TextSettings(),
-            chosen,
-            categories=CATEGORIES,
-            seed=seed,
-        )
+    def fitter(count: int, epochs: int, seed: int = 0) -> TextFitter:
+        texts = LabelledTexts(products[:count], truth[:count], np.ones(count))
+        settings = replace(_SETTINGS, epochs=epochs)
+        return TextFitter(texts, tokenizer, TextSettings(), settings, categories=CATEGORIES, seed=seed)
+
+    def encoded(chosen: np.ndarray) -> dict[str, np.ndarray]:
+        return encode_texts([products[row] for row in chosen], tokenizer, TextSettings())
+
+    def f1(seed: int) -> tuple[float, float]:
+        """Validation F1 of ours and of Keras, fitted on three quarters of the rows."""
+        keras.utils.set_random_seed(seed)
+        train, validation = np.split(np.arange(sizes.evaluation_rows), [sizes.evaluation_rows * 3 // 4])
+        ours: list[float] = []
+        fitted = fitter(sizes.evaluation_rows, sizes.epochs, seed)
+        fitted.fit(train, validation, lambda epoch: ours.append(epoch.validation_f1))
+        steps = sizes.epochs * -(-len(train) // _SETTINGS.batch_size)
+        baseline = KerasAdam(fitted.untrained_model(), steps, _SETTINGS)
+        baseline.fit(encoded(train), truth[train], sizes.epochs)
+        predicted = baseline.predict(encoded(validation))
+        return ours[-1], weighted_f1(truth[validation], predicted, CATEGORIES)
 
     started = time.perf_counter()
-    whole = fitter(rows, settings)
+    whole = fitter(rows, 1)
     making = time.perf_counter() - started
-    few = min(rows, steps * settings.batch_size)
-    encoded = encode_texts(products[:few], tokenizer, TextSettings())
-    baseline = KerasAdam(whole.untrained_model(), rounds * steps, settings)
-    share = few / rows
-    everything, nothing = np.arange(rows), np.arange(0)
-    found = _in_turn(
-        {
-            "ours": lambda: whole.fit(everything, nothing),
-            "keras": lambda: baseline.fit(encoded, truth[:few]),
-        },
-        rounds,
+    few = np.arange(min(rows, sizes.steps * _SETTINGS.batch_size))
+    inputs = encoded(few)
+    baseline = KerasAdam(whole.untrained_model(), rounds * sizes.steps, _SETTINGS)
+    tasks = {
+        "ours": partial(timed, lambda: whole.fit(np.arange(rows), np.arange(0))),
+        "keras": partial(timed, lambda: baseline.fit(inputs, truth[few])),
+    }
+    ours, theirs = alternate(tasks, rounds).values()
+    share = len(few) / rows
+    keras_epoch, ratio = theirs.seconds / share, ours.ratio(theirs) / share
+    both = (keras_epoch + making) / (ours.seconds + making)
+    scores = [f1(seed) for seed in SEEDS]
+    our_f1, keras_f1 = np.mean(scores, axis=0)
+    each = ", ".join(f"{ours:.4f} and {theirs:.4f}" for ours, theirs in scores)
+    what = f"text model, one pass over {rows:,} texts of {WORDS} words, against Keras Adam"
+    once = "the same, with finding the texts' table rows, once for all passes, counted on both sides"
+    validation = (
+        f"validation F1 after {sizes.epochs} passes over {sizes.evaluation_rows * 3 // 4:,} texts, ours and Keras "
+        f"Adam, mean of {len(SEEDS)} seeds"
     )
-    keras_epoch = found["keras"].seconds / share
-    ratio = found["ours"].ratio(found["keras"]) / share
-    both = (keras_epoch + making) / (found["ours"].seconds + making)
-    judged = [
-        _f1(
-            fitter(judged_rows, replace(_SETTINGS, epochs=epochs), seed),
-            products,
-            truth,
-            tokenizer,
-            judged_rows,
-            epochs,
-            seed,
-        )
-        for seed in SEEDS
-    ]
-    our_f1, keras_f1 = np.mean(judged, axis=0)
-    each = ", ".join(f"{ours:.4f} and {baselines:.4f}" for ours, baselines in judged)
+    steps = -(-len(few) // _SETTINGS.batch_size)
+    found = f"{ratio:.1f}x: {ours.seconds:.1f} s against {keras_epoch:.0f} s (from {steps} steps)"
+    f1_found = f"{our_f1:.4f} against {keras_f1:.4f} (by seed {each})"
     return [
-        Line(
-            f"text model, one pass over {rows:,} texts of {WORDS} words, against Keras Adam",
-            "at least 5x",
-            f"{ratio:.1f}x: {found['ours'].seconds:.1f} s against {keras_epoch:.0f} s (from "
-            f"{-(-few // settings.batch_size)} steps)",
-            ratio >= 5,
-        ),
-        Line(
-            "the same, with finding the texts' table rows, once for all passes, counted on both sides",
-            "",
-            f"{both:.1f}x: that takes {making:.0f} s",
-        ),
-        Line(
-            f"validation F1 after {epochs} passes over {judged_rows * 3 // 4:,} texts, ours and Keras Adam, mean of "
-            f"{len(SEEDS)} seeds",
-            "equal or better",
-            f"{our_f1:.4f} against {keras_f1:.4f} (by seed {each})",
-            bool(our_f1 >= keras_f1),
-        ),
+        Line(what, "at least 5x", found, ratio >= 5),
+        Line(once, "", f"{both:.1f}x: that takes {making:.0f} s"),
+        Line(validation, "equal or better", f1_found, bool(our_f1 >= keras_f1)),
     ]
 
 
-def _f1(
-    fitter: TextFitter,
-    products: Sequence[Product],
-    truth: np.ndarray,
-    tokenizer: object,
-    rows: int,
-    epochs: int,
-    seed: int,
-) -> tuple[float, float]:
-    """Validation F1 of ours and of Keras, fitted on three quarters of the rows."""
-    keras.utils.set_random_seed(seed)
-    train, validation = np.arange(rows * 3 // 4), np.arange(rows * 3 // 4, rows)
-    ours = []
-    fitter.fit(train, validation, lambda epoch: ours.append(epoch.validation_f1))
-    steps = epochs * -(-len(train) // _SETTINGS.batch_size)
-    baseline = KerasAdam(fitter.untrained_model(), steps, _SETTINGS)
-    fitted, judged = (
-        encode_texts([products[row] for row in part], tokenizer, TextSettings())
-        for part in (train, validation)
-    )
-    baseline.fit(fitted, truth[train], epochs)
-    return ours[-1], weighted_f1(truth[validation], baseline.predict(judged), CATEGORIES)
-
-
-def picture_lines(count: int, size: int, alpha: float, rounds: int) -> list[Line]:
-    """The frozen network over pictures, and its cache.
-
-    Args:
-        count: Pictures, at least 2.
-        size: Side of the network's input in pixels.
-        alpha: Width of the network.
-        rounds: At least 1.
-    """
-    settings = ImageSettings(size=size)
-    model = build_image_model(2, size=size, alpha=alpha, backbone_weights=None)
-    lower = FrozenBackbone(model, with_activations=False)
+def picture_lines(sizes: Sizes, rounds: int) -> list[Line]:
+    """The frozen network over pictures, `rounds` (at least 1) times, and its cache."""
+    count, settings = sizes.pictures, ImageSettings(size=sizes.picture_side)
+    model = build_image_model(2, size=settings.size, alpha=sizes.alpha, backbone_weights=None)
+    backbone = FrozenBackbone(model, with_activations=False)
     frozen = keras.Model(model.inputs[0], model.output["features"])
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        images = [str(folder / f"{number}.jpg") for number in range(count)]
+        images = [Path(name) / f"{number}.jpg" for number in range(count)]
         for number, image in enumerate(images):
-            Path(image).write_bytes(
-                synthetic_data.photo(synthetic_data.PHOTO_SIDE, synthetic_data.PHOTO_SIDE, number)
-            )
-        caches = iter(range(1_000_000))
+            image.write_bytes(synthetic_data.photo(number))
+        caches = (Path(name) / f"cache {number}" for number in itertools.count())
 
-        def ours() -> None:
-            extract_features(images, lower, settings, folder / f"cache {next(caches)}")
+        def ours(folder: Path | None = None) -> None:
+            extract_features(list(map(str, images)), backbone, settings, folder or next(caches))
 
         def baseline() -> None:
             for start in range(0, count, 32):
-                pixels = [read_image(image, settings) for image in images[start : start + 32]]
-                frozen.predict_on_batch(np.stack(pixels))
+                frozen.predict_on_batch(
+                    np.stack([read_image(str(each), settings) for each in images[start : start + 32]])
+                )
 
-        found = _in_turn({"ours": ours, "keras": baseline}, rounds)
-        first = folder / "cache 0"
-        started = time.perf_counter()
-        extract_features(images, lower, settings, first)
-        reused, folders = time.perf_counter() - started, len(list(first.iterdir()))
+        tasks = {"ours": partial(timed, ours), "keras": partial(timed, baseline)}
+        found, theirs = alternate(tasks, rounds).values()
+        first = Path(name) / "cache 0"
+        reused, _ = timed(lambda: ours(first))
+        folders = len(list(first.iterdir()))
         # The same name and size, other content.
-        Path(images[0]).write_bytes(Path(images[1]).read_bytes())
-        extract_features(images, lower, settings, first)
+        images[0].write_bytes(images[1].read_bytes())
+        ours(first)
         after = len(list(first.iterdir()))
-    ratio = found["ours"].ratio(found["keras"])
+    ratio = found.ratio(theirs)
+    what = f"frozen features of {count} pictures against Keras predict_on_batch at 32"
+    figures = (
+        f"{ratio:.1f}x: {count / found.seconds:.0f} against {count / theirs.seconds:.0f} a second; "
+        f"{found.processor_ratio(theirs):.1f}x in processor time"
+    )
+    cache = "their cache: used again, not used after a file's content changed"
+    again, anew = ("used again", "made again")
+    said = (
+        f"{again if folders == 1 else anew} in {reused:.2f} s; after a change {anew if after == 2 else again}"
+    )
     return [
-        Line(
-            f"frozen features of {count} pictures against Keras predict_on_batch at 32",
-            "at least 3x",
-            f"{ratio:.1f}x: {count / found['ours'].seconds:.0f} against {count / found['keras'].seconds:.0f} a second; "
-            f"{found['ours'].processor_ratio(found['keras']):.1f}x in processor time",
-            ratio >= 3,
-        ),
-        Line(
-            "their cache: used again, not used after a file's content changed",
-            "both",
-            f"{'used again' if folders == 1 else 'made again'} in {reused:.2f} s; after a change "
-            f"{'made again' if after == 2 else 'used again'}",
-            folders == 1 and after == 2,
-        ),
+        Line(what, "at least 3x", figures, ratio >= 3),
+        Line(cache, "both", said, folders == 1 and after == 2),
     ]
-
-
-def _in_turn(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Do works in turn in this process, A B A B, after one turn that does not count (it compiles)."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            work()
-            if number:
-                taken[name].append((time.perf_counter() - wall, time.process_time() - processor))
-    return {name: Timing(*map(tuple, zip(*found, strict=True))) for name, found in taken.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; see the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.training", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"turns (default {ROUNDS})")
-    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
-    parser.add_argument("--output", type=Path, metavar="FILE.md", help="where to write the table as well")
+    parser = command_parser("benchmarks.speed.training", __doc__, rounds=ROUNDS)
     options = parser.parse_args(arguments)
     notes = machine.facts()
     if options.quick:
-        lines = text_lines(400, 200, 1, 1, 1) + picture_lines(4, 96, 0.35, 1)
+        sizes = Sizes(400, 200, epochs=1, steps=1, pictures=4, picture_side=96, alpha=0.35)
+        lines = text_lines(sizes, 1) + picture_lines(sizes, 1)
     else:
         rounds = max(1, options.rounds)
-        lines = text_lines(ROWS, 12_000, 4, 20, rounds) + picture_lines(96, 224, 1.0, max(7, rounds))
-    text = format_lines("Training", notes, lines)
-    print(text)
-    if options.output:
-        write_atomically(options.output, text)
+        lines = text_lines(Sizes(), rounds) + picture_lines(Sizes(), max(7, rounds))
+    publish(format_lines("Training", notes, lines), options.output)
     return 0
 
 

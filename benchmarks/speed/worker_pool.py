@@ -1,9 +1,4 @@
-"""Processes that do the same work in different ways, side by side, and are asked in turn.
-
-Each contestant is a process of its own (`python -m benchmarks.speed.worker NAME ...`), so that one's threads,
-caches and memory are not the other's. It gets ready, and then does a task whenever it is told to; in the meantime
-it sleeps.
-"""
+"""Does the same work in different ways in turn, each in a process of its own that sleeps while another works."""
 
 from __future__ import annotations
 
@@ -12,27 +7,20 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rakuten_models.errors import RakutenModelsError
+from benchmarks.report import ROOT, BenchmarkError
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class WorkerError(RakutenModelsError):
-    """A contestant's process ended before its time."""
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What some rounds of one task took, in seconds for one piece of work.
-
-    Attributes:
-        wall: By round, on the clock.
-        processor: By round, of all of the process's threads together.
-    """
+    """What some rounds of one task took: seconds for one piece of work, on the clock and of processor time."""
 
     wall: tuple[float, ...]
     processor: tuple[float, ...]
@@ -47,20 +35,21 @@ class Timing:
         """The median of processor time."""
         return statistics.median(self.processor)
 
-    def ratio(self, other: Timing) -> float:
-        """How many times as long as this the other took: the median over the rounds, each with its own pair."""
-        return statistics.median(theirs / ours for ours, theirs in zip(self.wall, other.wall, strict=True))
+    def ratios(self, other: Timing) -> list[float]:
+        """How many times as long as this the other took, by round, on the clock."""
+        return [theirs / ours for ours, theirs in zip(self.wall, other.wall, strict=True)]
 
-    def processor_ratio(self, other: Timing) -> float:
-        """The same of processor time, which other work on the machine hardly changes."""
-        return statistics.median(
-            theirs / ours for ours, theirs in zip(self.processor, other.processor, strict=True)
-        )
+    def ratio(self, other: Timing) -> float:
+        """Their median."""
+        return statistics.median(self.ratios(other))
 
     def spread(self, other: Timing) -> tuple[float, float]:
-        """The least and the largest of these ratios."""
-        ratios = [theirs / ours for ours, theirs in zip(self.wall, other.wall, strict=True)]
-        return min(ratios), max(ratios)
+        """The least and the largest of them."""
+        return min(self.ratios(other)), max(self.ratios(other))
+
+    def processor_ratio(self, other: Timing) -> float:
+        """The median ratio of processor time, which other work on the machine hardly changes."""
+        return Timing(self.processor, ()).ratio(Timing(other.processor, ()))
 
 
 class Worker:
@@ -78,18 +67,13 @@ class Worker:
     ) -> None:
         """Start it; it gets ready while others do."""
         command = [sys.executable, "-m", "benchmarks.speed.worker", kind, str(bundle)]
-        if cores is not None:
-            command += ["--cores", *map(str, cores)]
-        if quick:
-            command.append("--quick")
+        command += [*(["--cores", *map(str, cores)] if cores is not None else []), *["--quick"] * quick]
         self._name = " ".join(command[3:])
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **QUIET}, **pipes)
 
     def __enter__(self) -> Worker:
-        """The contestant, stopped at the end of the block."""
+        """The worker, stopped at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,42 +82,50 @@ class Worker:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def begin(self, task: str) -> None:
-        """Start a task; `finish` waits for its end."""
-        try:
-            self._process.stdin.write(task + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise WorkerError(f"The contestant {self._name} has ended; its message is above.") from error
-
-    def finish(self) -> tuple[float, float]:
-        """Wall and processor seconds that one piece of the task begun last took."""
-        line = self._process.stdout.readline()
-        if not line:
-            raise WorkerError(f"The contestant {self._name} has ended; its message is above.")
-        answer = json.loads(line)
-        return answer["wall"], answer["processor"]
-
     def run(self, task: str) -> tuple[float, float]:
-        """`begin` and `finish`."""
-        self.begin(task)
-        return self.finish()
+        """Wall and processor seconds that one piece of a task takes; BenchmarkError if the process has ended."""
+        try:
+            print(task, file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise BenchmarkError("benchmark.worker_ended", name=self._name)
+        return tuple(json.loads(line))
 
 
-def alternate(runs: Mapping[str, tuple[Worker, str]], rounds: int) -> dict[str, Timing]:
-    """Let contestants do their tasks in turn, A B A B.
+def alternate(tasks: Mapping[str, Callable[[], tuple[float, float]]], rounds: int) -> dict[str, Timing]:
+    """Do tasks, each of which gives its wall and processor seconds, in turn, A B A B; their timings by name.
 
-    Args:
-        runs: By name, who does which task.
-        rounds: How many turns count, after one that does not; 0: there is that one only, and it counts.
-
-    Returns:
-        By name, its timing.
+    `rounds` turns count, after one that does not; 0: there is that one only, and it counts.
     """
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for number in range(rounds + 1):
-        for name, (worker, task) in runs.items():
-            found = worker.run(task)
-            if number or not rounds:
-                taken[name].append(found)
-    return {name: Timing(*map(tuple, zip(*found, strict=True))) for name, found in taken.items()}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
+    for _ in range(rounds + 1):
+        for name, task in tasks.items():
+            taken[name].append(task())
+    return {
+        name: Timing(*map(tuple, zip(*found[1 if rounds else 0 :], strict=True)))
+        for name, found in taken.items()
+    }
+
+
+def timed(work: Callable[[], object], pieces: int = 1, min_seconds: float = 0.0) -> tuple[float, float]:
+    """Do some work until `min_seconds` are over; wall and processor seconds a piece."""
+    done = 0
+    wall, processor = time.perf_counter(), time.process_time()
+    while not done or time.perf_counter() - wall < min_seconds:
+        work()
+        done += pieces
+    return (time.perf_counter() - wall) / done, (time.process_time() - processor) / done
+
+
+def run_python(*arguments: object) -> Any:
+    """What a Python process prints on its last line, as JSON; BenchmarkError if it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        name, error = " ".join(command[1:3])[:60], done.stderr.strip()[-2000:]
+        raise BenchmarkError("benchmark.process_failed", command=name, error=error)
+    return json.loads(done.stdout.splitlines()[-1])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import __main__ as quality
-from benchmarks.quality.baseline import ScoredBaseline, TrainingRows, in_all_columns, out_of_fold_scores
+from benchmarks.quality.baseline import Baseline, TrainingRows, in_all_columns, out_of_fold_scores
+from benchmarks.quality.comparison import CompareSettings
 from benchmarks.quality.fusion_baselines import LogLinearPool
 from benchmarks.quality.text_baselines import LINEAR_SVC, LOG_LOSS, FastText, linear_svc
 from rakuten_models.cli import run_command
@@ -26,9 +27,8 @@ HAS_FASTTEXT = importlib.util.find_spec("fasttext") is not None
 def run(tiny_bundle, tiny_catalog, tmp_path_factory):
     """One run: the report and its figures, and the catalog that was scored."""
     test = write_tiny_catalog(tmp_path_factory.mktemp("benchmark") / "test", seed=5)
-    report, figures = quality.compare(
-        read_catalog(tiny_catalog), test, tiny_bundle, backbone_weights=None, show=False
-    )
+    settings = CompareSettings(backbone_weights=None, show=False)
+    report, figures = quality.compare(read_catalog(tiny_catalog), test, tiny_bundle, settings)
     return report, figures, test
 
 
@@ -55,7 +55,7 @@ def test_every_method_is_on_the_same_rows(run):
     json.dumps(figures, allow_nan=False)
 
 
-def test_peers_learned_and_ours_is_what_evaluation_measures(run, tiny_bundle, tmp_path):
+def test_baselines_learned_and_ours_is_what_evaluation_measures(run, tiny_bundle, tmp_path):
     _, figures, test = run
     for name in (LINEAR_SVC, LOG_LOSS):
         assert figures["text"][name]["weighted_f1"] > 0.3, "27 categories: guessing is right once in 27"
@@ -82,7 +82,7 @@ def test_report_ends_with_what_ours_is_beside_the_best(run):
 
 def test_command_writes_what_evaluation_takes(tiny_bundle, tiny_catalog, tmp_path, monkeypatch, capsys, run):
     report, figures, test = run
-    monkeypatch.setattr(quality, "compare", lambda *arguments, **options: (report, figures))
+    monkeypatch.setattr(quality, "compare", lambda *arguments: (report, figures))
     output = tmp_path / "new folder" / "quality.md"
     arguments = ["--train", str(tiny_catalog), "--test", str(test), "--bundle", str(tiny_bundle)]
     assert run_command(quality.main, [*arguments, "--output", str(output)]) == 0, capsys.readouterr().err
@@ -107,7 +107,7 @@ def test_without_a_bundle_one_is_trained_that_keeps_no_test_part(
 
     # The default settings take most of an hour, and the tiny ones are what the other tests train.
     monkeypatch.setattr(quality, "train_bundle", train_bundle)
-    monkeypatch.setattr(quality, "compare", lambda train, test, bundle, **options: (str(bundle), {}))
+    monkeypatch.setattr(quality, "compare", lambda train, test, bundle, settings: (str(bundle), {}))
     arguments = [
         "--train",
         str(tiny_catalog),
@@ -183,21 +183,21 @@ def test_out_of_fold_scores_never_saw_the_row():
         assert not fitted_on & {row, row ^ 1}, "neither the row nor its near-duplicate"
 
 
-def test_temperature_comes_from_own_labels_alone():
+def test_temperature_comes_from_gold_labels_alone():
     rows = dataclasses.replace(text_rows(), gold_label=np.arange(24) < 12)
     scores = np.where(np.eye(3, dtype=bool)[rows.category_index], 1.0, 0.0)
     scores[12:] *= -5.0  # wrong, and sure of it: were these heeded, the temperature would rise
-    baseline = ScoredBaseline()
+    baseline = Baseline()
     baseline.finish_cross_validated(rows, scores)
     assert baseline.temperature == pytest.approx(0.05, abs=0.01), (
-        "the lowest that is tried: all own rows are right"
+        "the lowest that is tried: all rows with gold labels are right"
     )
     np.testing.assert_allclose(np.exp(baseline.out_of_fold).sum(axis=1), 1.0)
 
 
 def test_where_no_label_is_the_catalogs_own_all_rows_calibrate():
     rows = dataclasses.replace(text_rows(), gold_label=np.zeros(24, bool))
-    assert rows.judged.all() and (rows.weights == 0.8).all()
+    assert rows.evaluated.all() and (rows.weights == 0.8).all()
     assert np.bincount(rows.fold(3)).tolist() == [8, 8, 8]
 
 
@@ -208,7 +208,7 @@ def test_scores_of_absent_categories_are_the_lowest():
     assert two.tolist() == [[-1.5, -0.5, 0.5]]
 
 
-def test_linear_peer_answers_with_probabilities():
+def test_linear_baseline_answers_with_probabilities():
     rows = text_rows()
     baseline = linear_svc(rows)
     answers = baseline([Product("canapé bois"), Product("piscine chlore")])
@@ -227,7 +227,7 @@ def test_fasttext_answers_with_probabilities():
 
 
 class Known:
-    """A peer of known answers."""
+    """A baseline of known answers."""
 
     seconds = 1.5
 
@@ -242,7 +242,7 @@ class Known:
 
 
 @pytest.mark.parametrize(("text_knows", "weight"), [(True, 0.0), (False, 1.0)])
-def test_pool_trusts_the_side_that_knows(text_knows, weight):
+def test_pool_trusts_the_modality_that_knows(text_knows, weight):
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 3, 200)
     knowing = np.log(np.where(np.eye(3, dtype=bool)[truth], 0.8, 0.1))

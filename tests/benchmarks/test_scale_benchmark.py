@@ -1,15 +1,18 @@
 """The benchmark of whole catalogs with tiny work, and its parts where the right answer is known. No times."""
 
 import importlib.util
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks import process_monitor
+from benchmarks.report import BenchmarkError
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale import extrapolation
 from rakuten_models.catalog.source import CatalogSource
+from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.cli import run_command
 from tests.support.app_server import REPOSITORY_ROOT
 
@@ -70,13 +73,39 @@ def test_cost_and_what_is_saturated():
 def test_memory_of_all_processes_of_a_run_is_counted():
     inner = "import time; held = bytes(range(256)) * 400_000; time.sleep(3)"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}]); print('end')"
-    status, printed, said, peak = process_monitor.run_measured([sys.executable, "-c", outer])
-    assert (status, printed, said) == (0, "end\n", "") and 100_000_000 < peak < 300_000_000
+    run = process_monitor.run_monitored([sys.executable, "-c", outer])
+    assert (run.status, run.output, run.errors) == (0, ["end"], []) and 100_000_000 < run.peak < 300_000_000
+
+
+def test_stages_and_bars_of_a_run_are_followed_and_it_is_killed_where_asked():
+    script = (
+        "import sys, time; print('catalog 5 rows', flush=True)\n"
+        "for done in range(1, 100):\n"
+        "    sys.stderr.write(f'\\rtexts:  {done}%|#####| {done}/100 [00:00]'); sys.stderr.flush(); time.sleep(0.05)\n"
+    )
+    command = [sys.executable, "-c", script]
+    run = process_monitor.run_monitored(command, [("catalog ", "split")], "check", ("texts", 0.2))
+    assert run.status == -signal.SIGKILL and list(run.stages) == ["check", "split", "texts"]
+    name, done, total = run.bar
+    assert (name, total) == ("texts", 100) and 20 <= done < 90 and run.first_seen["texts"][0] == 1
+    assert 0 < run.longest["texts"] < 5 and run.stages["texts"].resident > 0
+
+
+def test_a_catalog_of_the_challenges_layout_is_made_from_a_smaller_one(tiny_catalog, tmp_path):
+    from benchmarks.scale.synthetic_catalog import write_full_catalog
+    from training.data.catalog import read_catalog
+
+    source = read_catalog(tiny_catalog)
+    folder = write_full_catalog(source, tmp_path / "full", rows=300)
+    catalog = read_catalog(folder)
+    assert len(catalog) == 300 and catalog.has_image.all() and catalog.has_text.mean() > 0.9
+    assert set(catalog.table["prdtypecode"]) <= set(source.table["prdtypecode"].dropna())
+    assert write_full_catalog(source, folder, rows=300) == folder
 
 
 def test_a_way_that_fails_says_why(tmp_path):
-    with pytest.raises(scale.WorkerError, match=r"local failed on none\.csv: .*does not exist"):
-        scale.measure_engines("local", scale.STARTER_FOLDER, tmp_path / "none.csv", tmp_path / "out")
+    with pytest.raises(BenchmarkError, match=r"local failed on none\.csv: .*does not exist"):
+        scale.measure_engines("local", STARTER_FOLDER, tmp_path / "none.csv", tmp_path / "out")
     assert (
         subprocess.run([sys.executable, "-c", "import benchmarks.scale"], cwd=REPOSITORY_ROOT).returncode == 0
     )

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import __main__ as everything
+from benchmarks import __main__ as run_all
 from benchmarks import machine, synthetic_data
-from benchmarks.speed import scaling_curves, scaling_plot, serving, training
-from benchmarks.speed.keras_baseline import KerasBaseline, with_keras_files
-from benchmarks.speed.worker_pool import Timing, Worker, WorkerError
+from benchmarks.random_bundle import with_keras_files
+from benchmarks.report import BenchmarkError
+from benchmarks.speed import scaling_curves, serving, training
+from benchmarks.speed.keras_baseline import KerasBaseline
+from benchmarks.speed.worker_pool import Timing, Worker
 from rakuten_models.bundle.config import KERAS_FILES, SERVING_FILES
 from rakuten_models.cli import run_command
 from rakuten_models.preprocessing.text import TextSettings, encode_texts
@@ -73,7 +75,7 @@ def test_both_routes_answer_the_same(tiny_bundle, classifier):
         Product("piscine pompe", "", file.getvalue()),
     ]
     expected = np.stack([prediction.probabilities for prediction in classifier.predict(products)])
-    # A text of nothing but spaces is two bytes for the peer and none for us: the first product alone is compared.
+    # A text of nothing but spaces is two bytes for the baseline and none for us: the first product alone is compared.
     found = KerasBaseline(tiny_bundle)(products, batch_size=1)
     np.testing.assert_allclose(found[0], expected[0], atol=1e-3)
 
@@ -98,10 +100,10 @@ def test_a_ratio_is_the_median_of_the_pairs():
     assert fast.seconds == 2.0 and fast.processor_seconds == 0.6
 
 
-def test_a_contestant_that_dies_is_an_error(tmp_path):
+def test_a_worker_that_dies_is_an_error(tmp_path):
     with (
         Worker("ours", tmp_path / "nowhere") as worker,
-        pytest.raises(WorkerError, match="ended"),
+        pytest.raises(BenchmarkError, match="ended"),
     ):
         worker.run("one")
 
@@ -114,7 +116,7 @@ def test_inputs_are_the_same_for_the_same_seed():
     assert first == second and len({image for *_, image in first}) == 2
     assert synthetic_data.texts(3, 8) != synthetic_data.texts(3, 8, seed=1)
     assert [len(text.split()) for text in synthetic_data.texts(3, [1, 5, 30])] == [1, 5, 30]
-    assert Image.open(io.BytesIO(synthetic_data.photo(700, 300))).size == (700, 300)
+    assert Image.open(io.BytesIO(synthetic_data.photo(0, 700, 300))).size == (700, 300)
 
 
 def test_the_matrix_rate_is_a_rate():
@@ -140,7 +142,7 @@ def test_growth_measures_and_draws(tiny_bundle, tmp_path, capsys):
 
 
 def test_memory_is_judged_by_the_longest_and_the_shortest_catalog():
-    found = scaling_plot.Growth("rows", "MB", [1, 2, 3], {"peak memory": [100.0, 200.0, 130.0]})
+    found = scaling_curves.Growth("rows", "MB", [1, 2, 3], {"peak memory": [100.0, 200.0, 130.0]})
     assert scaling_curves.memory_ratio([found]) == 1.3
     assert "1.30x (at most 1.2x: missed)" in scaling_curves.format_growths([found])
 
@@ -165,8 +167,8 @@ def test_labelled_texts_can_be_learned_from():
     assert np.mean(shared[True]) > 2 * np.mean(shared[False]), "a category has words of its own"
 
 
-def test_the_keras_peer_learns():
-    """A peer that is fed wrongly would be easy to beat."""
+def test_the_keras_baseline_learns():
+    """A baseline that is fed wrongly would be easy to beat."""
     products, truth = training.labelled_texts(270, 30)
     tokenizer = training.train_tokenizer([product.description for product in products], SMALL)
     encoded = encode_texts(products, tokenizer, TextSettings())
@@ -182,7 +184,7 @@ def test_the_keras_peer_learns():
     assert (baseline.predict(encoded) == truth).mean() > 0.8
 
 
-def test_everything_is_one_report(tmp_path, monkeypatch, capsys):
+def test_all_parts_are_one_report(tmp_path, monkeypatch, capsys):
     asked = []
 
     def run(command, **options):
@@ -191,24 +193,24 @@ def test_everything_is_one_report(tmp_path, monkeypatch, capsys):
         return subprocess.CompletedProcess(command, 0)
 
     # The parts themselves are what the other tests run.
-    monkeypatch.setattr(everything.subprocess, "run", run)
+    monkeypatch.setattr(run_all.subprocess, "run", run)
     output = tmp_path / "results.md"
     arguments = ["--quick", "--output", str(output), "--train", "a", "--test", "b", "--bundle", "c"]
-    assert run_command(everything.main, arguments) == 0
+    assert run_command(run_all.main, arguments) == 0
     modules = ["speed.serving", "speed.scaling_curves", "speed.training", "quality"]
     assert [part[0] for part in asked] == [f"benchmarks.{name}" for name in modules]
     assert asked[3][1:7] == ["--train", "a", "--test", "b", "--bundle", "c"]
     report = output.read_text(encoding="utf-8")
-    places = [report.index(f"## benchmarks.{name}") for name in modules]
-    assert places == sorted(places) and places[1] < report.index("](growth.png)") < places[2]
-    assert report.rstrip().endswith(everything.TRIED.read_text(encoding="utf-8").rstrip())
+    positions = [report.index(f"## benchmarks.{name}") for name in modules]
+    assert positions == sorted(positions) and positions[1] < report.index("](growth.png)") < positions[2]
+    assert report.rstrip().endswith(run_all.TRIED.read_text(encoding="utf-8").rstrip())
 
 
 def test_a_part_that_fails_leaves_the_report_alone(tmp_path, monkeypatch, capsys):
     output = tmp_path / "results.md"
     output.write_text("before", encoding="utf-8")
     monkeypatch.setattr(
-        everything.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 2)
+        run_all.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 2)
     )
-    assert run_command(everything.main, ["--quick", "--output", str(output)]) == 2
+    assert run_command(run_all.main, ["--quick", "--output", str(output)]) == 2
     assert "benchmarks.speed.serving failed" in capsys.readouterr().err and output.read_text() == "before"

@@ -13,7 +13,7 @@ from training.settings import TextTrainingSettings
 
 
 class Remembers:
-    """A peer that says of each product which category most of its training rows have."""
+    """A baseline that says of each product which category most of its training rows have."""
 
     def __init__(self, rows):
         self.seen = {(product.designation, product.description) for product in rows.products}
@@ -37,15 +37,15 @@ def test_nobody_answers_a_row_that_it_was_fitted_on(catalog):
         baselines.append(Remembers(training_rows))
         return baselines[-1]
 
-    judged = rows.judged_rows(5)
+    evaluated = rows.evaluated_rows(5)
     scores = rows.baseline_scores(fit, 5)
-    own_with_text = catalog.table["gold_label"].to_numpy(bool) & catalog.has_text
-    assert len(baselines) == 5 and scores.shape == (len(judged), rows.categories)
-    assert len(set(judged.tolist())) == len(judged) <= own_with_text.sum()
-    assert len(judged) > 0.9 * own_with_text.sum(), (
+    gold_with_text = catalog.table["gold_label"].to_numpy(bool) & catalog.has_text
+    assert len(baselines) == 5 and scores.shape == (len(evaluated), rows.categories)
+    assert len(set(evaluated.tolist())) == len(evaluated) <= gold_with_text.sum()
+    assert len(evaluated) > 0.9 * gold_with_text.sum(), (
         "but for near-duplicates that were left out, all are answered"
     )
-    assert sum(len(baseline.asked) for baseline in baselines) == len(judged)
+    assert sum(len(baseline.asked) for baseline in baselines) == len(evaluated)
     for baseline in baselines:
         assert baseline.asked and not set(baseline.asked) & baseline.seen
 
@@ -54,7 +54,7 @@ def test_networks_answer_the_same_rows_in_the_same_order(catalog):
     rows = TextFolds(catalog, 0, 3)
     settings = TextTrainingSettings(teachers=0, epochs=30, pretrained_words=False)
     logits = rows.text_model_logits(settings, [], 2)
-    truth = rows.category_index[rows.judged_rows(2)]
+    truth = rows.category_index[rows.evaluated_rows(2)]
     assert logits.shape == (len(truth), rows.categories)
     assert (logits.argmax(axis=1) == truth).mean() > 0.3, "27 categories: guessing is right once in 27"
 

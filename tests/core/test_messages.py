@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import report
 from rakuten_models.cli import run_command
 from rakuten_models.errors import Message, RakutenModelsError, templates
 from training import errors as training_errors
@@ -22,7 +23,7 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 
 ENGLISH, FRENCH = templates("en"), templates("fr")
 
-assert training_errors
+assert training_errors and report
 
 
 def fields(template):
@@ -111,7 +112,7 @@ def test_french_sentences_are_translations():
     assert not [code for code in FRENCH if set(fields(FRENCH[code])) != set(fields(ENGLISH[code]))]
 
 
-@pytest.mark.parametrize("folder", ["rakuten_models", "training"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_codes_are_sorted_one_a_line(folder):
     for file in (ROOT / folder / "messages").glob("*.json"):
         lines = file.read_text(encoding="utf-8").splitlines()[1:-1]
