@@ -39,6 +39,9 @@ _SCORED_SIZES = 4
 
 _MIN_SIZE = 1_000_000
 
+# So many rows' problems are kept with code and values, some 10 MB; those of later rows stay English sentences.
+_MAX_NOTED = 20_000
+
 
 @dataclass(frozen=True)
 class ScoredCatalog:
@@ -124,6 +127,12 @@ def score(
     with disk.reserve(_SCORED_SIZES * source.stat().st_size + _MIN_SIZE) as granted:
         if not granted:
             raise RakutenModelsError("app.no_room")
+        problems: dict[int, Message] = {}
+
+        def note(number: int, problem: Message) -> None:
+            if len(problems) < _MAX_NOTED:
+                problems[number] = problem
+
         with _named_as_uploaded(source, pictures):
             done = score_catalog(
                 source,
@@ -132,11 +141,12 @@ def score(
                 images=pictures,
                 settings=settings,
                 progress=progress,
+                noted=note,
                 cancelled=cancelled,
             )
             if not parquet:
                 columns = _as_written(columns)
-            summary = CatalogSummary.of(_scored_rows(output, columns, done.problems))
+            summary = CatalogSummary.of(_scored_rows(output, columns, problems))
             lines = CatalogSource(source).lines_of({row.number for row in summary.problems})
         summary.problems = [replace(row, line=lines.get(row.number)) for row in summary.problems]
         if columns.label:

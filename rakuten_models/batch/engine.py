@@ -6,7 +6,7 @@ chunk goes to whom changes no byte of them, so that a run begun by one engine ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from rakuten_models.batch.output import OutputFormat, encoded
 from rakuten_models.batch.progress import Counts
 from rakuten_models.batch.scorer import ScoreSettings, TableScorer
 from rakuten_models.catalog.source import CatalogSource
+from rakuten_models.errors import Message
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,19 @@ class JobSpec:
 
 
 class ScoredChunk(NamedTuple):
-    """One scored chunk: its bytes in the output, how many rows they are, and what was counted of them."""
+    """One scored chunk.
+
+    Attributes:
+        content: Its bytes in the output.
+        rows: Rows in it.
+        counts: What was counted of them.
+        problems: See `ScoredTable`.
+    """
 
     content: bytes
     rows: int
     counts: Counts
+    problems: Mapping[int, Message]
 
 
 def score_chunk(
@@ -62,7 +71,8 @@ def score_chunk(
     """
     scored = scorer(table, done)
     content = encoded(scored.table, job.form, first=first)
-    return ScoredChunk(content, len(scored.table), Counts.of(scored, job.settings.prefix))
+    counts = Counts.of(scored, job.settings.prefix)
+    return ScoredChunk(content, len(scored.table), counts, scored.problems)
 
 
 def local_chunks(

@@ -29,7 +29,7 @@ from rakuten_models.catalog.columns import Columns, check_columns, recognise_col
 from rakuten_models.catalog.locations import is_url, path_of
 from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.classifier import ProductClassifier
-from rakuten_models.errors import BatchError
+from rakuten_models.errors import BatchError, Message
 
 
 def score_catalog(
@@ -40,6 +40,7 @@ def score_catalog(
     images: str | os.PathLike[str] | None = None,
     settings: BatchSettings | None = None,
     progress: Callable[[BatchProgress], None] | None = None,
+    noted: Callable[[int, Message], None] | None = None,
     cancelled: Callable[[], bool] | Event | None = None,
     **choices: Any,
 ) -> BatchSummary:
@@ -55,6 +56,8 @@ def score_catalog(
             bytes are in the catalog.
         settings: The choices; None takes the defaults.
         progress: Called after every few hundred rows.
+        noted: Called with a row's number, from 1, and why it was not scored or its picture left out; in order, and
+            not again for rows of an earlier run.
         cancelled: A function or an Event, asked as often.
         **choices: Single fields of `BatchSettings`, such as top=5, instead of those in `settings`.
 
@@ -108,6 +111,9 @@ def score_catalog(
             chunks = local_chunks(job, scorer, state["chunks"], state["rows"], run.advance)
         with contextlib.closing(chunks):
             for chunk in chunks:
+                if noted is not None:
+                    for row, problem in chunk.problems.items():
+                        noted(state["rows"] + row + 1, problem)
                 counts.include(chunk.counts)
                 scored.append(chunk.content, chunk.rows, counts.to_json())
         if not state["chunks"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rakuten_models.batch.scorer import ScoredTable
-from rakuten_models.errors import BatchCancelled, Message
+from rakuten_models.errors import BatchCancelled
 from rakuten_models.product import REVIEW
 
 # By code of a row's problem, the reason it is counted under.
@@ -43,9 +43,6 @@ _REASONS = {
     "product.picture_too_many_pixels": "the picture is too large",
     "product.picture_unreadable": "the picture cannot be read",
 }
-
-# So many of the first rows with a problem are kept with its code and values: as many as the app reviews.
-_MAX_PROBLEMS = 500
 
 
 def reason_of(code: str) -> str:
@@ -86,7 +83,6 @@ class BatchSummary:
         left_out_pictures: By reason, rows that were scored from their text because their picture could not be read.
         with_picture: Scored rows whose picture was read.
         already_finished: There was nothing to do: the output was finished by an earlier run.
-        problems: By row number from 1, the first 500 rows that were not scored or whose picture was left out, and why.
     """
 
     rows: int
@@ -100,7 +96,6 @@ class BatchSummary:
     left_out_pictures: Mapping[str, int] = field(default_factory=dict)
     with_picture: int = 0
     already_finished: bool = False
-    problems: Mapping[int, Message] = field(default_factory=dict)
 
 
 class Event(Protocol):
@@ -153,7 +148,6 @@ class Counts:
         failed: By reason, rows without a prediction.
         left_out_pictures: By reason, scored rows whose picture was left out.
         per_category: By prdtypecode, rows that were given it.
-        problems: By row number from 0, `Message.to_json` of the first problems.
     """
 
     scored: int = 0
@@ -162,7 +156,6 @@ class Counts:
     failed: Counter[str] = field(default_factory=Counter)
     left_out_pictures: Counter[str] = field(default_factory=Counter)
     per_category: Counter[int] = field(default_factory=Counter)
-    problems: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Counts:
@@ -174,7 +167,6 @@ class Counts:
             failed=Counter(state.get("failed", {})),
             left_out_pictures=Counter(state.get("left_out_pictures", {})),
             per_category=Counter({int(code): count for code, count in state.get("per_category", {}).items()}),
-            problems={int(row): text for row, text in state.get("problems", {}).items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -186,7 +178,6 @@ class Counts:
             "failed": dict(self.failed),
             "left_out_pictures": dict(self.left_out_pictures),
             "per_category": {str(code): count for code, count in sorted(self.per_category.items())},
-            "problems": {str(row): text for row, text in self.problems.items()},
         }
 
     @property
@@ -211,14 +202,10 @@ class Counts:
             if problem is not None:
                 reasons = counts.failed if code is None else counts.left_out_pictures
                 reasons[reason_of(problem.code)] += 1
-                if len(counts.problems) < _MAX_PROBLEMS:
-                    counts.problems[row] = problem.to_json()
         return counts
 
     def include(self, other: Counts) -> None:
         """Add the counts of the rows that follow."""
-        for row, text in list(other.problems.items())[: _MAX_PROBLEMS - len(self.problems)]:
-            self.problems[self.rows + row] = text
         self.scored += other.scored
         self.to_review += other.to_review
         self.with_picture += other.with_picture
@@ -243,5 +230,4 @@ class Counts:
             left_out_pictures=dict(self.left_out_pictures),
             with_picture=self.with_picture,
             already_finished=already_finished,
-            problems={row + 1: Message.from_json(text) for row, text in self.problems.items()},
         )

@@ -19,7 +19,7 @@ import pyarrow.dataset
 import pytest
 
 from rakuten_models import Product, ProductClassifier
-from rakuten_models.batch import BatchSettings, progress, score_catalog
+from rakuten_models.batch import BatchSettings, score_catalog
 from rakuten_models.batch.__main__ import main
 from rakuten_models.batch.progress import reason_of
 from rakuten_models.batch.scorer import ScoreSettings, TableScorer
@@ -522,20 +522,25 @@ def test_reasons_stay_few():
     assert {reason_of(code) for code in row_codes}.isdisjoint({"another reason"})
 
 
-def test_a_summary_keeps_the_first_problems_with_code_and_values(starter, tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_MAX_PROBLEMS", 20)
+def test_problems_are_noted_with_code_and_values(starter, tmp_path):
     source = tmp_path / "in.csv"
-    source.write_text("designation,image\n" + "chaise,none.jpg\n" * 3 + ",,\n" * 30)
+    source.write_text("designation,image\n" + "chaise,none.jpg\n" * 3 + "lampe,\n" + ",,\n" * 3)
     (tmp_path / "pictures").mkdir()
-    chosen = {"classifier": starter, "images": tmp_path / "pictures", "chunk_rows": 2}
-    problems = score_catalog(source, tmp_path / "out.csv", **chosen).problems
-    assert list(problems) == list(range(1, 21))
+    noted = []
+    score_catalog(
+        source,
+        tmp_path / "out.csv",
+        classifier=starter,
+        images=tmp_path / "pictures",
+        chunk_rows=2,
+        noted=lambda number, problem: noted.append((number, problem)),
+    )
+    assert [number for number, _ in noted] == [1, 2, 3, 5, 6, 7]
+    problems = dict(noted)
     assert (problems[1].code, problems[1].values) == ("catalog.picture_not_in_folder", {"name": "none.jpg"})
-    assert problems[4].code == "catalog.line_fields" and problems[4].values["line"] == 5
+    assert problems[5].code == "catalog.line_fields" and problems[5].values["line"] == 6
     rows = read_csv(tmp_path / "out.csv")
-    assert [rows[number - 1]["predicted_error"] for number in problems] == list(problems.values())
-    again = score_catalog(source, tmp_path / "out.csv", **chosen)
-    assert again.already_finished and again.problems == problems
+    assert [row["predicted_error"] for row in rows if row["predicted_error"]] == list(problems.values())
 
 
 def peak_kilobytes(source, output):

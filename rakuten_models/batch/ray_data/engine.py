@@ -28,7 +28,7 @@ from rakuten_models.batch.settings import BatchSettings
 from rakuten_models.bundle.config import SERVING_FILES
 from rakuten_models.catalog.source import CatalogSource, Chunk
 from rakuten_models.classifier import ProductClassifier
-from rakuten_models.errors import BatchError, RakutenModelsError
+from rakuten_models.errors import BatchError, Message, RakutenModelsError
 
 # Booked for a task that reads: nothing. What waits for a CPU could wait for good, since the actors of a node that died
 # may take all that is left on the others.
@@ -83,7 +83,11 @@ def ray_chunks(
                 if row["number"] != number:
                     raise BatchError("batch.chunk_out_of_order", number=row["number"], expected=number)
                 number += 1
-                yield ScoredChunk(row["content"], row["rows"], Counts.from_json(json.loads(row["counts"])))
+                counts = Counts.from_json(json.loads(row["counts"]))
+                problems = {
+                    int(key): Message.from_json(text) for key, text in json.loads(row["problems"]).items()
+                }
+                yield ScoredChunk(row["content"], row["rows"], counts, problems)
                 # By now it is written: who stops the run here loses nothing.
                 done(row["rows"])
         if number != len(plan):
@@ -212,14 +216,19 @@ class _Scorer:
                 "content": b"",
                 "rows": 0,
                 "counts": "{}",
+                "problems": "{}",
                 "problem": problem,
             }
             if problem is None:
                 try:
                     table = pyarrow.ipc.open_stream(batch["table"][index].as_buffer()).read_all()
                     chunk = score_chunk(self._scorer, table, self._job, first=number == 0)
-                    counts = json.dumps(chunk.counts.to_json())
-                    row |= {"content": chunk.content, "rows": chunk.rows, "counts": counts}
+                    row |= {
+                        "content": chunk.content,
+                        "rows": chunk.rows,
+                        "counts": json.dumps(chunk.counts.to_json()),
+                        "problems": json.dumps({key: each.to_json() for key, each in chunk.problems.items()}),
+                    }
                 except (RakutenModelsError, OSError) as error:
                     row["problem"] = _on_this_machine(error)
             yield _one_row(row)
@@ -231,6 +240,7 @@ _KINDS = {
     "content": pyarrow.large_binary(),
     "rows": pyarrow.int64(),
     "counts": pyarrow.string(),
+    "problems": pyarrow.string(),
     "problem": pyarrow.string(),
 }
 
