@@ -248,11 +248,8 @@ def _fine_tune(
     keras.utils.set_random_seed(seed)
     batches = ActivationBatches(pictures, settings, seed)
     total = batches.steps * settings.epochs
-    callbacks: list[keras.callbacks.Callback] = [EpochNumber(batches)]
-    if measured is not None:
-        callbacks += [keras.callbacks.SwapEMAWeights(), *run.callbacks]
-    else:
-        callbacks += run.callbacks
+    swap = [] if measured is None else [keras.callbacks.SwapEMAWeights()]
+    callbacks: list[keras.callbacks.Callback] = [EpochNumber(batches), *swap, *run.callbacks]
     if run.progress:
         whole = _as_part(run.progress, number, settings.averaged_runs)
         callbacks.append(StepProgress(whole, batches, total))
