@@ -173,7 +173,7 @@ class ProductClassifier:
     ) -> Prediction | list[Prediction]:
         """Classify products with a text, a picture, or both.
 
-        A product with both is answered by the fusion model, one with a single side by that side's model.
+        A product with both is answered by the fusion model, one with a single input by that input's model.
 
         Args:
             products: One product, or a sequence in any mix.
@@ -380,8 +380,3 @@ def load_classifier(source: str | None = None, revision: str | None = None) -> t
     if classifier.folder.resolve() == STARTER_FOLDER.resolve():
         return classifier, "starter bundle"
     return classifier, classifier.folder.resolve().name
-
-
-def accept_threshold(config: BundleConfig) -> float | None:
-    """The least probability that is accepted, 0 to 1; None if every answer is to be reviewed."""
-    return config.thresholds[DEFAULT_PRECISION]["probability"]

@@ -1,10 +1,8 @@
 """One product in a terminal: its category, how sure that is, and what each model says.
 
-    python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m"
-    python -m rakuten_models.classify --image photo.jpg --language fr --json
-    python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m" --explain
-
-Also what the app shares with this command: which bundle is loaded, and one prediction as plain values.
+python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m"
+python -m rakuten_models.classify --image photo.jpg --language fr --json
+python -m rakuten_models.classify --designation "Piscine tubulaire ronde 3,66 m" --explain
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rakuten_models.classifier import FOLDER_VARIABLE, REPOSITORY_VARIABLE, accept_threshold, load_classifier
+from rakuten_models.classifier import FOLDER_VARIABLE, REPOSITORY_VARIABLE, load_classifier
 from rakuten_models.cli import run_command
 from rakuten_models.errors import ProductError
 from rakuten_models.formatting import best_category, decision_sentence, percent, prediction_to_json
@@ -34,7 +32,7 @@ def prediction_to_table(
 
     Args:
         prediction: Of one that could not be scored, only the reason is given.
-        threshold: From `accept_threshold`.
+        threshold: The one that `predict` decided by.
         language: Of the category names, "en" or "fr".
         count: Categories to list.
         block: The character that bars are made of.
@@ -43,7 +41,7 @@ def prediction_to_table(
     if category is None or best_probability is None:
         return prediction.error or "The product cannot be scored."
     top = prediction.top(count)
-    sides = [
+    answers = [
         (name, *best_category(prediction.categories, probabilities))
         for name, probabilities in (
             ("text", prediction.text_probabilities),
@@ -51,11 +49,11 @@ def prediction_to_table(
         )
         if probabilities is not None
     ]
-    if len(sides) == 2:
-        sides.append(("fusion", category, best_probability))
+    if len(answers) == 2:
+        answers.append(("fusion", category, best_probability))
     width = max(
         len(each.name(language))
-        for each in [category, *(item for item, _ in top), *(side[1] for side in sides)]
+        for each in [category, *(item for item, _ in top), *(item for _, item, _ in answers)]
     )
     indent = max(width, len("Category"))
     lines = [
@@ -71,18 +69,18 @@ def prediction_to_table(
             f"{item.name(language):{indent}}  {item.prdtypecode:>10}  {percent(probability):>11}  {bar}".rstrip()
         )
     lines += ["", f"{'Model':8}  {'Its own answer':{max(indent, 14)}}  {'Code':>10}  Probability"]
-    for name, item, probability in sides:
+    for name, item, probability in answers:
         lines.append(
             f"{name:8}  {item.name(language):{max(indent, 14)}}  {item.prdtypecode:>10}  {percent(probability):>11}"
         )
     weight = prediction.image_weight
-    if len(sides) == 3 and weight is not None:
+    if len(answers) == 3 and weight is not None:
         lines += ["", f"Fusion trusted the text {1 - weight:.0%} and the picture {weight:.0%}."]
     return "\n".join(lines)
 
 
 def explanation_to_lines(explanation: Explanation) -> str:
-    """The strongest words and each side's part as lines for a terminal; a heat map cannot be shown there."""
+    """The strongest words and each modality's part as lines for a terminal; a heat map cannot be shown there."""
     lines = []
     for label, sign in (("for", 1), ("against", -1)):
         words = [word for word in explanation.words if word.contribution * sign >= 0.005]
@@ -110,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     product = Product(options.designation, options.description, options.image)
     explanation = classifier.explain(product) if options.explain else None
     prediction = explanation.prediction if explanation else classifier.predict(product)
-    threshold = accept_threshold(classifier.config)
+    threshold = classifier.threshold
     if options.json:
         answer = prediction_to_json(prediction, threshold, options.language)
         print(json.dumps({**answer, "bundle": name, "revision": classifier.revision}, indent=2))

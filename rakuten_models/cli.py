@@ -51,7 +51,7 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_SYSTEM_ERROR
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
+        file = f" ({error.filename})" if error.filename else ""
         advice = _ADVICE.get(error.errno or 0, "look at the path and run the command again")
-        print(f"error: {error.strerror or error}{place}; {advice}.", file=sys.stderr)
+        print(f"error: {error.strerror or error}{file}; {advice}.", file=sys.stderr)
         return EXIT_SYSTEM_ERROR

@@ -32,7 +32,7 @@ def percent(probability: float) -> str:
 
 
 def best_category(categories: Sequence[Category], probabilities: np.ndarray) -> tuple[Category, float]:
-    """The most probable category of one side, with its probability.
+    """The most probable category of one model, with its probability.
 
     Args:
         categories: In the order of the probabilities.
@@ -49,14 +49,14 @@ def prediction_to_json(
 
     Args:
         prediction: What `ProductClassifier.predict` gave.
-        threshold: From `accept_threshold`.
+        threshold: The one that `predict` decided by.
         language: Of the names in the lists, "en" or "fr".
 
     Returns:
         {"prdtypecode": int or None, "category": {"en": name, "fr": name} or None, "probability": float or
         None, "decision": "accept" or "review", "threshold": float or None, "image_weight": float or None,
         "probabilities": [{"prdtypecode", "name", "probability"}, ...] highest first, "text" and "image":
-        that side's best entry of the same form, or None where the side is absent, "error": sentence or
+        that model's best entry of the same form, or None without its input, "error": sentence or
         None}.
     """
 

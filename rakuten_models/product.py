@@ -1,7 +1,4 @@
-"""What goes in and what comes out: Product, Category, Prediction, and the errors a caller may meet.
-
-Standard library only, so that every other module, and user code, can import it for nothing.
-"""
+"""What goes in and what comes out: Product, Category, Prediction. Standard library only."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ class Prediction:
         image_probabilities: The same from the picture alone; None without a readable picture.
         image_weight: How far the answer rests on the picture, 0 (text only) to 1 (picture only); None if the
             product could not be scored.
-        decision: "accept" if the probability reaches the bundle's threshold for 95 % precision, else "review".
+        decision: "accept" if the probability reaches the threshold, else "review".
         error: Why the picture was left out or why the product could not be scored; None if all went well.
     """
 

@@ -23,7 +23,7 @@ from rakuten_models.errors import BundleError, reason, shown
 from rakuten_models.inference.explanation import Explanation
 from rakuten_models.product import Product
 
-# More texts than one task of the text side holds, of lengths that make it resize the model.
+# More texts than one task of the text model's runner holds, of lengths that make it resize the model.
 _TEXTS = 40
 
 # Logits: what rounding makes of sums over hundreds of rows. And probabilities, whatever else runs beside them.
@@ -139,15 +139,15 @@ def check_model(path: Path) -> None:
         BundleError: What is wrong with it.
     """
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    for place in range(model.OperatorCodesLength()):
-        code = model.OperatorCodes(place)
+    for index in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(index)
         # Small numbers are in the older field.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number in _REFUSED_OPERATORS:
             raise BundleError("bundle.operator_refused", file=path, number=number)
     for number in range(model.SubgraphsLength()):
         graph = model.Subgraphs(number)
-        tensors = [graph.Tensors(place) for place in range(graph.TensorsLength())]
+        tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
         if not _in_order(model, graph, tensors):
             raise BundleError("bundle.graph_out_of_order", file=path)
         for tensor in tensors:
@@ -162,22 +162,22 @@ def check_model(path: Path) -> None:
 def _in_order(model: Any, graph: Any, tensors: Sequence[Any]) -> bool:
     """Whether each operator reads inputs, weights and earlier results alone, and no result is written twice."""
     # -1 stands for an optional input that is left out.
-    known = {-1, *(graph.Inputs(place) for place in range(graph.InputsLength()))}
-    for place, tensor in enumerate(tensors):
+    known = {-1, *(graph.Inputs(index) for index in range(graph.InputsLength()))}
+    for index, tensor in enumerate(tensors):
         empty = any(tensor.Shape(axis) == 0 for axis in range(tensor.ShapeLength()))
         if model.Buffers(tensor.Buffer()).DataLength() or empty:
-            known.add(place)
+            known.add(index)
         if tensor.IsVariable():
             return False
-    for place in range(graph.OperatorsLength()):
-        operator = graph.Operators(place)
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
         results = {operator.Outputs(number) for number in range(operator.OutputsLength())}
         if not {operator.Inputs(number) for number in range(operator.InputsLength())} <= known:
             return False
         if results & known or len(results) < operator.OutputsLength():
             return False
         known |= results
-    return {graph.Outputs(place) for place in range(graph.OutputsLength())} <= known
+    return {graph.Outputs(index) for index in range(graph.OutputsLength())} <= known
 
 
 def _scales(tensor: Any) -> np.ndarray:

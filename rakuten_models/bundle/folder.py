@@ -171,7 +171,7 @@ def check_publishable(folder: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Build a bundle folder beside its place and swap it in when it is whole.
+    """Build a bundle folder beside the target and swap it in when it is whole.
 
     Yields an empty sibling folder. When the block ends well it takes the target's place; when it fails or is
     interrupted it is removed and the target is as it was. A kill in the moment of the swap leaves the old folder

@@ -1,4 +1,4 @@
-"""Bundles from strangers: load them first in a process of their own, with limits, and only then in the caller's.
+"""Untrusted bundles: load them first in a process of their own, with limits, and only then in the caller's.
 
 The sha256 values in config.json show damage, but whoever can rewrite a bundle can rewrite them, too, and a compiled
 model made for it can crash the process that maps it, take all memory, or never end. So a bundle that is neither the

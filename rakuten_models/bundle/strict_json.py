@@ -1,7 +1,6 @@
-"""JSON from a stranger, read strictly: no key twice, no NaN, no endless nesting, every value of the kind it should be.
+"""Strict parser for untrusted JSON: no key twice, no NaN, no endless nesting, every value of its expected kind.
 
-Standard library only. Everything here refuses with a ValueError whose text is half a sentence, short however long the
-value is; `rakuten_models.bundle.folder` makes a whole one of it.
+Refuses with a ValueError of half a sentence, short however long the value is. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ MAX_CODE = 2**63 - 1
 
 
 def parse_json(data: bytes) -> Any:
-    """The value in a JSON file.
-
-    Args:
-        data: The file's bytes, UTF-8.
+    """The value in a JSON file of UTF-8.
 
     Raises:
         ValueError: No JSON, a key twice in one object, NaN or Infinity or a number too large for them, or nesting
@@ -49,22 +45,14 @@ def parse_json(data: bytes) -> Any:
 
 
 def whole_number(value: Any, name: str, least: int, most: int) -> int:
-    """The value, if it is an int from `least` to `most` (no boolean, no 1.0).
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """The value, or ValueError if it is no int from `least` to `most` (no boolean, no 1.0)."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{name} is {shown(value)}, expected a whole number from {least} to {most}")
     return value
 
 
 def number(value: Any, name: str) -> float:
-    """The value as float, if it is a finite number and no boolean.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """The value as float, or ValueError if it is no finite number or a boolean."""
     # JSON's whole numbers have no largest; a float has.
     if type(value) not in (int, float) or not -sys.float_info.max <= value <= sys.float_info.max:
         raise ValueError(f"{name} is {shown(value)}, expected a number")
@@ -72,16 +60,13 @@ def number(value: Any, name: str) -> float:
 
 
 def text(value: Any, name: str, most: int = 1000, *, one_line: bool = True) -> str:
-    """The value, if it is a string that can be shown.
+    """The value, or ValueError if it is no string that can be shown.
 
     Args:
-        value: What the file holds there.
-        name: Of the place, for the sentence.
+        value: What the file holds.
+        name: Of the value, for the sentence.
         most: Characters.
         one_line: Refuse control characters, which a terminal would act on.
-
-    Raises:
-        ValueError: It is no string, too long, holds half a character, or control characters.
     """
     if not isinstance(value, str):
         raise ValueError(f"{name} is {shown(value)}, expected a text")
@@ -94,22 +79,14 @@ def text(value: Any, name: str, most: int = 1000, *, one_line: bool = True) -> s
 
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
-    """The value, if it is an object.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """The value, or ValueError if it is no object."""
     if not isinstance(value, dict):
         raise ValueError(f"{name} is {shown(value)}, expected an object")
     return value
 
 
 def sequence(value: Any, name: str, most: int) -> Sequence[Any]:
-    """The value, if it is a list with at most so many entries.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """The value, or ValueError if it is no list of at most so many entries."""
     if not isinstance(value, list):
         raise ValueError(f"{name} is {shown(value)}, expected a list")
     if len(value) > most:

@@ -10,7 +10,7 @@ beside each other, so every score here is a *centred* logit: a category's logit 
   switched by this text, not what would happen without the word.
 - Picture: the image model's logits are the mean of its category maps (Zhou et al. 2016, "Learning Deep Features for
   Discriminative Localization"): the heat map is the model's own, at the resolution of its last layer.
-- Both: fusion adds both sides' logarithms, each times a factor that depends on the product: its score is an exact sum
+- Both: fusion adds both models' logarithms, each times a factor that depends on the product: its score is an exact sum
   of a text part and an image part.
 """
 
@@ -70,7 +70,7 @@ class Explanation:
         heat_map: float32 (rows, columns), each region's contribution to the image model's centred logit: its mean is
             `image_score`. It lies over the picture as `read_image` fits it into a square. None without a picture.
         image_score: The image model's centred logit for the category; None without a picture.
-        score: The centred logit of the model that answered: fusion for text and picture, else the only side's.
+        score: The centred logit of the model that answered: fusion for text and picture, else the only model's.
         text_part: What the text added to `score`; None without a text.
         image_part: What the picture added to `score`; None without a picture.
         picture: uint8 (n, n, 3), RGB, the picture for `heat_map_image`; None without a picture.
@@ -204,9 +204,9 @@ def _centred(logits: np.ndarray) -> np.ndarray:
 def _split_score(
     fused: np.ndarray, text: np.ndarray, image: np.ndarray, category_index: int
 ) -> tuple[float, float]:
-    """What each side added to the fusion model's centred logit of a category.
+    """What text and picture each added to the fusion model's centred logit of a category.
 
-    Fusion adds both sides' centred logits, each times one factor for the whole product: so two factors explain all
+    Fusion adds both models' centred logits, each times one factor for the whole product: so two factors explain all
     categories at once and can be read off its answer.
 
     Args:
@@ -218,9 +218,9 @@ def _split_score(
     Returns:
         The text's and the picture's part; their sum is the centred fused logit.
     """
-    sides = np.stack([_centred(text), _centred(image)], axis=1).astype(np.float64)
-    factors = np.linalg.lstsq(sides, _centred(fused.astype(np.float64)), rcond=None)[0]
-    text_part, image_part = sides[category_index] * factors
+    centred = np.stack([_centred(text), _centred(image)], axis=1).astype(np.float64)
+    factors = np.linalg.lstsq(centred, _centred(fused.astype(np.float64)), rcond=None)[0]
+    text_part, image_part = centred[category_index] * factors
     return float(text_part), float(image_part)
 
 

@@ -102,7 +102,7 @@ class CompiledModel:
         return outputs
 
     def check_signature(self, inputs: Set[str], outputs: Set[str]) -> None:
-        """Refuse a model whose inputs and outputs are not those of its place in the bundle.
+        """Refuse a model of other inputs and outputs than its part in the bundle has.
 
         Raises:
             BundleError: Names what was found and what was expected.
@@ -207,9 +207,9 @@ class TextModelRunner:
             if len(tasks) == 1
             else self._workers.map(self._answer, tasks)
         )
-        places = np.argsort(order)
+        rows = np.argsort(order)
         return {
-            name: np.concatenate([run[name] for part in parts for run in part])[places]
+            name: np.concatenate([run[name] for part in parts for run in part])[rows]
             for name in ("logits", "features")
         }
 

@@ -98,11 +98,11 @@ def invisible_elements(text: str) -> Iterator[tuple[int, int]]:
 
 def _without_invisible_elements(text: str) -> str:
     """The text with a space for each of them."""
-    kept, position = [], 0
+    visible, position = [], 0
     for start, end in invisible_elements(text):
-        kept.append(text[position:start])
+        visible.append(text[position:start])
         position = end
-    return " ".join([*kept, text[position:]])
+    return " ".join([*visible, text[position:]])
 
 
 def _mend_encoding(text: str) -> str:
