@@ -131,13 +131,7 @@ def write_report(
     classifier: ProductClassifier,
     reference: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Compare a scored catalog with a bundle's own figures, and write both files.
-
-    Args:
-        output: What `score_catalog` wrote.
-        target: A folder, or a name that ends in .json.
-        classifier: The bundle that scored it.
-        reference: From `read_reference`.
+    """Compare what `score_catalog` wrote with the figures of the bundle that scored it, and write both `report_files`.
 
     Returns:
         The content of the JSON file; see `drift`.

@@ -60,15 +60,7 @@ def score_chunk(
     first: bool,
     done: Callable[[int], None] | None = None,
 ) -> ScoredChunk:
-    """Score a chunk.
-
-    Args:
-        scorer: Scores.
-        table: The chunk, from the catalog.
-        job: What it is a chunk of.
-        first: Whether it is the first of the output.
-        done: See `TableScorer`.
-    """
+    """Score a table of the catalog, the first of the output or not; `done` as in `TableScorer`."""
     scored = scorer(table, done)
     content = encoded(scored.table, job.form, first=first)
     counts = Counts.of(scored, job.settings.prefix)
@@ -84,7 +76,7 @@ def local_chunks(
         job: What to do.
         scorer: Scores.
         chunks: How many are done.
-        rows: How many rows they hold.
+        rows: How many rows they have.
         done: Called with numbers of rows as they are scored; may raise to stop.
     """
     for number, table in enumerate(job.catalog.chunks(job.chunk_rows, skip=rows), start=chunks):

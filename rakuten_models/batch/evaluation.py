@@ -89,9 +89,9 @@ def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = N
         elif text in unreadable or len(unreadable) < _MAX_NAMED:
             unreadable[text] += 1
     if not pairs:
-        if not unreadable:
-            raise BatchError("batch.labels_empty", name=label, file=path)
-        raise BatchError("batch.labels_no_numbers", name=label, file=path, value=next(iter(unreadable)))
+        if unreadable:
+            raise BatchError("batch.labels_no_numbers", name=label, file=path, value=next(iter(unreadable)))
+        raise BatchError("batch.labels_empty", name=label, file=path)
     return _metrics(pairs, set(identity.get("prdtypecodes", ())), unlabelled, unreadable)
 
 
@@ -101,10 +101,11 @@ def _metrics(
     unlabelled: int,
     unreadable: Mapping[str, int],
 ) -> BatchMetrics:
-    # Without the state file the bundle's codes are those that it has predicted.
-    known = known or {predicted for _, predicted in pairs if predicted is not None}
     labels = {truth for truth, _ in pairs}
-    codes = tuple(sorted(known | labels | {predicted for _, predicted in pairs if predicted is not None}))
+    predictions = {predicted for _, predicted in pairs if predicted is not None}
+    # Without the state file the bundle's codes are those that it has predicted.
+    known = known or predictions
+    codes = tuple(sorted(known | labels | predictions))
     index = {code: number for number, code in enumerate(codes)}
     matrix = np.zeros((len(codes), len(codes)), np.int64)
     support = np.zeros(len(codes), np.int64)

@@ -203,13 +203,7 @@ class ScoredOutput:
 
 
 def encoded(table: pyarrow.Table, form: OutputFormat, *, first: bool) -> bytes:
-    """A chunk as it stands in an output: the same bytes whoever makes them, and where.
-
-    Args:
-        table: Its scored rows.
-        form: Of the output.
-        first: Whether it is the first chunk, which begins with a CSV file's header.
-    """
+    """A scored chunk as it stands in an output, the same bytes on every machine; a CSV's first has the header."""
     if not form.csv:
         part = io.BytesIO()
         pyarrow.parquet.write_table(table, part, compression="zstd")

@@ -140,7 +140,7 @@ class TableScorer:
         self._threads = ThreadPoolExecutor(min(8, usable_cores()), thread_name_prefix="batch")
 
     def __enter__(self) -> TableScorer:
-        """The scorer itself, closed at the end of the block."""
+        """The scorer itself."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,8 +5,7 @@ names), or a glob; local, or under a URL that fsspec knows. The challenge's own 
 values are text and stay exactly as they are; the values of JSON Lines become strings, integers, floats or booleans
 where a whole column agrees, else JSON text; Parquet's types stay.
 
-A chunk is found either one after the other (`CatalogSource.chunks`) or by itself, by whoever is to work on it
-(`CatalogSource.plan` and `CatalogSource.read`): both ways give the same tables.
+Chunks are read in order (`CatalogSource.chunks`), or each by itself (`plan` and `read`): the tables are the same.
 """
 
 from __future__ import annotations
@@ -101,9 +100,8 @@ class CatalogSource:
         self._delimiters: dict[Path, str] = {}
         self._json_rows: dict[Path, int] = {}
         self._group_rows: dict[Path, list[int]] = {}
-        self.schema = {"csv": self._csv_schema, "json": self._json_schema, "parquet": self._parquet_schema}[
-            self.kind
-        ]()
+        schemas = {"csv": self._csv_schema, "json": self._json_schema, "parquet": self._parquet_schema}
+        self.schema: pyarrow.Schema = schemas[self.kind]()
         self.names: list[str] = list(self.schema.names)
         if PROBLEM_COLUMN in self.names:
             raise CatalogError("catalog.column_taken", file=source, name=PROBLEM_COLUMN)
@@ -291,12 +289,10 @@ def _different_columns(
     file: Path, found: Sequence[str], first: Path, expected: Sequence[str]
 ) -> CatalogError:
     """What one file has that another has not: names, with their types where files have them."""
-    missing = [each for each in expected if each not in found]
-    more = [each for each in found if each not in expected]
-    said = [
-        f"{words} {', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}"
-        for words, names in (("without", missing), ("with", more))
-        if names
-    ]
-    how = " and ".join(said) or "in another order"
-    return CatalogError("catalog.other_columns", file=file, first=first.name, difference=how)
+    differences = []
+    for word, ones, others in (("without", expected, found), ("with", found, expected)):
+        names = [each for each in ones if each not in others]
+        if names:
+            differences.append(f"{word} {', '.join(map(repr, names[:5]))}{', ...' * (len(names) > 5)}")
+    difference = " and ".join(differences) or "in another order"
+    return CatalogError("catalog.other_columns", file=file, first=first.name, difference=difference)

@@ -1,13 +1,12 @@
 """Reads a catalog - the challenge's own layout, or whatever batch reads - and says what is in it.
 
-A catalog is a table of products. Rows without a picture, without a text or with an unreadable picture are
-taken as they are and counted; what would make the whole catalog meaningless (labels of another length, a
-repeated index, a code that is no integer) is an error of one sentence.
+Rows without a picture, without a text or with an unreadable picture are taken as they are and counted; rows that
+cannot be read are left out and counted. What makes the whole catalog meaningless (labels of another length, a repeated
+index, a code that is no integer) is an error.
 
-Labels: a row's `origin` (origin.csv, or a column label_origin or origin) says where its label comes from.
-Empty, `own`, and everything that starts with `gold` mean a gold label; every other value
-(`silver`, `predicted`, a model's name) means a label made by something else: such a row may train, but
-it evaluates nothing.
+Labels: a row's `origin` (origin.csv, or a column label_origin or origin) says where its label comes from. Empty, `own`,
+and all that starts with `gold` mean a gold label, the catalog's own; every other value (`silver`, `predicted`, a
+model's name) means a label made by something else: such a row may train, but nothing is evaluated on it.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ class Catalog:
     Attributes:
         table: One row a product, its index as in the file. Columns: designation and description (str, "" if
             absent), image (str, path of a file that was there and looked readable, else ""), prdtypecode
-            (Int64, <NA> without a label), gold_label (bool: a label, and a gold one), origin (str, as
-            in the file).
+            (Int64, <NA> without a label), gold_label (bool), origin (str, as in the file).
         source: The file or folder it was read from.
         unreadable_images: Paths or names of pictures that are no readable file; their rows have image "".
         rows_in_file: Rows before `limit`.
@@ -106,8 +104,7 @@ class Catalog:
         shown = f" (a subset of {self.rows_in_file:,})" if self.rows_in_file > len(table) else ""
         lines = [
             f"catalog {self.source}: {len(table):,} rows{shown}",
-            f"  with text {text.sum():,}, with a picture {image.sum():,}, with both "
-            f"{(text & image).sum():,}, "
+            f"  with text {text.sum():,}, with a picture {image.sum():,}, with both {(text & image).sum():,}, "
             f"with neither {(~text & ~image).sum():,}",
         ]
         if self.left_out:
