@@ -25,7 +25,7 @@ from rakuten_models.bundle.config import (
 from rakuten_models.bundle.folder import bundle_files, check_publishable, replace_folder, validate_bundle
 from rakuten_models.errors import BundleError, ProductError, reason
 from rakuten_models.hub import download, upload
-from rakuten_models.inference.ensemble import Ensemble
+from rakuten_models.inference.ensemble import Ensemble, ModelOutputs
 from rakuten_models.inference.explanation import Analysis, Explanation, find_category
 from rakuten_models.inference.runtime import CompiledModel, ImageModelRunner, TextModelRunner
 from rakuten_models.preprocessing.text import load_tokenizer
@@ -33,10 +33,10 @@ from rakuten_models.product import Category, Prediction, Product
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 
-# Products that are in memory as arrays at a time; large enough to keep all cores busy, small enough for any laptop.
+# Products that are in memory as arrays at a time.
 CHUNK = 256
 
-# Other processors round differently; a model that was swapped or damaged is off by far more.
+# Other processors round differently.
 SELF_CHECK_TOLERANCE = 1e-3
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -113,7 +113,7 @@ class ProductClassifier:
         """Load a bundle.
 
         One that is neither the starter bundle nor a hub commit named by its 40 hex digits is loaded by another process
-        first, which takes half a second, once for a bundle on a machine; see rakuten_models/bundle/sandbox.py.
+        first, once on a machine, in half a second; see rakuten_models/bundle/sandbox.py.
 
         Args:
             source: A hub id ("user/name"), a folder, or None for the starter bundle that ships with the package.
@@ -122,9 +122,6 @@ class ProductClassifier:
             cache_dir: Where downloads are kept; None takes the hub client's own cache.
             local_files_only: Use what is in the cache and ask no server.
             trusted: Load it without trying it in another process first.
-
-        Returns:
-            The classifier.
 
         Raises:
             BundleError: The bundle is incomplete, altered, or of another format, or it failed when it was tried.
@@ -188,14 +185,14 @@ class ProductClassifier:
             ProductError: For one product (not in a sequence): its picture cannot be read, or it is empty.
         """
         if isinstance(products, Product):
-            prediction = self._predict_chunk([products], threshold)[0]
+            prediction = self._predictions(self._models.run([products]), threshold)[0]
             if prediction.error is not None:
                 raise ProductError(prediction.error)
             return prediction
         return [
             prediction
             for start in range(0, len(products), CHUNK)
-            for prediction in self._predict_chunk(products[start : start + CHUNK], threshold)
+            for prediction in self._predictions(self._models.run(products[start : start + CHUNK]), threshold)
         ]
 
     def analyze(self, product: Product, *, threshold: float | None = None) -> Analysis:
@@ -209,8 +206,7 @@ class ProductClassifier:
             The prediction, which has `.error` if something is wrong with the product, and `.explain(prdtypecode)`.
         """
         outputs = self._models.run([product], for_explanation=True)
-        threshold = self.threshold if threshold is None else threshold
-        prediction = self._models.predictions(outputs, threshold)[0]
+        prediction = self._predictions(outputs, threshold)[0]
         return Analysis(product, prediction, outputs, self._models.text)
 
     def explain(
@@ -218,19 +214,15 @@ class ProductClassifier:
     ) -> Explanation:
         """Say which words and which regions of the picture spoke for a category and which against it.
 
-        Costs about a second prediction of the text; see rakuten_models/inference/explanation.py for what the
-        figures mean, and `analyze` for several categories of one product.
+        Costs one more run of the text model than `predict`; `analyze` serves several categories of one product.
 
         Args:
             product: One product with a text, a picture, or both.
             prdtypecode: The category to explain; None for the predicted one.
             threshold: As in `predict`.
 
-        Returns:
-            The explanation, with the prediction in it.
-
         Raises:
-            ProductError: As in `predict`: its picture cannot be read, or it is empty.
+            ProductError: Its picture cannot be read, or it is empty.
             ExplanationError: There is no category with this code.
         """
         if prdtypecode is not None:
@@ -241,13 +233,9 @@ class ProductClassifier:
         return analysis.explain(prdtypecode)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
-        """Copy the bundle to a folder, which is whole at every moment.
+        """Copy the bundle to a folder, which is whole at every moment, and return the folder.
 
-        What was loaded is written: from a serving part (a hub download, the starter bundle) that is the serving
-        part, without `.keras` files, and a warning says so.
-
-        Returns:
-            The folder.
+        From a serving part (a hub download, the starter bundle) only that is written, and a warning says so.
 
         Raises:
             BundleError: The folder holds something else than a bundle.
@@ -326,9 +314,8 @@ class ProductClassifier:
         if not all((self.folder / name).is_file() for name in KERAS_FILES):
             _logger.warning("Only the serving part is written: %s holds no .keras files.", self.folder)
 
-    def _predict_chunk(self, products: Sequence[Product], threshold: float | None) -> list[Prediction]:
-        threshold = self.threshold if threshold is None else threshold
-        return self._models.predictions(self._models.run(products), threshold)
+    def _predictions(self, outputs: ModelOutputs, threshold: float | None) -> list[Prediction]:
+        return self._models.predictions(outputs, self.threshold if threshold is None else threshold)
 
 
 def _verified(folder: str | os.PathLike[str]) -> str:

@@ -1,8 +1,4 @@
-"""What config.json of a bundle may hold: the names of the bundle's files, its settings, and the check of every value.
-
-`rakuten_models.bundle.folder` reads and checks the folder. What is refused here is refused with a sentence, whoever
-wrote it.
-"""
+"""What config.json of a bundle may hold: file names, settings, and the check of every value."""
 
 from __future__ import annotations
 
@@ -260,50 +256,35 @@ def _settings(kind: type[Any], values: Mapping[str, Any], most: int) -> Any:
 
 
 def _check_values(config: BundleConfig, file: str) -> None:
-    if len(config.categories) < 2:
-        raise BundleError("bundle.too_few_categories", file=file, categories=len(config.categories))
-    if [category.index for category in config.categories] != list(range(len(config.categories))):
-        raise BundleError("bundle.categories_out_of_order", file=file)
-    if len({category.prdtypecode for category in config.categories}) != len(config.categories):
-        raise BundleError("bundle.category_twice", file=file)
+    def check(holds: bool, code: str, **values: Any) -> None:
+        if not holds:
+            raise BundleError(code, file=file, **values)
+
+    count = len(config.categories)
+    check(count >= 2, "bundle.too_few_categories", categories=count)
+    in_order = [category.index for category in config.categories] == list(range(count))
+    check(in_order, "bundle.categories_out_of_order")
+    codes = {category.prdtypecode for category in config.categories}
+    check(len(codes) == count, "bundle.category_twice")
     least, most = _TEMPERATURES
-    for name, calibration in config.calibration.items():
-        if not least <= calibration.temperature <= most:
-            raise BundleError(
-                "bundle.temperature_out_of_range",
-                file=file,
-                name=name,
-                temperature=calibration.temperature,
-                least=least,
-                most=most,
-            )
-        for kind in ("confidence power", "spread power"):
-            power = getattr(calibration, kind.replace(" ", "_"))
-            if not -2 <= power <= 2:
-                raise BundleError("bundle.power_out_of_range", file=file, name=name, kind=kind, power=power)
-        temperatures = calibration.category_temperatures
-        if len(temperatures) not in (0, len(config.categories)):
-            raise BundleError(
-                "bundle.category_temperatures_do_not_fit",
-                file=file,
-                name=name,
-                temperatures=len(temperatures),
-                categories=len(config.categories),
-            )
-        if any(not least <= value <= most for value in temperatures):
-            raise BundleError(
-                "bundle.category_temperature_out_of_range", file=file, name=name, least=least, most=most
-            )
-    if DEFAULT_PRECISION not in config.thresholds:
-        raise BundleError("bundle.threshold_missing", file=file, precision=DEFAULT_PRECISION)
+    for name, each in config.calibration.items():
+        limits = {"name": name, "least": least, "most": most}
+        allowed = least <= each.temperature <= most
+        check(allowed, "bundle.temperature_out_of_range", temperature=each.temperature, **limits)
+        for kind, power in (("confidence power", each.confidence_power), ("spread power", each.spread_power)):
+            check(-2 <= power <= 2, "bundle.power_out_of_range", name=name, kind=kind, power=power)
+        found = len(each.category_temperatures)
+        fits = found in (0, count)
+        check(
+            fits, "bundle.category_temperatures_do_not_fit", name=name, temperatures=found, categories=count
+        )
+        allowed = all(least <= value <= most for value in each.category_temperatures)
+        check(allowed, "bundle.category_temperature_out_of_range", **limits)
+    known = DEFAULT_PRECISION in config.thresholds
+    check(known, "bundle.threshold_missing", precision=DEFAULT_PRECISION)
     for precision, values in config.thresholds.items():
-        if "probability" not in values:
-            raise BundleError("bundle.threshold_empty", file=file, precision=shown(precision))
+        facts = {"precision": shown(precision)}
+        check("probability" in values, "bundle.threshold_empty", **facts)
         probability = values["probability"]
-        if probability is not None and not 0 <= probability <= 1:
-            raise BundleError(
-                "bundle.threshold_out_of_range",
-                file=file,
-                probability=probability,
-                precision=shown(precision),
-            )
+        allowed = probability is None or 0 <= probability <= 1
+        check(allowed, "bundle.threshold_out_of_range", probability=probability, **facts)

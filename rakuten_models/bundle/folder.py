@@ -1,8 +1,6 @@
 """The bundle: one folder with three models, the tokenizer, the settings, the figures and the card.
 
-This module reads and writes config.json (`rakuten_models.bundle.config` says what may be in it) and checks a folder
-before anything in it is used. It never loads a model. Everything it refuses, it refuses with a sentence: which file,
-what is wrong, what to do.
+Reads and writes config.json and checks a folder before anything in it is used; loads no model.
 """
 
 from __future__ import annotations
@@ -173,10 +171,9 @@ def check_publishable(folder: str | os.PathLike[str]) -> None:
 def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Build a bundle folder beside the target and swap it in when it is whole.
 
-    Yields an empty sibling folder. When the block ends well it takes the target's place; when it fails or is
-    interrupted it is removed and the target is as it was. A kill in the moment of the swap leaves the old folder
-    under `.NAME.previous`, from where the next call puts it back; the folder that a killed call was building goes then,
-    too.
+    Yields an empty sibling folder, which becomes the target when the block ends well; otherwise the target stays as it
+    was. A kill in the moment of the swap leaves the old folder under `.NAME.previous`; the next call puts it back and
+    removes what a killed call was building.
 
     Raises:
         BundleError: The target is a file, or a folder with something else than a bundle in it.

@@ -2,14 +2,13 @@
 
 The sha256 values in config.json show damage, but whoever can rewrite a bundle can rewrite them, too, and a compiled
 model made for it can crash the process that maps it, take all memory, or never end. So a bundle that is neither the
-starter bundle, nor a hub commit named by its 40 hex digits, nor marked as trusted is tried: another Python loads it and
-reproduces its self-check (`rakuten_models.sandbox_worker`). Its end, however it comes, is a sentence here.
+starter bundle, nor a hub commit named by its 40 hex digits, nor trusted is loaded by another Python first, which
+reproduces its self-check (`rakuten_models.sandbox_worker`). That stops crashes, hangs and memory hogs, but the process
+has the same rights as this one.
 
 What passed is noted by the sha256 of its config.json, which holds those of its other files, and by the versions of
-the libraries that read it: in this process, and as an empty file in the user's own cache folder (RAKUTEN_CACHE_DIR,
-else `rakuten-models` in XDG_CACHE_HOME or ~/.cache), never in the bundle. So a bundle is tried once on a machine.
-
-The other process has the same rights as this one: it stops crashes, hangs and memory hogs, and is no sandbox.
+the libraries that read it: in this process, and as an empty file in the user's cache folder (RAKUTEN_CACHE_DIR, else
+`rakuten-models` in XDG_CACHE_HOME or ~/.cache). So a bundle is tried once on a machine.
 """
 
 from __future__ import annotations
@@ -36,15 +35,13 @@ from rakuten_models.errors import BundleError, Message, RakutenModelsError, reas
 
 CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
 
-# To import the libraries, which takes a third of a second on an idle machine, and then to load and answer, which takes
-# as long again. Where the start takes longer than usual the machine is busy, and the rest may take longer, too: in
-# proportion, but never more than six times as long.
+# To import the libraries, and then to load and answer; each takes a third of a second on an idle machine. Where the
+# start takes longer than usual, the rest may in proportion, but never more than six times as long.
 START_SECONDS, SECONDS = 60.0, 10.0
 
 _USUAL_START, MAX_TIMES = 1.0, 6.0
 
-# Of address space, and besides so many times the bundle's files; the starter bundle (17 MB) takes 0.6 GB of it, most of
-# that for libraries and threads.
+# Of address space, and besides so many times the bundle's files; the starter bundle (17 MB) takes 0.6 GB.
 MEMORY_BYTES, _TIMES_THE_FILES = 3 << 30, 6
 
 SANDBOX_WORKER = "rakuten_models.sandbox_worker"

@@ -22,11 +22,10 @@ ATTEMPTS = 4
 # Doubled after every attempt: 0.5 + 1 + 2 seconds of waiting in all.
 FIRST_PAUSE_SECONDS = 0.5
 
-# No further attempt starts after this long, so that a network that swallows packets does not hold a user
-# for minutes.
+# No further attempt starts after this long: a network may swallow packets.
 PATIENCE_SECONDS = 20.0
 
-# For any answer at all, and between two pieces of one: the client's own requests would wait for ever.
+# For any answer, and between two pieces of one: the client's own requests would wait for ever.
 ANSWER_SECONDS = 30.0
 
 _REPO_ID = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
@@ -47,11 +46,7 @@ class AlteredError(Exception):
 
 
 def open_client(endpoint: str | None, token: str | None) -> HfApi:
-    """The hub's client, none of whose requests waits for ever.
-
-    The client library has one transport for a whole process. Unless the program has given it another, it gets time
-    limits here, and does not heed a hub that asks it to wait for long.
-    """
+    """The hub's client with time limits, unless the program has set another transport for the process."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import _http
 

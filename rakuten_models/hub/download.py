@@ -34,9 +34,8 @@ def download_folder(
 ) -> tuple[Path, str]:
     """Fetch files of a model repository, all from one commit, through the client's cache.
 
-    The revision is resolved to a commit once; every file is then read at that commit. A 40-character commit
-    whose files are in the cache needs no network. A branch or tag is always asked for again, unless the
-    network is switched off: an old copy never passes for the present one.
+    A 40-character commit whose files are in the cache needs no network. A branch or tag is always resolved again,
+    unless the network is switched off: an old copy never passes for the present one.
 
     Args:
         repo_id: user/name.
