@@ -26,13 +26,14 @@ from rakuten_models.errors import ExplanationError, Message, ProductError
 from rakuten_models.inference.ensemble import ModelOutputs
 from rakuten_models.inference.runtime import TEXT_INPUTS, TextModelRunner, centred_weights
 from rakuten_models.inference.word_attribution import FIELDS, read_words
+from rakuten_models.preprocessing.image import fit_image
 from rakuten_models.preprocessing.text import clean_product
 from rakuten_models.product import Category, Prediction, Product
 
 # Blue and orange: told apart with any colour vision (Okabe and Ito 2008, "Color Universal Design").
 FOR_COLOUR, AGAINST_COLOUR = (0, 114, 178), (230, 159, 0)
 
-_HEAT_OPACITY = 0.75
+_HEAT_OPACITY, _HEAT_SIZE = 0.75, 448
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Explanation:
         score: The centred logit of the model that answered: fusion for text and picture, else the only model's.
         text_part: What the text added to `score`; None without a text.
         image_part: What the picture added to `score`; None without a picture.
-        picture: uint8 (n, n, 3), RGB, the picture for `heat_map_image`; None without a picture.
+        picture: uint8 (height, width, 3), RGB, for `heat_map_image`; None without a picture.
     """
 
     prediction: Prediction
@@ -250,14 +251,14 @@ def heat_map_image(picture: np.ndarray, heat_map: np.ndarray) -> Image.Image:
     """Draw a heat map over the picture in grey: blue spoke for the category, orange against it.
 
     Args:
-        picture: uint8 (n, n, 3), RGB, from an explanation.
+        picture: uint8 (height, width, 3), RGB, from an explanation.
         heat_map: float32 (rows, columns), from the same.
 
     Returns:
-        RGB, n x n pixels.
+        RGB, 448 x 448 pixels, the picture fitted into them as for the model.
     """
     # In grey, or the picture's own blue would look like heat.
-    grey = Image.fromarray(picture).convert("L").convert("RGB")
+    grey = Image.fromarray(fit_image(Image.fromarray(picture), _HEAT_SIZE)).convert("L").convert("RGB")
     values = heat_map.astype(np.float32) / max(float(np.abs(heat_map).max()), 1e-12)
     values = np.asarray(Image.fromarray(values).resize(grey.size, Image.Resampling.BILINEAR))
     values = values[:, :, np.newaxis]

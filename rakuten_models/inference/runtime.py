@@ -31,8 +31,8 @@ SERVING, EXPLAINING = "serving_default", "explain"
 # about 1 MB, and a run is fastest while all of them fit into the processor's cache.
 _TEXTS_A_TASK, _TEXTS_A_RUN = 32, 4
 
-# A heat map is looked at by people: larger than the model's input, if the picture has the detail.
-_SHOWN_SIZE = 448
+# Height or width, in pixels, of a picture that is kept to draw a heat map over.
+_MAX_KEPT = 896
 
 # Widths are rounded up to these, or the model would be resized for nearly every run.
 _WIDTH_STEPS = {"token_ids": 8, "character_ids": 16}
@@ -280,7 +280,7 @@ class ImageModelRunner:
 
         Args:
             images: The pictures.
-            keep_pictures: Add "picture": uint8 (1, size, size, 3), 448 pixels or the model's own size if larger.
+            keep_pictures: Add "picture": uint8 (1, height, width, 3), RGB, of at most 896 pixels.
 
         Returns:
             For each, in order, {"logits": float32 (1, categories), "features": float32 (1, image features),
@@ -301,5 +301,7 @@ class ImageModelRunner:
             return error
         outputs = model(pixels=fit_image(picture, size)[np.newaxis])
         if keep_picture:
-            outputs["picture"] = fit_image(picture, max(size, _SHOWN_SIZE))[np.newaxis]
+            if max(picture.size) > _MAX_KEPT:
+                picture.thumbnail((_MAX_KEPT, _MAX_KEPT))
+            outputs["picture"] = np.asarray(picture)[np.newaxis]
         return outputs

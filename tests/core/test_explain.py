@@ -22,7 +22,6 @@ from rakuten_models.inference.explanation import (
     highlight_segments,
 )
 from rakuten_models.inference.runtime import EXPLAINING, SERVING, CompiledModel
-from rakuten_models.preprocessing.image import fit_image
 from rakuten_models.preprocessing.text import TextSettings, encode_texts, load_tokenizer
 from training.data.catalog import read_catalog
 from training.pipeline.export import _compile
@@ -265,7 +264,7 @@ def test_heat_map_picture_has_the_models_geometry():
     """A wide red picture lies between two white bands; heat is blue at the left and orange at the right."""
     heat_map = np.zeros((4, 4), np.float32)
     heat_map[:, 0], heat_map[:, 3] = 2.0, -2.0
-    drawn = heat_map_image(fit_image(Image.new("RGB", (200, 100), "red"), 448), heat_map)
+    drawn = heat_map_image(np.asarray(Image.new("RGB", (200, 100), "red")), heat_map)
     assert drawn.mode == "RGB" and drawn.size == (448, 448)
     pixels = np.asarray(drawn, np.int16)
     assert (pixels[50, 224] > 250).all() and (pixels[224, 224] < 100).all()
@@ -273,7 +272,7 @@ def test_heat_map_picture_has_the_models_geometry():
         others = np.abs(np.array([FOR_COLOUR, AGAINST_COLOUR]) - pixels[224, column]).sum(axis=1)
         assert tuple((FOR_COLOUR, AGAINST_COLOUR)[others.argmin()]) == colour
     flat = heat_map_image(np.full((500, 500, 3), 255, np.uint8), np.zeros((3, 3)))
-    assert flat.size == (500, 500) and (np.asarray(flat) == 255).all()
+    assert flat.size == (448, 448) and (np.asarray(flat) == 255).all()
 
 
 def test_prediction_and_explanations_take_one_pass(classifier, products, monkeypatch):
@@ -291,7 +290,7 @@ def test_prediction_and_explanations_take_one_pass(classifier, products, monkeyp
     monkeypatch.setattr(runtime, "decode_image", counted("decodes", runtime.decode_image))
     product = next(product for product in products if product.image and product.designation)
     explanation = classifier.explain(product)
-    heat_map_image(explanation.picture, explanation.heat_map)
+    assert heat_map_image(explanation.picture, explanation.heat_map).size == (448, 448)
     assert counts == {"runs": 4, "decodes": 1}
     analysis = classifier.analyze(product)
     assert counts == {"runs": 7, "decodes": 2}
