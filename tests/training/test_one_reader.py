@@ -9,9 +9,11 @@ from PIL import Image
 
 from rakuten_models import ProductClassifier
 from rakuten_models.batch import BatchSettings, score_catalog
+from rakuten_models.batch import __main__ as batch
 from rakuten_models.catalog.columns import recognise_columns
 from rakuten_models.catalog.source import read_header
 from rakuten_models.errors import CatalogError
+from training import evaluate, train
 from training.data.catalog import read_catalog, read_texts
 from training.data.files import ReaderSettings
 
@@ -183,3 +185,16 @@ def test_pictures_may_lie_in_another_folder(tmp_path):
     ):
         with pytest.raises(CatalogError, match=sentence):
             read_catalog(source, settings=ReaderSettings(images=tmp_path / images))
+
+
+@pytest.mark.parametrize("option", ["designation", "description", "image", "label"])
+def test_the_commands_take_the_same_column_options(starter, tmp_path, option):
+    source = written(tmp_path / "a.csv")
+    chosen = [f"--{option}-column", "Ware"]
+    for main, arguments in (
+        (batch.main, [str(source), str(tmp_path / "b.csv")]),
+        (train.main, ["--catalog-dir", str(source), "--output-dir", str(tmp_path / "bundle")]),
+        (evaluate.main, ["--bundle", str(starter.folder), "--catalog-dir", str(source)]),
+    ):
+        with pytest.raises(CatalogError, match=rf"no column 'Ware' \({option}\); it has: 'designation'"):
+            main([*arguments, *chosen])
