@@ -34,7 +34,7 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
         except RakutenModelsError as error:
             raise sentence_error(error.message) from error
         except Exception as error:
-            _logger.exception("%s failed", handler.__name__)
+            _logger.exception("%s failed", handler)
             raise sentence_error(Message("app.unexpected")) from error
 
     return guard
@@ -59,6 +59,11 @@ def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
 def sentence_error(message: Message) -> gr.Error:
     """An error that the page and a program show as this sentence."""
     return gr.Error(message, print_exception=False, title="")
+
+
+def data_of(event: gr.EventData) -> dict[str, Any]:
+    """What a script of the page sent along; {} if that is no object."""
+    return event._data if isinstance(event._data, dict) else {}
 
 
 def visitor_of(request: gr.Request) -> str:

@@ -20,7 +20,7 @@ import importlib.util
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -78,21 +78,11 @@ def load_demo(
     return build_demo(classifier, bundle_name, other)
 
 
-def check_tools() -> None:
-    """Find out whether the app could serve as a tool server.
-
-    Raises:
-        ToolsError: The library for it is missing.
-    """
-    if importlib.util.find_spec("mcp") is None:
-        raise ToolsError("app.mcp_missing")
-
-
 def check_address(host: str, port: int) -> None:
-    """Find out whether the page could be served here.
+    """Refuse a port that is taken or not allowed, and a host that is not this machine.
 
     Raises:
-        AddressError: It could not: the port is taken or not allowed, or the host is not this machine.
+        AddressError: The page cannot be served there.
     """
     try:
         with socket.create_server((host, port)):
@@ -114,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Said before the seconds of loading, not after them.
     check_address(options.host, options.port)
-    if options.mcp:
-        check_tools()
-        if options.auth_file:
-            raise ToolsError("app.agents_cannot_log_in")
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        raise ToolsError("app.mcp_missing")
+    if options.mcp and options.auth_file:
+        raise ToolsError("app.agents_cannot_log_in")
     belongs = read_users(options.auth_file) if options.auth_file else None
     demo = load_demo(options.bundle, options.revision, options.compare, options.compare_revision)
     # Gradio itself prints the public link, or why there is none.
@@ -125,22 +115,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.mcp:
         address["mcp_server"] = True
     if belongs is not None:
-        address["auth"] = _beside_others(belongs)
+
+        async def check(name: str, password: str) -> bool:
+            """In a thread: others are answered meanwhile."""
+            return await asyncio.to_thread(belongs, name, password)
+
+        address["auth"] = check
     # A platform stops the app with this signal: as Ctrl-C, so that no visitor's file is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     demo.launch(**address, quiet=True, prevent_thread_lock=True)
     print(f"Ready on http://{options.host}:{options.port}", flush=True)
     demo.block_thread()
     return 0
-
-
-def _beside_others(belongs: Callable[[str, str], bool]) -> Callable[[str, str], Awaitable[bool]]:
-    """The same check of a name and a password, in a thread: others are answered meanwhile."""
-
-    async def check(name: str, password: str) -> bool:
-        return await asyncio.to_thread(belongs, name, password)
-
-    return check
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -112,6 +112,6 @@ def test_a_users_line_is_checked_and_holds_no_password(users):
 
 
 def test_agents_and_a_login_do_not_go_together(users, capsys, monkeypatch):
-    monkeypatch.setattr(launch, "check_tools", lambda: None)
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
     assert run_command(launch.main, ["--mcp", "--auth-file", str(users), "--port", str(free_port())]) == 2
     assert "Agents cannot log in" in capsys.readouterr().err

@@ -48,7 +48,7 @@ class Translator:
         self.language = language if language in LANGUAGES else LANGUAGES[0]
 
     def __call__(self, key: str, **values: object) -> str:
-        """The words under a key, with the values put into their places; plain text.
+        """The words under a key with the values, of which numbers are written whole, as by `number`; plain text.
 
         Raises:
             KeyError: No such words.
@@ -56,7 +56,10 @@ class Translator:
         text = LABELS[self.language][key]
         if self.language == "fr":
             text = french_spaces(text)
-        return text.format(**values) if values else text
+        numbers = {
+            name: self.number(value) for name, value in values.items() if isinstance(value, int | float)
+        }
+        return text.format(**values | numbers) if values else text
 
     def quoted(self, name: str) -> str:
         """A name in quotation marks: “Pool” or « Piscine »."""

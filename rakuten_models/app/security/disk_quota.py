@@ -44,24 +44,6 @@ class DiskLimits:
     spare: int = GIGABYTE
 
 
-class _Uploads:
-    """What one address has uploaded lately: when, how many bytes, and the bytes of all."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._each: deque[tuple[float, int]] = deque()
-
-    def add(self, moment: float, size: int) -> None:
-        """One more."""
-        self._each.append((moment, size))
-        self.size += size
-
-    def forget(self, before: float) -> None:
-        """Leave out what is older."""
-        while self._each and self._each[0][0] < before:
-            self.size -= self._each.popleft()[1]
-
-
 class DiskQuota:
     """The folders that visitors' files lie in. Safe to use from several threads.
 
@@ -81,7 +63,8 @@ class DiskQuota:
         # When the folders were walked through (time.monotonic), their bytes and files.
         self._walked: tuple[float | None, int, int] = (None, 0, 0)
         self._expected = 0
-        self._uploads: dict[str, _Uploads] = {}
+        # By address, when (time.monotonic) how many bytes were uploaded.
+        self._uploads: dict[str, deque[tuple[float, int]]] = {}
 
     def watch(self, folder: Path, *, sweep: bool) -> None:
         """Count a folder's files.
@@ -98,8 +81,7 @@ class DiskQuota:
 
         Args:
             size: Bytes, at most.
-            address: Of the visitor who uploads it; None where it is nobody's in particular: what the app itself writes,
-                and what comes through a proxy on this machine.
+            address: Of the visitor who uploads it; None for what the app writes, or a proxy on this machine sends.
         """
         with self._lock:
             granted = self._has_room(size) and (address is None or self._may_send(address, size))
@@ -118,17 +100,17 @@ class DiskQuota:
         """Delete what has not changed for KEPT_SECONDS, and folders that are empty since then."""
         before = time.time() - KEPT_SECONDS
         kept = {os.path.realpath(file) for file in self._kept_files()}
-        for folder in [folder for folder, swept in self._folders if swept]:
+        for top in [folder for folder, swept in self._folders if swept]:
             # One upload after the other: a list of all would take memory that stays with the process.
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            with contextlib.suppress(OSError), os.scandir(top) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        for place, _, files in os.walk(entry.path, topdown=False):
-                            for name in files:
-                                _delete_old(os.path.join(place, name), before, kept)
-                            _delete_old(place, before, kept)
-                    else:
+                    if not entry.is_dir(follow_symlinks=False):
                         _delete_old(entry.path, before, kept)
+                        continue
+                    for folder, _, files in os.walk(entry.path, topdown=False):
+                        for name in files:
+                            _delete_old(os.path.join(folder, name), before, kept)
+                        _delete_old(folder, before, kept)
 
     @contextlib.asynccontextmanager
     async def swept(self, app: object) -> AsyncIterator[None]:
@@ -162,20 +144,21 @@ class DiskQuota:
         """Bytes and files."""
         size = count = 0
         for folder, _ in self._folders:
-            for place, _, files in os.walk(folder):
+            for inner, _, files in os.walk(folder):
                 for name in files:
                     with contextlib.suppress(OSError):
-                        size += os.lstat(os.path.join(place, name)).st_size
+                        size += os.lstat(os.path.join(inner, name)).st_size
                         count += 1
         return size, count
 
     def _may_send(self, address: str, size: int) -> bool:
         now = time.monotonic()
-        sent = self._uploads.setdefault(address, _Uploads())
-        sent.forget(now - KEPT_SECONDS)
-        if sent.size + size > self.limits.visitor:
+        sent = self._uploads.setdefault(address, deque())
+        while sent and sent[0][0] < now - KEPT_SECONDS:
+            sent.popleft()
+        if sum(each for _, each in sent) + size > self.limits.visitor:
             return False
-        sent.add(now, size)
+        sent.append((now, size))
         if len(self._uploads) > _MAX_ADDRESSES:
             del self._uploads[next(iter(self._uploads))]
         return True

@@ -16,25 +16,10 @@ _FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.huggingface.c
 # `share` serves the page's scripts from Gradio's own storage.
 _SHARED_SCRIPTS = "https://gradio.s3-us-west-2.amazonaws.com"
 
-_FEATURES = ", ".join(
-    [f"{name}=(self)" for name in ("camera", "clipboard-read", "clipboard-write", "fullscreen")]
-    + [
-        f"{name}=()"
-        for name in (
-            "accelerometer",
-            "bluetooth",
-            "display-capture",
-            "geolocation",
-            "gyroscope",
-            "hid",
-            "magnetometer",
-            "microphone",
-            "midi",
-            "payment",
-            "serial",
-            "usb",
-        )
-    ]
+_FEATURES = (
+    "camera=(self), clipboard-read=(self), clipboard-write=(self), fullscreen=(self), accelerometer=(), bluetooth=(), "
+    "display-capture=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), "
+    "serial=(), usb=()"
 )
 
 HEADERS = {

@@ -41,7 +41,7 @@ class LoginError(RakutenModelsError):
 
 
 class _Key(NamedTuple):
-    """A password as it is kept: what `_derived` makes of it."""
+    """A password's hash."""
 
     cost: tuple[int, int, int]
     salt: str
@@ -139,15 +139,8 @@ def _hashed(password: str) -> _Key:
 
 def _derived(password: str, cost: tuple[int, int, int], salt: str, length: int) -> bytes:
     n, r, p = cost
-    return hashlib.scrypt(
-        password.encode("utf-8", "surrogatepass"),
-        salt=salt.encode(),
-        n=n,
-        r=r,
-        p=p,
-        maxmem=_MAX_MEMORY,
-        dklen=length,
-    )
+    secret = password.encode("utf-8", "surrogatepass")
+    return hashlib.scrypt(secret, salt=salt.encode(), n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=length)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

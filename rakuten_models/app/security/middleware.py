@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import JSONResponse
 
 from rakuten_models.app.limits import MAX_PICTURE, MAX_UPLOAD, MEGABYTE
@@ -93,19 +93,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         send = Answer(scope, send)
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            status, sentence = refusal
-            await _refuse(scope, receive, send, status, sentence)
-            return
-        if scope["path"].startswith(f"{API}file="):
-            # Gradio answers a part of a file with the headers of the request itself.
-            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
         with contextlib.ExitStack() as held:
-            refusal = await self._admit(scope, held)
+            refusal = self._refusal(scope) or await self._admit(scope, held)
             if refusal is not None:
                 await _refuse(scope, receive, send, *refusal)
                 return
+            if scope["path"].startswith(f"{API}file="):
+                # Gradio answers a part of a file with the headers of the request itself.
+                scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
             await self._pass_on(scope, receive, send)
 
     def _refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
@@ -141,17 +136,17 @@ class Guard:
         if _uploads(scope):
             address = _address(scope)
             # Behind a proxy on this machine, a share link's too, all visitors have its address: none is any one's.
-            place = self._disk.reserve(size, None if _is_loopback(address) else address)
-            granted = await asyncio.to_thread(held.enter_context, place)
+            room = self._disk.reserve(size, None if _is_loopback(address) else address)
+            granted = await asyncio.to_thread(held.enter_context, room)
             return None if granted else (507, Message("app.no_room"))
         if self._incoming + size > _MAX_INCOMING:
             return 503, Message("app.crowded")
         self._incoming += size
-        held.callback(self._came, size)
+        held.callback(self._count_incoming, -size)
         return None
 
-    def _came(self, size: int) -> None:
-        self._incoming -= size
+    def _count_incoming(self, size: int) -> None:
+        self._incoming += size
 
     async def _pass_on(self, scope: dict[str, Any], receive: Any, send: Answer) -> None:
         limit = _largest(scope)
@@ -217,10 +212,7 @@ def _host_name(host: str) -> str:
 
 
 def _logged_in(scope: dict[str, Any]) -> bool:
-    gradio_app, cookies = scope["app"], {}
-    for part in Headers(scope=scope).get("cookie", "").split(";"):
-        name, _, value = part.strip().partition("=")
-        cookies[name] = value
+    gradio_app, cookies = scope["app"], cookie_parser(Headers(scope=scope).get("cookie", ""))
     kinds = ("access-token", "access-token-unsecure")
     return any(cookies.get(f"{kind}-{gradio_app.cookie_id}") in gradio_app.tokens for kind in kinds)
 

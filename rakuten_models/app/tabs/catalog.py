@@ -14,7 +14,7 @@ import gradio as gr
 from rakuten_models.app import catalog_job
 from rakuten_models.app.catalog_job import ScoredCatalog
 from rakuten_models.app.components import AppParts, chosen_threshold
-from rakuten_models.app.handlers import guarded, sentence_error, visitor_of
+from rakuten_models.app.handlers import data_of, guarded, sentence_error, visitor_of
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.sessions import Finished, Session, SessionStore, in_background
@@ -255,7 +255,7 @@ class CatalogTab:
         self._sessions.cancel(visitor_of(request))
 
     def _choose_cell(self, language: str, event: gr.EventData, request: gr.Request) -> str:
-        data = event._data if isinstance(event._data, dict) else {}
+        data = data_of(event)
         session = self._sessions.of(visitor_of(request))
         return self._cell_html(session, data.get("truth"), data.get("answer"), Translator(language))
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from rakuten_models.app.components import AppParts, chosen_threshold
 from rakuten_models.app.examples import EXAMPLES, EXAMPLES_FOLDER, TEXT_PICTURE
-from rakuten_models.app.handlers import guarded, guarded_html
+from rakuten_models.app.handlers import data_of, guarded, guarded_html
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.uploads import UploadError, anything_given, checked_picture, guard_upload
@@ -80,12 +80,7 @@ class ClassifyTab:
     """
 
     def __init__(self, parts: AppParts, page_load: Callable[..., Any]) -> None:
-        """Place the components inside the tab that is open, and connect them.
-
-        Args:
-            parts: The app's.
-            page_load: The page's `load`.
-        """
+        """Make the components inside the tab that is open, and connect them; `page_load` is the page's event."""
         self._parts = parts
         self._analyze = functools.lru_cache(_MAX_ANALYSES)(self._run_models)
         with gr.Row(equal_height=False):
@@ -233,15 +228,8 @@ class ClassifyTab:
     ) -> Iterator[tuple[Any, Any, Any]]:
         """The answer as soon as it is there, then why.
 
-        Args:
-            designation: As typed.
-            description: As typed.
-            image: From the upload.
-            language: Of the page.
-            slider: The visitor's threshold.
-            chosen: From `_choose`.
-            invited: The language of the invitation, if the form was empty before.
-            asked: Where nothing is given, a sentence says so; otherwise an invitation stands there.
+        `chosen` is from `_choose`; `invited` is the language of the invitation if the form was empty before; if it is
+        empty now, a sentence says so where the answer was asked for, and an invitation stands there otherwise.
         """
         product = designation, description, image
         if not asked and not anything_given(*product):
@@ -289,7 +277,7 @@ class ClassifyTab:
     ) -> tuple[tuple[_Given, int | None], str]:
         """Note which category was chosen in the list for which product, and explain that one."""
         product = designation, description, image
-        code = event._data.get("code") if isinstance(event._data, dict) else None
+        code = data_of(event).get("code")
         return (product, code), guarded_html(self._why_html)(product, language, slider, code)
 
     def _publish(self) -> None:
@@ -338,7 +326,7 @@ class ClassifyTab:
                 texts, cleaned as the model reads them, and their words with position and contribution
                 text_score, to which base and all words add up
                 heat_map (rows of numbers) of the picture, whose mean is image_score
-                score of the model that answered, with text_part and image_part; null where a side is absent
+                score of the model that answered, with text_part and image_part; null where text or picture is absent
             """
             image = checked_picture(image)
             product = Product(designation or "", description or "", image)

@@ -18,21 +18,10 @@ from rakuten_models.product import Product
 
 
 class CompareTab:
-    """The tab with its two answers.
-
-    Args:
-        parts: The app's; its classifier is the first.
-        other: The second bundle, loaded.
-        other_name: Its hub id or folder's name.
-        product_inputs: The Classify tab's designation, description and picture.
-    """
+    """The tab with the answers of the app's bundle and of another; the product is that of the Classify tab."""
 
     def __init__(
-        self,
-        parts: AppParts,
-        other: ProductClassifier,
-        other_name: str,
-        product_inputs: Sequence[Component],
+        self, parts: AppParts, other: ProductClassifier, other_name: str, product_inputs: Sequence[Component]
     ) -> None:
         """Build the tab and answer each time that it is opened."""
         self._own_threshold = parts.own_threshold

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from rakuten_models.app.components import AppParts, chosen_threshold, slider_start
-from rakuten_models.app.handlers import guarded, guarded_html
+from rakuten_models.app.handlers import data_of, guarded, guarded_html
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.views.metrics import (
     SECTIONS,
@@ -52,14 +52,13 @@ class ModelTab:
     def __init__(self, parts: AppParts) -> None:
         """Place the components inside the tab that is open, and connect them."""
         self._parts = parts
-        classifier = parts.classifier
-        self._figures = read_figures(classifier.folder)
+        self._figures = read_figures(parts.classifier.folder)
         present = [name for name in SECTIONS if section_of(self._figures, name).get("rows")]
         start = present[0] if present else SECTIONS[0]
-        words = Translator()
+        plots = self._plots(start, "en")
         threshold = slider_start(parts.own_threshold)
 
-        loaded = gr.HTML(self._loaded(words.language))
+        loaded = gr.HTML(self._loaded("en"))
         section = gr.Radio(
             [(mark(name), name) for name in present or [start]],
             value=start,
@@ -69,15 +68,13 @@ class ModelTab:
         )
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
-                precision = gr.HTML(self._precision(start, threshold, words.language))
+                precision = gr.HTML(self._precision(start, threshold, "en"))
                 parts.threshold.render()  # type: ignore[no-untyped-call]  # Gradio's own lacks its types
             with gr.Column(min_width=320):
-                reliability = gr.HTML(reliability_html(self._section(start), words))
-        matrix = gr.HTML(
-            self._matrix(start, words.language), js_on_load=CONFUSION_SCRIPT, elem_id="confusion"
-        )
-        detail = gr.HTML(self._detail(start, words.language), elem_id="confusion-detail")
-        f1 = gr.HTML(category_f1_html(self._section(start), classifier.categories, words))
+                reliability = gr.HTML(plots[0])
+        matrix = gr.HTML(plots[1], js_on_load=CONFUSION_SCRIPT, elem_id="confusion")
+        detail = gr.HTML(plots[2], elem_id="confusion-detail")
+        f1 = gr.HTML(plots[3])
 
         own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         chosen = [section, parts.language]
@@ -103,14 +100,8 @@ class ModelTab:
         return section_of(self._figures, name)
 
     def _loaded(self, language: str) -> str:
-        parts = self._parts
-        return loaded_html(
-            parts.classifier.config,
-            parts.bundle_name,
-            parts.classifier.revision,
-            self._figures,
-            Translator(language),
-        )
+        classifier, name = self._parts.classifier, self._parts.bundle_name
+        return loaded_html(classifier.config, name, classifier.revision, self._figures, Translator(language))
 
     def _precision(self, name: str, slider: float, language: str) -> str:
         threshold, own = chosen_threshold(slider, self._parts.own_threshold)
@@ -118,25 +109,24 @@ class ModelTab:
             self._section(name), 1.0 if threshold is None else threshold, own, Translator(language)
         )
 
-    def _matrix(self, name: str, language: str) -> str:
-        matrix = self._section(name).get("confusion_matrix")
-        return confusion_html(matrix, self._parts.classifier.categories, Translator(language))
-
     def _detail(self, name: str, language: str, truth: int | None = None, answer: int | None = None) -> str:
         matrix = self._section(name).get("confusion_matrix")
-        return confusion_detail_html(
-            matrix, self._parts.classifier.categories, truth, answer, Translator(language)
-        )
+        categories = self._parts.classifier.categories
+        return confusion_detail_html(matrix, categories, truth, answer, Translator(language))
 
     def _plots(self, name: str, language: str) -> tuple[str, str, str, str]:
-        words, section = Translator(language), self._section(name)
+        words, section, categories = (
+            Translator(language),
+            self._section(name),
+            self._parts.classifier.categories,
+        )
         return (
             reliability_html(section, words),
-            self._matrix(name, language),
+            confusion_html(section.get("confusion_matrix"), categories, words),
             self._detail(name, language),
-            category_f1_html(section, self._parts.classifier.categories, words),
+            category_f1_html(section, categories, words),
         )
 
     def _choose_cell(self, name: str, language: str, event: gr.EventData) -> str:
-        data = event._data if isinstance(event._data, dict) else {}
+        data = data_of(event)
         return self._detail(name, language, data.get("truth"), data.get("answer"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import gradio as gr
 from rakuten_models.app.catalog_job import ScoredCatalog, write_labels
 from rakuten_models.app.catalog_summary import CatalogSummary
 from rakuten_models.app.components import AppParts
-from rakuten_models.app.handlers import guarded, visitor_of
+from rakuten_models.app.handlers import data_of, guarded, visitor_of
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.sessions import Session, SessionStore
@@ -19,7 +20,7 @@ from rakuten_models.product import Category
 
 REVIEW_PAGE = 10
 
-# A picked category is sent at once; the keyboard's place stays where it is, for nothing is drawn anew.
+# A picked category is sent at once; the keyboard focus stays where it is, for nothing is drawn anew.
 _REVIEW_SCRIPT = """
 element.addEventListener("change", (event) => {
     const list = event.target.closest("select[data-row]");
@@ -38,12 +39,7 @@ class ReviewPart:
     """
 
     def __init__(self, parts: AppParts, sessions: SessionStore) -> None:
-        """Place the components where others are being placed, and connect them.
-
-        Args:
-            parts: The app's.
-            sessions: Hold what was scored, and the corrections.
-        """
+        """Make and connect the components; the sessions hold what was scored, and the corrections."""
         self._categories = parts.classifier.categories
         self._sessions = sessions
         self._rows = gr.HTML("", js_on_load=_REVIEW_SCRIPT, elem_id="review")
@@ -64,8 +60,8 @@ class ReviewPart:
         language = parts.language
         quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         inputs, turned = [self._page, language], [self._page, self._rows]
-        previous.click(guarded(self._previous_page), inputs, turned, **quick)
-        following.click(guarded(self._next_page), inputs, turned, **quick)
+        previous.click(guarded(functools.partial(self._turn, -1)), inputs, turned, **quick)
+        following.click(guarded(functools.partial(self._turn, 1)), inputs, turned, **quick)
         # Any other trigger_mode drops a pick that is made before the one before it is answered.
         self._rows.select(
             guarded(self._correct), language, [self._labels, self._count], trigger_mode="multiple", **quick
@@ -92,11 +88,8 @@ class ReviewPart:
             session.corrections, Translator(language)
         )
 
-    def _previous_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
-        return self._turned(int(page or 0) - 1, language, self._sessions.of(visitor_of(request)))
-
-    def _next_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
-        return self._turned(int(page or 0) + 1, language, self._sessions.of(visitor_of(request)))
+    def _turn(self, pages: int, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
+        return self._turned(int(page or 0) + pages, language, self._sessions.of(visitor_of(request)))
 
     def _turned(self, page: int, language: str, session: Session) -> tuple[int, str]:
         """A page of the review, the nearest one if there is no such page."""
@@ -108,14 +101,14 @@ class ReviewPart:
 
     def _correct(self, language: str, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
         """Note a picked category and renew the file of corrections."""
-        data = event._data if isinstance(event._data, dict) else {}
+        data = data_of(event)
         session = self._sessions.of(visitor_of(request))
         number, code = data.get("row"), data.get("code")
-        codes = [category.prdtypecode for category in self._categories]
+        codes = {category.prdtypecode for category in self._categories}
         rows = session.scored.summary.doubtful if session.scored is not None else []
-        if not isinstance(number, int) or not any(row.number == number for row in rows):
+        if not isinstance(number, int) or number not in {row.number for row in rows}:
             return gr.skip(), gr.skip()
-        if not (code is None or code in codes):
+        if code is not None and code not in codes:
             return gr.skip(), gr.skip()
         with session.correcting:
             if code is None:
@@ -139,8 +132,8 @@ def review_html(
     """One page of the doubtful rows, each with a list to pick the right category from.
 
     Args:
-        summary: Holds them, in their order.
-        page: Which REVIEW_PAGE of them, from 0.
+        summary: Holds the rows.
+        page: From 0, each of REVIEW_PAGE rows.
         corrections: By row number, the prdtypecode that was picked.
         categories: The bundle's.
         words: In the visitor's language.
@@ -155,37 +148,32 @@ def review_html(
     items = []
     for row in shown:
         picked = corrections.get(row.number)
-        options = [f'<option value="">{as_html(words("review_choose"))}</option>']
-        top = [code for code, _ in row.top]
-        for code in [*top, *(code for code in others if code not in top)]:
-            selected = " selected" if code == picked else ""
-            options.append(
-                f'<option value="{code}"{selected}>{as_html(names.get(code, code))} ({code})</option>'
-            )
+        # The most probable ones first.
+        codes = dict.fromkeys([*(code for code, _ in row.top), *others])
+        options = f'<option value="">{as_html(words("review_choose"))}</option>' + "".join(
+            f'<option value="{code}"{" selected" if code == picked else ""}>{as_html(names.get(code, code))} '
+            f"({code})</option>"
+            for code in codes
+        )
         guesses = "".join(
             f"<li>{as_html(names.get(code, code))} <b>{as_html(words.percent(probability))}</b></li>"
             for code, probability in row.top
         )
         problem = hint_html(translate_error(row.problem, words)) if row.problem else ""
-        label = as_html(words("review_pick", row=words.number(row.number)))
+        label = as_html(words("review_pick", row=row.number))
         items.append(
             f'<li class="review-row{" done" if picked is not None else ""}"><div><p class="hint">'
             f"{as_html(words('row'))} {words.number(row.number)}</p>"
             f'<p class="review-text">{as_html(row.text)}</p>{problem}</div>'
             f'<ol class="guesses">{guesses}</ol>'
-            f'<select aria-label="{label}" data-row="{row.number}">{"".join(options)}</select></li>'
+            f'<select aria-label="{label}" data-row="{row.number}">{options}</select></li>'
         )
-    place = words(
-        "review_page",
-        first=words.number(first + 1),
-        last=words.number(first + len(shown)),
-        count=words.number(len(rows)),
-    )
+    range_shown = words("review_page", first=first + 1, last=first + len(shown), count=len(rows))
     if summary.to_review > len(rows):
-        place += ". " + words("review_rest", count=words.number(summary.to_review - len(rows)))
+        range_shown += ". " + words("review_rest", count=summary.to_review - len(rows))
     return card_html(
         words("review_title"),
-        f'<p>{as_html(words("review_intro"))}</p><p class="hint">{as_html(place)}</p>'
+        f"<p>{as_html(words('review_intro'))}</p>{hint_html(range_shown)}"
         f'<ol class="review-rows">{"".join(items)}</ol>',
     )
 
@@ -194,4 +182,4 @@ def review_count_html(corrections: Mapping[int, int], words: Translator) -> str:
     """How many rows have been reviewed; "" for none."""
     if not corrections:
         return ""
-    return message_html(words("review_count", count=words.number(len(corrections))))
+    return message_html(words("review_count", count=len(corrections)))

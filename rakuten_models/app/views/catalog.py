@@ -18,22 +18,14 @@ _MAX_LISTED = 5
 def progress_html(
     done: int, total: int | None, rate: float, seconds_left: float | None, words: Translator
 ) -> str:
-    """The progress bar with rate and time left.
-
-    Args:
-        done: Rows scored.
-        total: Rows to score; None if that is not known yet.
-        rate: Rows a second.
-        seconds_left: Until the end; None if that is not known yet.
-        words: In the visitor's language.
-    """
+    """The progress bar: rows done of `total`, rows a second and seconds left, None where not known yet."""
     share = min(1.0, done / total) if total else 0.0
     values = {"done": words.number(done), "rate": words.number(rate)}
     if not done:
         sentence = words("starting")
     elif total and seconds_left is not None:
         left = words.duration(seconds_left)
-        sentence = words("progress", total=words.number(total), left=left, **values)
+        sentence = words("progress", total=total, left=left, **values)
     else:
         sentence = words("progress_open", **values)
     return (
@@ -46,15 +38,7 @@ def progress_html(
 def summary_html(
     summary: CatalogSummary, categories: Sequence[Category], seconds: float, rate: float, words: Translator
 ) -> str:
-    """How many were accepted, left to a person or failed; a bar for each category; what was wrong, row by row.
-
-    Args:
-        summary: Of the scored catalog.
-        categories: The bundle's.
-        seconds: How long it took.
-        rate: Rows a second.
-        words: In the visitor's language.
-    """
+    """How many were accepted, left to a person or failed; a bar for each category; what was wrong, row by row."""
     tiles = tiles_html(
         (words.number(count), words(key), kind)
         for key, count, kind in (
@@ -64,7 +48,7 @@ def summary_html(
         )
     )
     took = words("scored_time", seconds=words.duration(seconds), rate=words.number(rate))
-    title = words("scored_title", count=words.number(summary.rows - summary.failed))
+    title = words("scored_title", count=summary.rows - summary.failed)
     return (
         f'<div class="answer"><section><h2 class="scored-title">{as_html(title)}</h2>'
         f'{hint_html(took)}<div class="tiles">{tiles}</div></section>'
@@ -109,7 +93,7 @@ def metrics_html(measures: BatchMetrics, words: Translator) -> str:
         ("measured_unreadable", sum(measures.unreadable.values()), measures.unreadable),
     )
     notes = "".join(
-        hint_html(words(key, count=words.number(count), examples=_listed(examples)))
+        hint_html(words(key, count=count, examples=_listed(examples)))
         for key, count, examples in counts
         if count
     )
@@ -142,11 +126,11 @@ def _problems(summary: CatalogSummary, words: Translator) -> str:
         number = words.number(row.number)
         place = f"{words('row')} {number}"
         if row.line is not None:
-            place = words("row_line", row=number, line=words.number(row.line))
+            place = words("row_line", row=number, line=row.line)
         sentence = words("problem_row", place=place, sentence=translate_error(row.problem, words))
         items += f"<li>{as_html(sentence)}</li>"
     more = summary.noted - len(summary.problems)
-    rest = hint_html(words("and_more", count=words.number(more))) if more > 0 else ""
+    rest = hint_html(words("and_more", count=more)) if more > 0 else ""
     return (
         f'<section><h3>{as_html(words("problem_rows"))}</h3><ul class="problems">{items}</ul>{rest}</section>'
     )

@@ -26,14 +26,7 @@ from rakuten_models.product import Category
 
 SECTIONS = ("served", "text", "image", "fusion")
 
-# Keys of a section, with those of their labels.
-_COLUMNS = {
-    "weighted_f1": "weighted_f1",
-    "macro_f1": "macro_f1",
-    "accuracy": "accuracy",
-    "top3_accuracy": "top3",
-    "ece": "ece",
-}
+_COLUMNS = ("weighted_f1", "macro_f1", "accuracy", "top3_accuracy", "ece")
 
 _SIZE = 320
 
@@ -89,9 +82,7 @@ def category_f1_html(section: Mapping[str, Any], categories: Sequence[Category],
         if f1 is None or not support:
             continue
         precision, recall = (_percent(_number(values, name), words) for name in ("precision", "recall"))
-        detail = as_html(
-            words("f1_detail", precision=precision, recall=recall, support=words.number(support))
-        )
+        detail = as_html(words("f1_detail", precision=precision, recall=recall, support=support))
         bar = bar_html(category, words.number(f1, 3), f1, words)
         item = f'<span class="bar-row">{bar}<span class="bar-detail">{detail}</span></span>'
         bars.append((f1, f'<li title="{detail}">{item}</li>'))
@@ -113,7 +104,7 @@ def reliability_html(section: Mapping[str, Any], words: Translator) -> str:
             plot.line("band", (confidence, low), (confidence, high))
         title = words(
             "dot_title",
-            rows=words.number(_number(part, "rows") or 0),
+            rows=_number(part, "rows") or 0,
             confidence=words.percent(confidence),
             accuracy=words.percent(accuracy),
         )
@@ -127,15 +118,7 @@ def reliability_html(section: Mapping[str, Any], words: Translator) -> str:
 
 
 def at_threshold(section: Mapping[str, Any], threshold: float) -> tuple[float, float] | None:
-    """Share accepted and precision at a threshold, read off the curve, straight between its points.
-
-    Args:
-        section: One section of the figures.
-        threshold: The least probability that is accepted, 0 to 1.
-
-    Returns:
-        (share, precision), 0 to 1 each; None if the curve is missing or nothing of it lies above.
-    """
+    """Share accepted and precision (0 to 1) at a threshold, linear between the curve's points; None beyond them."""
     points = _curve(section)
     if not points or threshold > points[-1][0]:
         return None
@@ -147,14 +130,7 @@ def at_threshold(section: Mapping[str, Any], threshold: float) -> tuple[float, f
 
 
 def precision_html(section: Mapping[str, Any], threshold: float, own: bool, words: Translator) -> str:
-    """Precision against share accepted, with the threshold marked on it.
-
-    Args:
-        section: One section of the figures.
-        threshold: The visitor's, 0 to 1.
-        own: The visitor moved it; otherwise it is the bundle's.
-        words: In the visitor's language.
-    """
+    """Precision against share accepted, with the threshold (0 to 1) marked on it; `own`: the visitor moved it."""
     points = _curve(section)
     if not points:
         return card_html(words("precision_title"), hint_html(words("no_curve")))
@@ -201,9 +177,7 @@ def confusion_html(matrix: object, categories: Sequence[Category], words: Transl
         total = sum(counts[truth]) or 1
         cells = []
         for answer, count in enumerate(counts[truth]):
-            label = as_html(
-                words("confusion_cell", truth=names[truth], answer=names[answer], count=words.number(count))
-            )
+            label = as_html(words("confusion_cell", truth=names[truth], answer=names[answer], count=count))
             cells.append(
                 f'<td><button type="button" class="cell{" right" if truth == answer else ""}" '
                 f'tabindex="{0 if truth == answer == 0 else -1}" data-truth="{truth}" data-answer="{answer}" '
@@ -224,15 +198,7 @@ def confusion_html(matrix: object, categories: Sequence[Category], words: Transl
 def confusion_detail_html(
     matrix: object, categories: Sequence[Category], truth: int | None, answer: int | None, words: Translator
 ) -> str:
-    """What one cell of the confusion matrix says, with the names of its two categories.
-
-    Args:
-        matrix: As for `confusion_html`.
-        categories: As for `confusion_html`.
-        truth: The cell's row; None for no cell.
-        answer: The cell's column.
-        words: In the visitor's language.
-    """
+    """What one cell of `confusion_html` says, with the names of its two categories; None for no cell."""
     counts = _checked_matrix(matrix, len(categories))
     if counts is None:
         return ""
@@ -245,7 +211,7 @@ def confusion_detail_html(
     ]
 
     def said(key: str, row: int, column: int) -> str:
-        count, support = words.number(counts[row][column]), words.number(sum(counts[row]))
+        count, support = counts[row][column], sum(counts[row])
         return words(key, count=count, support=support, truth=names[0], answer=names[1])
 
     if truth == answer:
@@ -277,7 +243,7 @@ def _table(figures: Mapping[str, Any], words: Translator) -> str:
             cells += ["-" if value is None else words.number(value, 3) for value in values]
             data = "".join(f"<td>{as_html(cell)}</td>" for cell in cells)
             rows.append(f'<th scope="row">{as_html(words(name))}</th>{data}')
-    titles = ("rows", *_COLUMNS.values())
+    titles = ("rows", *_COLUMNS)
     head = "".join(f'<th scope="col">{as_html(words(title))}</th>' for title in titles)
     return table_html(words("measured_on"), f"<td></td>{head}", rows) if rows else ""
 
@@ -366,5 +332,5 @@ def _percent(value: float | None, words: Translator) -> str:
 
 def _products(rows: object, words: Translator) -> str:
     if isinstance(rows, int) and rows > 0:
-        return words("products_count", count=words.number(rows))
+        return words("products_count", count=rows)
     return words("unknown")
