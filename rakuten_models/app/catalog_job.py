@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +26,6 @@ from rakuten_models.catalog.source import CatalogSource, read_header
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.errors import BatchCancelled, Message, RakutenModelsError
 from rakuten_models.product import Category
-
-logger = logging.getLogger(__name__)
 
 TOP = 3
 
@@ -225,9 +222,8 @@ def _one_file(folder: Path) -> Path:
     """The Parquet parts of a folder as one file beside it."""
     parts = sorted(folder.glob("part-*.parquet"))
     path = folder.with_suffix(".parquet")
-    with pyarrow.parquet.ParquetWriter(
-        path, pyarrow.parquet.read_schema(parts[0]), compression="zstd"
-    ) as file:
+    schema = pyarrow.parquet.read_schema(parts[0])
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
         for part in parts:
             file.write_table(pyarrow.parquet.read_table(part))
     return path
@@ -235,7 +231,7 @@ def _one_file(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _named_as_uploaded(*files: Path | None) -> Iterator[None]:
-    """Errors name a file as the visitor did, not by its place on this machine."""
+    """Errors name a file as the visitor did, not by its path on this machine."""
     try:
         yield
     except BatchCancelled:

@@ -20,7 +20,7 @@ class ScoredRow:
     """One row of a scored catalog, as far as the page shows it.
 
     Attributes:
-        number: Its place in the catalog, the first being 1.
+        number: Of the row in the catalog, from 1.
         index: What the catalog itself calls it; "" if it has no such column.
         designation: As in the catalog.
         description: As in the catalog.
@@ -97,11 +97,9 @@ class CatalogSummary:
             if row.decision == ACCEPT:
                 summary.accepted += 1
                 continue
-            entry = (-row.probability, -row.number, row)
-            if len(least_certain) < _MAX_REVIEWED:
-                heapq.heappush(least_certain, entry)
-            else:
-                heapq.heappushpop(least_certain, entry)
+            heapq.heappush(least_certain, (-row.probability, -row.number, row))
+            if len(least_certain) > _MAX_REVIEWED:
+                heapq.heappop(least_certain)
         summary.doubtful = [row for _, _, row in sorted(least_certain, reverse=True)]
         return summary
 

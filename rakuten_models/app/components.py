@@ -1,12 +1,9 @@
-"""What the app's tabs share: their parts, words that Gradio translates, thresholds, and guarded handlers.
-
-A handler must never end in "Error" or a traceback in the page: `guarded` turns what goes wrong into a
-sentence, and `guard_upload` refuses paths that were not uploaded.
-"""
+"""What the app's tabs share: their parts, and thresholds."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import gradio as gr
 
@@ -39,6 +36,11 @@ class AppParts:
     def own_threshold(self) -> float | None:
         """The bundle's, 0 to 1; None if it accepts nothing."""
         return self.classifier.threshold
+
+
+def read_script(name: str) -> str:
+    """One of the page's scripts in scripts/."""
+    return (Path(__file__).parent / "scripts" / f"{name}.js").read_text(encoding="utf-8")
 
 
 def slider_start(own_threshold: float | None) -> float:

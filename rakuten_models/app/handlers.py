@@ -41,7 +41,7 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
-    """A handler that takes a `language` and gives HTML; what goes wrong becomes a sentence in that HTML's place."""
+    """A handler that takes a `language` and gives HTML; what goes wrong becomes a sentence instead."""
     signature = inspect.signature(handler)
 
     @functools.wraps(handler)
@@ -54,6 +54,20 @@ def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
             return problem_html(translate_error(error.message, Translator(language)))
 
     return guard
+
+
+def failure_html(error: Exception, key: str, words: Translator) -> str:
+    """Why a file could not be used; what is unexpected goes to the log.
+
+    Args:
+        error: What was raised.
+        key: Of the label that introduces the sentence.
+        words: In the visitor's language.
+    """
+    if isinstance(error, RakutenModelsError):
+        return problem_html(words(key, sentence=translate_error(error.message, words)))
+    _logger.error("A catalog could not be used", exc_info=error)
+    return problem_html(translate_error(Message("app.unexpected"), words))
 
 
 def sentence_error(message: Message) -> gr.Error:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import gradio as gr
 
-from rakuten_models.app.components import THRESHOLD_STEP, AppParts, slider_start
+from rakuten_models.app.components import THRESHOLD_STEP, AppParts, read_script, slider_start
 from rakuten_models.app.examples import EXAMPLES_FOLDER
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.launch_settings import launch_settings
@@ -27,41 +27,8 @@ CONCURRENCY = 2
 
 QUEUE_LENGTH = 64
 
-# How often those who wait are told their place: telling all at each change costs the square of their number.
+# How often those who wait are told how many are before them: telling all at each change costs the number's square.
 STATUS_SECONDS = 5
-
-# The language of Gradio's own words is the browser's. Its module can change it, and is found by its name
-# among the files that the page has loaded; where that fails, only Gradio's own few words stay as they are.
-_SPEAK = """
-const speak = (language) => {
-    document.documentElement.lang = language;
-    const files = performance.getEntriesByType("resource").map((entry) => entry.name);
-    const core = files.find((name) => /\\/core-[^/]*\\.js$/.test(name));
-    if (core) import(core).then((module) => module.changeLocale && module.changeLocale(language)).catch(() => {});
-};
-"""
-
-_FIRST_LANGUAGE = (
-    "() => {"
-    + _SPEAK
-    + """
-    let language = null;
-    try { language = localStorage.getItem("rakuten-language"); } catch (error) {}
-    if (language !== "en" && language !== "fr")
-        language = (navigator.language || "en").toLowerCase().startsWith("fr") ? "fr" : "en";
-    speak(language);
-    return language;
-}"""
-)
-
-_NEXT_LANGUAGE = (
-    "(language) => {"
-    + _SPEAK
-    + """
-    try { localStorage.setItem("rakuten-language", language); } catch (error) {}
-    speak(language);
-}"""
-)
 
 
 def build_demo(
@@ -123,9 +90,9 @@ def build_demo(
             if other is not None:
                 CompareTab(parts, *other, classify.inputs)
         private: dict[str, Any] = {"api_visibility": "private"}
-        language.change(js=_NEXT_LANGUAGE, inputs=language, **private)
+        language.change(js=read_script("next_language"), inputs=language, **private)
         language.change(head, language, top, queue=False, show_progress="hidden", **private)
-        demo.load(js=_FIRST_LANGUAGE, outputs=language, **private)
+        demo.load(js=read_script("first_language"), outputs=language, **private)
         demo.unload(catalog.forget_visitor)
     # What is queued for the page is queued for programs, too.
     demo.queue(

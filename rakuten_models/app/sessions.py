@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 from rakuten_models.app.catalog_job import ScoredCatalog
 from rakuten_models.app.security.disk_quota import KEPT_SECONDS, DiskQuota
 
-# SessionStore at a time; of more, the one that lay idle longest is forgotten.
+# Sessions at a time; of more, the one that lay idle longest is forgotten.
 MAX_SESSIONS = 1000
 
 # How often a running job is looked at, so that a cancelled one ends soon and the bar moves.
@@ -56,7 +56,7 @@ class Session:
 
 
 class SessionStore:
-    """All visits; safe to use from several threads.
+    """All sessions; safe to use from several threads.
 
     Args:
         disk: Counts the visitors' files, and takes away what nobody has touched for an hour.
@@ -111,7 +111,7 @@ class SessionStore:
 
     @contextlib.contextmanager
     def job(self, session: Session) -> Iterator[threading.Event | None]:
-        """Hold the visit's only place for a job: gives the event that cancels it, None if it is taken."""
+        """Hold the visit's only job slot: gives the event that cancels the job, None if the slot is taken."""
         with self._lock:
             event = threading.Event() if session.cancelled is None else None
             if event is not None:

@@ -18,21 +18,20 @@ from rakuten_models.errors import Message, RakutenModelsError
 
 
 class UploadError(RakutenModelsError):
-    """What came in a file's place is no file that was uploaded here, or is too large."""
+    """What came instead of a file is no file that was uploaded here, or is too large."""
 
 
 def guard_upload(component: gr.Image | gr.File) -> None:
-    """Take over what a component makes of a message: the path of an uploaded file, readable or not.
+    """Let a component give the path of an uploaded file, readable or not, or an UploadError.
 
-    gr.Image's own opens the file before any function of ours sees it and fails with a bare "Error" where
-    that goes wrong; and Gradio checks only those paths that come with its own mark of a file. A handler
-    passes what it gets through `checked_upload` or `checked_picture`.
+    gr.Image's own opens the file, and fails with a bare "Error" where that goes wrong; Gradio checks only paths that
+    come with its own mark of a file. A handler passes what it gets through `checked_upload` or `checked_picture`.
     """
     own: Callable[[Any], Any] = component.preprocess
     uploaded = functools.partial(_uploaded_file, component, own)
     component.preprocess = uploaded  # type: ignore[method-assign, assignment]  # this one component's only
     if component.data_model is not None:
-        component.data_model = _said_of(component.data_model)
+        component.data_model = _with_sentence(component.data_model)
 
 
 def checked_upload(file: str | UploadError | None) -> str | None:
@@ -63,7 +62,7 @@ def anything_given(designation: str | None, description: str | None, image: str 
     return bool((designation or "").strip() or (description or "").strip() or image)
 
 
-def _said_of(data_model: type[GradioModel | GradioRootModel]) -> type[GradioModel | GradioRootModel]:
+def _with_sentence(data_model: type[GradioModel | GradioRootModel]) -> type[GradioModel | GradioRootModel]:
     """The same model of a message, which refuses another form with a sentence instead of the library's report."""
 
     def model_validate(cls: type, *values: Any, **settings: Any) -> GradioModel | GradioRootModel:

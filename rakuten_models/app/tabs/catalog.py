@@ -13,19 +13,18 @@ import gradio as gr
 
 from rakuten_models.app import catalog_job
 from rakuten_models.app.catalog_job import ScoredCatalog
-from rakuten_models.app.components import AppParts, chosen_threshold
-from rakuten_models.app.handlers import data_of, guarded, sentence_error, visitor_of
+from rakuten_models.app.components import AppParts, chosen_threshold, read_script
+from rakuten_models.app.handlers import data_of, failure_html, guarded, sentence_error, visitor_of
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.sessions import Finished, Session, SessionStore, in_background
-from rakuten_models.app.tabs.model import CONFUSION_SCRIPT
 from rakuten_models.app.tabs.review import ReviewPart
 from rakuten_models.app.uploads import checked_upload, guard_upload
 from rakuten_models.app.views.catalog import metrics_html, preview_html, progress_html, summary_html
 from rakuten_models.app.views.elements import card_html, message_html, problem_html
 from rakuten_models.app.views.metrics import confusion_detail_html, confusion_html
 from rakuten_models.catalog.columns import Columns
-from rakuten_models.errors import BatchCancelled, Message, RakutenModelsError
+from rakuten_models.errors import BatchCancelled, Message
 
 
 class CatalogTab:
@@ -35,13 +34,11 @@ class CatalogTab:
         """Place the components inside the tab that is open, and connect them."""
         self._parts = parts
         self._sessions = SessionStore(parts.disk)
-        self._intro = gr.HTML(self._intro_html("en"))
+        self._intro = gr.HTML(_intro_html("en"))
         with gr.Row(equal_height=False):
-            self._source = gr.File(
-                label=mark("catalog_file"), type="filepath", height=130, elem_id="catalog-file"
-            )
-            self._pictures = gr.File(
-                label=mark("catalog_pictures"), type="filepath", height=130, elem_id="catalog-pictures"
+            self._source, self._pictures = (
+                gr.File(label=mark(f"catalog_{name}"), type="filepath", height=130, elem_id=f"catalog-{name}")
+                for name in ("file", "pictures")
             )
         guard_upload(self._source)
         guard_upload(self._pictures)
@@ -69,7 +66,7 @@ class CatalogTab:
             )
             self._summary = gr.HTML("")
             self._measures = gr.HTML("")
-            self._matrix = gr.HTML("", js_on_load=CONFUSION_SCRIPT)
+            self._matrix = gr.HTML("", js_on_load=read_script("confusion"))
             self._detail = gr.HTML("")
             self._preview = gr.HTML("")
             self._review = ReviewPart(parts, self._sessions)
@@ -80,14 +77,11 @@ class CatalogTab:
         """The visitor has left: nothing of theirs is kept."""
         self._sessions.forget(visitor_of(request))
 
-    def _intro_html(self, language: str) -> str:
-        return f'<p class="intro">{Translator(language)("catalog_intro")}</p>'
-
     def _connect(self) -> None:
         language = self._parts.language
         own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         quick = {**own, "queue": False}
-        language.change(self._intro_html, language, self._intro, **quick)
+        language.change(_intro_html, language, self._intro, **quick)
         self._source.change(
             self._recognise,
             [self._source, language],
@@ -129,18 +123,14 @@ class CatalogTab:
             if source is None:
                 return "", hidden, hidden, *none
             header, columns = catalog_job.recognise(Path(source))
-        except RakutenModelsError as error:
-            sentence = words("file_unreadable", sentence=translate_error(error.message, words))
-            return problem_html(sentence), hidden, hidden, *none
-        except Exception:
-            catalog_job.logger.exception("a catalog's columns could not be read")
-            return problem_html(translate_error(Message("app.unexpected"), words)), hidden, hidden, *none
+        except Exception as error:
+            return failure_html(error, "file_unreadable", words), hidden, hidden, *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
             for name in (columns.designation, columns.description, columns.image, columns.label)
         ]
-        message = message_html(words("columns_ready", columns=words.number(len(header))))
+        message = message_html(words("columns_ready", columns=len(header)))
         return message, hidden, gr.update(visible=True), *chosen
 
     def _begin(self, language: str) -> tuple[str, Any]:
@@ -204,13 +194,10 @@ class CatalogTab:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             yield message_html(words("cancelled")), *idle, *nothing
-        except RakutenModelsError as error:
-            yield problem_html(words(failed, sentence=translate_error(error.message, words))), *idle, *nothing
         except gr.Error:
             raise
-        except Exception:
-            catalog_job.logger.exception("a catalog could not be scored")
-            yield problem_html(translate_error(Message("app.unexpected"), words)), *idle, *nothing
+        except Exception as error:
+            yield failure_html(error, failed, words), *idle, *nothing
 
     def _results_of(self, session: Session, scored: ScoredCatalog, words: Translator) -> tuple[Any, ...]:
         session.scored = scored
@@ -230,26 +217,18 @@ class CatalogTab:
             measures = card_html(words("measured"), message_html(translate_error(scored.unmeasured, words)))
         if scored.measures is not None:
             measures = metrics_html(scored.measures, words)
-            matrix = confusion_html(
-                scored.measures.confusion_matrix, scored.measured_categories(categories), words
-            )
+            measured = scored.measured_categories(categories)
+            matrix = confusion_html(scored.measures.confusion_matrix, measured, words)
             detail = self._cell_html(session, None, None, words)
-        return (
-            summary_html(scored.summary, categories, scored.seconds, scored.rate, words),
-            measures,
-            matrix,
-            detail,
-            preview_html(scored.summary.first, categories, words),
-        )
+        summary = summary_html(scored.summary, categories, scored.seconds, scored.rate, words)
+        return summary, measures, matrix, detail, preview_html(scored.summary.first, categories, words)
 
     def _again(self, language: str, request: gr.Request) -> tuple[str, ...]:
         """The same results in the other language."""
         session = self._sessions.of(visitor_of(request))
-        return (
-            ("",) * 5
-            if session.scored is None
-            else self._cards_html(session, session.scored, Translator(language))
-        )
+        if session.scored is None:
+            return ("",) * 5
+        return self._cards_html(session, session.scored, Translator(language))
 
     def _stop(self, request: gr.Request) -> None:
         self._sessions.cancel(visitor_of(request))
@@ -319,6 +298,10 @@ class CatalogTab:
             api_name="classify_batch",
             concurrency_id="catalog",
         )
+
+
+def _intro_html(language: str) -> str:
+    return f'<p class="intro">{Translator(language)("catalog_intro")}</p>'
 
 
 def _chosen_columns(

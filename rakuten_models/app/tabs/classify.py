@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from rakuten_models.app.components import AppParts, chosen_threshold
+from rakuten_models.app.components import AppParts, chosen_threshold, read_script
 from rakuten_models.app.examples import EXAMPLES, EXAMPLES_FOLDER, TEXT_PICTURE
 from rakuten_models.app.handlers import data_of, guarded, guarded_html
 from rakuten_models.app.i18n.errors import translate_error
@@ -27,43 +27,6 @@ _SHOW = """() => {
     const part = document.getElementById("%s");
     if (window.innerWidth < 768 && part) part.scrollIntoView({behavior: "smooth", block: "start"});
 }"""
-
-# Keeps "show all" open from answer to answer, and says which category was chosen in the list.
-_ANSWER_SCRIPT = """
-let open = false;
-element.addEventListener("toggle", (event) => { if (event.target.isConnected) open = event.target.open; }, true);
-watch("value", () => {
-    const others = element.querySelector("details");
-    if (others && open) others.open = true;
-});
-element.addEventListener("click", (event) => {
-    const row = event.target.closest("[data-code]");
-    if (row) trigger("select", {code: Number(row.dataset.code)});
-});
-"""
-
-# Gradio's page refuses what does not look like a picture, under the title "Error". Every file goes to the server
-# instead, whose answer says what is wrong with it, in the page and in the visitor's language.
-_ANY_FILE_SCRIPT = """
-const asPictures = (files) => {
-    const transfer = new DataTransfer();
-    for (const file of files) transfer.items.add(new File([file], file.name, {type: "image/unknown"}));
-    return transfer.files;
-};
-const needed = (files) => [...files].some((file) => !file.type.startsWith("image/"));
-document.addEventListener("change", (event) => {
-    const input = event.target.closest("#picture input[type=file]");
-    if (input && needed(input.files)) input.files = asPictures(input.files);
-}, true);
-document.addEventListener("drop", (event) => {
-    const input = event.target.closest("#picture") && document.querySelector("#picture input[type=file]");
-    if (!input || !needed(event.dataTransfer.files)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    input.files = asPictures(event.dataTransfer.files);
-    input.dispatchEvent(new Event("change", {bubbles: true}));
-}, true);
-"""
 
 # Products whose analysis is at hand for another category, language or the explanation that follows the answer.
 _MAX_ANALYSES = 8
@@ -87,9 +50,9 @@ class ClassifyTab:
             with gr.Column(scale=5, min_width=320):
                 self._build_inputs()
             with gr.Column(scale=6, min_width=320):
-                script = _ANSWER_SCRIPT + _ANY_FILE_SCRIPT
+                script = read_script("answer") + read_script("any_file")
                 self._answer = gr.HTML(empty_html(), elem_id="answer", js_on_load=script)
-                self._why = gr.HTML("", elem_id="why", js_on_load=_ANSWER_SCRIPT)
+                self._why = gr.HTML("", elem_id="why", js_on_load=read_script("answer"))
         # What `_choose` noted; None before.
         self._chosen = gr.State(None)
         self._connect(page_load)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from rakuten_models.app.components import AppParts, chosen_threshold, slider_start
+from rakuten_models.app.components import AppParts, chosen_threshold, read_script, slider_start
 from rakuten_models.app.handlers import data_of, guarded, guarded_html
 from rakuten_models.app.i18n.messages import Translator, mark
 from rakuten_models.app.views.metrics import (
@@ -21,29 +21,6 @@ from rakuten_models.app.views.metrics import (
     reliability_html,
     section_of,
 )
-
-# A cell is chosen with a click or Enter; the arrow keys walk, so that Tab need not pass every cell.
-CONFUSION_SCRIPT = """
-element.addEventListener("click", (event) => {
-    const cell = event.target.closest(".cell");
-    if (!cell) return;
-    element.querySelectorAll(".cell[aria-pressed]").forEach((other) => other.removeAttribute("aria-pressed"));
-    cell.setAttribute("aria-pressed", "true");
-    trigger("select", {truth: Number(cell.dataset.truth), answer: Number(cell.dataset.answer)});
-});
-element.addEventListener("keydown", (event) => {
-    const cell = event.target.closest(".cell");
-    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
-    if (!cell || !step) return;
-    event.preventDefault();
-    const [truth, answer] = [Number(cell.dataset.truth) + step[0], Number(cell.dataset.answer) + step[1]];
-    const next = element.querySelector(`.cell[data-truth="${truth}"][data-answer="${answer}"]`);
-    if (!next) return;
-    cell.tabIndex = -1;
-    next.tabIndex = 0;
-    next.focus();
-});
-"""
 
 
 class ModelTab:
@@ -72,7 +49,7 @@ class ModelTab:
                 parts.threshold.render()  # type: ignore[no-untyped-call]  # Gradio's own lacks its types
             with gr.Column(min_width=320):
                 reliability = gr.HTML(plots[0])
-        matrix = gr.HTML(plots[1], js_on_load=CONFUSION_SCRIPT, elem_id="confusion")
+        matrix = gr.HTML(plots[1], js_on_load=read_script("confusion"), elem_id="confusion")
         detail = gr.HTML(plots[2], elem_id="confusion-detail")
         f1 = gr.HTML(plots[3])
 

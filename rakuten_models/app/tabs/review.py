@@ -10,7 +10,7 @@ import gradio as gr
 
 from rakuten_models.app.catalog_job import ScoredCatalog, write_labels
 from rakuten_models.app.catalog_summary import CatalogSummary
-from rakuten_models.app.components import AppParts
+from rakuten_models.app.components import AppParts, read_script
 from rakuten_models.app.handlers import data_of, guarded, visitor_of
 from rakuten_models.app.i18n.errors import translate_error
 from rakuten_models.app.i18n.messages import Translator, mark
@@ -19,16 +19,6 @@ from rakuten_models.app.views.elements import as_html, card_html, hint_html, mes
 from rakuten_models.product import Category
 
 REVIEW_PAGE = 10
-
-# A picked category is sent at once; the keyboard focus stays where it is, for nothing is drawn anew.
-_REVIEW_SCRIPT = """
-element.addEventListener("change", (event) => {
-    const list = event.target.closest("select[data-row]");
-    if (!list) return;
-    list.closest("li").classList.toggle("done", list.value !== "");
-    trigger("select", {row: Number(list.dataset.row), code: list.value === "" ? null : Number(list.value)});
-});
-"""
 
 
 class ReviewPart:
@@ -42,7 +32,7 @@ class ReviewPart:
         """Make and connect the components; the sessions hold what was scored, and the corrections."""
         self._categories = parts.classifier.categories
         self._sessions = sessions
-        self._rows = gr.HTML("", js_on_load=_REVIEW_SCRIPT, elem_id="review")
+        self._rows = gr.HTML("", js_on_load=read_script("review"), elem_id="review")
         self._count = gr.HTML("", elem_id="review-count")
         with gr.Row(visible=False) as self._buttons:
             previous = gr.Button(mark("previous"), size="md", min_width=100)

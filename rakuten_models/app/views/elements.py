@@ -15,7 +15,7 @@ def as_html(text: object) -> str:
 
 
 def problem_html(sentence: str) -> str:
-    """In an answer's place: what is wrong and what to do."""
+    """Instead of an answer: what is wrong and what to do."""
     return f'<div class="answer problem" role="alert"><p>{as_html(sentence)}</p></div>'
 
 

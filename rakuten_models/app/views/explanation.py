@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 from typing import Any
 
@@ -18,15 +19,7 @@ _LONGEST = 40
 
 
 def why_html(explanation: Explanation, words: Translator) -> str:
-    """What spoke for and against a category.
-
-    Args:
-        explanation: Of one product.
-        words: In the visitor's language.
-
-    Returns:
-        A card of HTML.
-    """
+    """What spoke for and against a category, as a card."""
     category = explanation.category
     chosen = explanation.prediction.category
     back = ""
@@ -53,16 +46,7 @@ def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
         "category": {code: category.name(code) for code in ("en", "fr")},
         "probability": float(probabilities[category.index]),
         "texts": dict(explanation.texts),
-        "words": [
-            {
-                "field": word.field,
-                "start": word.start,
-                "end": word.end,
-                "text": word.text,
-                "contribution": float(word.contribution),
-            }
-            for word in explanation.words
-        ],
+        "words": [dataclasses.asdict(word) for word in explanation.words],
         "base": _plain(explanation.base),
         "text_score": _plain(explanation.text_score),
         "heat_map": None if heat_map is None else [[round(float(v), 4) for v in row] for row in heat_map],
@@ -122,11 +106,8 @@ def _most(explanation: Explanation, words: Translator) -> str:
 
     sentence = words("why_most", positive=listed(1), negative=listed(-1))
     assert explanation.base is not None and explanation.text_score is not None, "there are words"
-    method = words(
-        "why_exact",
-        base=words.number(explanation.base, 2),
-        score=words.number(explanation.text_score, 2),
-    )
+    base, score = words.number(explanation.base, 2), words.number(explanation.text_score, 2)
+    method = words("why_exact", base=base, score=score)
     return f'<p class="sentence">{as_html(sentence)}</p>{hint_html(method)}'
 
 

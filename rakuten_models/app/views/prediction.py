@@ -1,8 +1,6 @@
 """The classify page's HTML: the head, the answer to one product, and the sentences for when there is none.
 
-Every function takes values and returns a string, without Gradio, so that a test reads what a visitor sees.
-What came from a visitor (a file's name in a sentence) or from a bundle (names of categories) goes through
-`as_html`, here and in the other modules that write HTML.
+What came from a visitor (a file's name in a sentence) or from a bundle (names of categories) goes through `as_html`.
 """
 
 from __future__ import annotations
@@ -26,14 +24,7 @@ ENGLISH = Translator()
 def head_html(
     categories: Sequence[Category], bundle_name: str, revision: str | None, words: Translator = ENGLISH
 ) -> str:
-    """Title, one line of explanation, and which bundle answers.
-
-    Args:
-        categories: The bundle's.
-        bundle_name: A hub id or a folder's name.
-        revision: The hub commit, 40 hex digits; None for a folder.
-        words: In the visitor's language.
-    """
+    """Title, one line of explanation, and which bundle answers: its hub id and commit, or its folder's name."""
     version = f' <code title="{as_html(revision)}">{as_html(revision[:7])}</code>' if revision else ""
     return (
         f'<header class="page-head" lang="{words.language}"><h1>{as_html(words("title"))}</h1>'
@@ -76,10 +67,8 @@ def answer_html(
     )
 
 
-def decision_words(
-    prediction: Prediction, threshold: float | None, words: Translator, own_threshold: bool
-) -> str:
-    """Why the decision is what it is, as plain text; the terms are those of `answer_html`."""
+def _decision(prediction: Prediction, threshold: float | None, words: Translator, own_threshold: bool) -> str:
+    """Why the decision is what it is."""
     precision = words.whole_percent(float(DEFAULT_PRECISION))
     if threshold is None:
         return words("no_level", precision=precision)
@@ -105,7 +94,7 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Translator,
         f'<div class="verdict-probability"><strong>{as_html(words.percent(probability))}</strong>'
         f"<span>{as_html(words('probability'))}</span></div>"
         f'<p class="decision {"accept" if accepted else "review"}"><b>{as_html(word)}</b>'
-        f"<span>{as_html(decision_words(prediction, threshold, words, own_threshold))}</span></p>{note}</section>"
+        f"<span>{as_html(_decision(prediction, threshold, words, own_threshold))}</span></p>{note}</section>"
     )
 
 
