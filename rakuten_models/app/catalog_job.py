@@ -164,16 +164,7 @@ def _as_written(columns: Columns) -> Columns:
 
 
 def write_labels(folder: Path, rows: Sequence[ScoredRow], corrections: Mapping[int, int]) -> Path | None:
-    """Write what a person picked as a labels file that training reads.
-
-    Args:
-        folder: Where to.
-        rows: The rows that could be reviewed.
-        corrections: By row number, the prdtypecode that was picked.
-
-    Returns:
-        Its path; None without corrections.
-    """
+    """Write what was picked, a prdtypecode by row number, as a labels file that training reads; None for nothing."""
     picked = [row for row in rows if row.number in corrections]
     if not picked:
         return None

@@ -49,15 +49,7 @@ def slider_start(own_threshold: float | None) -> float:
 
 
 def chosen_threshold(slider: float | None, own_threshold: float | None) -> tuple[float | None, bool]:
-    """The threshold that holds for a visitor.
-
-    Args:
-        slider: Where the visitor's slider stands, 0 to 1.
-        own_threshold: The bundle's.
-
-    Returns:
-        The threshold, and whether it is another than the bundle's own.
-    """
+    """The threshold that holds where the slider stands (0 to 1), and whether it is another than the bundle's own."""
     if slider is None or abs(slider - slider_start(own_threshold)) < THRESHOLD_STEP / 2:
         return own_threshold, False
     return float(slider), True

@@ -34,7 +34,7 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
         except RakutenModelsError as error:
             raise sentence_error(error.message) from error
         except Exception as error:
-            _logger.exception("%s failed", handler)
+            _logger.exception("%s failed", handler.__name__)
             raise sentence_error(Message("app.unexpected")) from error
 
     return guard
@@ -57,13 +57,7 @@ def guarded_html(handler: Callable[..., str]) -> Callable[..., str]:
 
 
 def failure_html(error: Exception, key: str, words: Translator) -> str:
-    """Why a file could not be used; what is unexpected goes to the log.
-
-    Args:
-        error: What was raised.
-        key: Of the label that introduces the sentence.
-        words: In the visitor's language.
-    """
+    """Why a file could not be used, after the label under a key; what is unexpected goes to the log."""
     if isinstance(error, RakutenModelsError):
         return problem_html(words(key, sentence=translate_error(error.message, words)))
     _logger.error("A catalog could not be used", exc_info=error)

@@ -60,22 +60,13 @@ def build_demo(
     with gr.Blocks(title=Translator()("title"), analytics_enabled=analytics) as demo:
         with gr.Row(elem_classes="top"):
             top = gr.HTML(head("en"))
+            choices = [("English", "en"), ("Français", "fr")]
             language = gr.Radio(
-                [("English", "en"), ("Français", "fr")],
-                value="en",
-                label=mark("language"),
-                elem_id="language",
-                min_width=170,
-                scale=0,
+                choices, value="en", label=mark("language"), elem_id="language", min_width=170, scale=0
             )
+        start, label = slider_start(classifier.threshold), mark("threshold")
         threshold = gr.Slider(
-            0,
-            1,
-            slider_start(classifier.threshold),
-            step=THRESHOLD_STEP,
-            label=mark("threshold"),
-            elem_id="threshold",
-            render=False,
+            0, 1, start, step=THRESHOLD_STEP, label=label, elem_id="threshold", render=False
         )
         disk = DiskQuota(kept_files=functools.partial(_own_files, demo))
         disk.watch(uploads, sweep=True)

@@ -141,10 +141,7 @@ class Finished(Generic[Result]):
 def in_background(
     work: Callable[..., Result],
 ) -> Iterator[Step | Finished[Result] | None]:
-    """Run work in a thread of its own and give its steps as they come.
-
-    Args:
-        work: Takes the argument `progress`, a function to call with each step.
+    """Run work in a thread of its own; its argument `progress` is a function to call with each step.
 
     Yields:
         The latest step, None while there is no new one, and at the end Finished with the result.

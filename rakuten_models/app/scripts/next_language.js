@@ -1,4 +1,4 @@
 (language) => {
     try { localStorage.setItem("rakuten-language", language); } catch (error) {}
-    window.rakutenSpeak(language);
+    window.rakutenSpeak?.(language);
 }

@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,10 @@ def _log_error(*values: Any, **settings: Any) -> None:
 class _KeepsNothing(set[str]):
     """Stands where Gradio collects the paths of files."""
 
-    def add(self, path: str) -> None:
+    def add(self, *paths: Any) -> None:
         """Do nothing."""
 
-    def update(self, *paths: Iterable[str]) -> None:
-        """Do nothing."""
+    update = add
 
 
 class BoundedForm(route_utils.GradioMultiPartParser):

@@ -26,6 +26,8 @@ from rakuten_models.app.views.metrics import confusion_detail_html, confusion_ht
 from rakuten_models.catalog.columns import Columns
 from rakuten_models.errors import BatchCancelled, Message
 
+_COLUMNS = ("designation", "description", "image", "label")
+
 
 class CatalogTab:
     """The tab's components, and the functions behind them."""
@@ -45,13 +47,9 @@ class CatalogTab:
         with gr.Row(visible=False, elem_id="columns") as self._column_row:
             self._columns = [
                 gr.Dropdown(
-                    [(mark("no_column"), "")],
-                    value="",
-                    label=mark(f"column_{name}"),
-                    allow_custom_value=True,
-                    min_width=160,
+                    [(mark("no_column"), "")], value="", label=label, allow_custom_value=True, min_width=160
                 )
-                for name in ("designation", "description", "image", "label")
+                for label in map(mark, (f"column_{name}" for name in _COLUMNS))
             ]
         with gr.Row():
             self._cancel = gr.Button(
@@ -60,15 +58,11 @@ class CatalogTab:
             self._run = gr.Button(mark("score"), variant="primary", scale=3, min_width=160)
         self._progress = gr.HTML("", elem_id="catalog-progress")
         with gr.Column(visible=False) as self._results:
-            self._download = gr.DownloadButton(
-                mark("download_scored"),  # type: ignore[arg-type]  # translated here, too
-                elem_id="scored",
-            )
-            self._summary = gr.HTML("")
-            self._measures = gr.HTML("")
+            label: Any = mark("download_scored")
+            self._download = gr.DownloadButton(label, elem_id="scored")
+            self._summary, self._measures = gr.HTML(""), gr.HTML("")
             self._matrix = gr.HTML("", js_on_load=read_script("confusion"))
-            self._detail = gr.HTML("")
-            self._preview = gr.HTML("")
+            self._detail, self._preview = gr.HTML(""), gr.HTML("")
             self._review = ReviewPart(parts, self._sessions)
         self._connect()
         self._publish()
@@ -128,7 +122,7 @@ class CatalogTab:
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
             gr.update(choices=choices, value=name or "")
-            for name in (columns.designation, columns.description, columns.image, columns.label)
+            for name in (getattr(columns, name) for name in _COLUMNS)
         ]
         message = message_html(words("columns_ready", columns=len(header)))
         return message, hidden, gr.update(visible=True), *chosen

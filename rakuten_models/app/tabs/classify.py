@@ -59,22 +59,12 @@ class ClassifyTab:
         self._publish()
 
     def _build_inputs(self) -> None:
+        label, hint = mark("designation"), mark("designation_hint")
         designation = gr.Textbox(
-            "",
-            label=mark("designation"),
-            placeholder=mark("designation_hint"),
-            max_lines=1,
-            max_length=2000,
-            elem_id="designation",
+            "", label=label, placeholder=hint, max_lines=1, max_length=2000, elem_id="designation"
         )
-        description = gr.Textbox(
-            "",
-            label=mark("description"),
-            placeholder=mark("description_hint"),
-            lines=3,
-            max_lines=8,
-            max_length=50_000,
-        )
+        label, hint = mark("description"), mark("description_hint")
+        description = gr.Textbox("", label=label, placeholder=hint, lines=3, max_lines=8, max_length=50_000)
         image = gr.Image(
             label=mark("picture"),
             type="filepath",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,12 +36,9 @@ class ReviewPart:
         with gr.Row(visible=False) as self._buttons:
             previous = gr.Button(mark("previous"), size="md", min_width=100)
             following = gr.Button(mark("next"), size="md", min_width=100)
+            label: Any = mark("download_corrections")
             self._labels = gr.DownloadButton(
-                mark("download_corrections"),  # type: ignore[arg-type]  # translated here, too
-                size="md",
-                elem_id="corrections",
-                min_width=220,
-                interactive=False,
+                label, size="md", elem_id="corrections", min_width=220, interactive=False
             )
         self._page = gr.Number(0, precision=0, visible=False)
         self.components = [self._rows, self._count, self._buttons, self._labels, self._page]
@@ -50,8 +46,8 @@ class ReviewPart:
         language = parts.language
         quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         inputs, turned = [self._page, language], [self._page, self._rows]
-        previous.click(guarded(functools.partial(self._turn, -1)), inputs, turned, **quick)
-        following.click(guarded(functools.partial(self._turn, 1)), inputs, turned, **quick)
+        previous.click(guarded(self._previous_page), inputs, turned, **quick)
+        following.click(guarded(self._next_page), inputs, turned, **quick)
         # Any other trigger_mode drops a pick that is made before the one before it is answered.
         self._rows.select(
             guarded(self._correct), language, [self._labels, self._count], trigger_mode="multiple", **quick
@@ -78,8 +74,11 @@ class ReviewPart:
             session.corrections, Translator(language)
         )
 
-    def _turn(self, pages: int, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
-        return self._turned(int(page or 0) + pages, language, self._sessions.of(visitor_of(request)))
+    def _previous_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
+        return self._turned(int(page or 0) - 1, language, self._sessions.of(visitor_of(request)))
+
+    def _next_page(self, page: int | None, language: str, request: gr.Request) -> tuple[int, str]:
+        return self._turned(int(page or 0) + 1, language, self._sessions.of(visitor_of(request)))
 
     def _turned(self, page: int, language: str, session: Session) -> tuple[int, str]:
         """A page of the review, the nearest one if there is no such page."""

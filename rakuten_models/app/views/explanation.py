@@ -140,5 +140,5 @@ def _parts_html(explanation: Explanation, words: Translator) -> str:
     return f'<section><p class="sentence">{as_html(sentence)}</p></section>'
 
 
-def _plain(value: Any) -> float | None:
+def _plain(value: float | None) -> float | None:
     return None if value is None else float(value)

@@ -81,7 +81,10 @@ def category_f1_html(section: Mapping[str, Any], categories: Sequence[Category],
         f1, support = _number(values, "f1"), _number(values, "support")
         if f1 is None or not support:
             continue
-        precision, recall = (_percent(_number(values, name), words) for name in ("precision", "recall"))
+        precision, recall = (
+            "-" if (share := _number(values, name)) is None else words.percent(share)
+            for name in ("precision", "recall")
+        )
         detail = as_html(words("f1_detail", precision=precision, recall=recall, support=support))
         bar = bar_html(category, words.number(f1, 3), f1, words)
         item = f'<span class="bar-row">{bar}<span class="bar-detail">{detail}</span></span>'
@@ -324,10 +327,6 @@ def _curve(section: Mapping[str, Any]) -> list[tuple[float, float, float]]:
 def _number(values: object, key: str) -> float | None:
     value = values.get(key) if isinstance(values, Mapping) else None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _percent(value: float | None, words: Translator) -> str:
-    return "-" if value is None else words.percent(value)
 
 
 def _products(rows: object, words: Translator) -> str:
