@@ -52,13 +52,7 @@ def load_demo(
     compare: str | None = None,
     compare_revision: str | None = None,
 ) -> gr.Blocks:
-    """Load what is to be served, let it answer once, and build the page.
-
-    Args:
-        source: A folder or a hub id; None leaves the choice to the environment.
-        revision: For a hub id.
-        compare: A second bundle's folder or hub id; None leaves that to the environment, too.
-        compare_revision: For a hub id.
+    """Load a bundle and maybe a second one (folders or hub ids; None: see above), answer once, and build the page.
 
     Raises:
         RakutenModelsError: A bundle cannot be loaded.

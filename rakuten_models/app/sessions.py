@@ -70,7 +70,7 @@ class SessionStore:
         self._lock = threading.Lock()
 
     def of(self, visitor: str) -> Session:
-        """The visit of a visitor, begun now if there is none; visits that lie idle are forgotten."""
+        """A visitor's session, begun now if there is none; idle ones are forgotten."""
         with self._lock:
             now = time.monotonic()
             for other, session in list(self._sessions.items()):
@@ -86,11 +86,11 @@ class SessionStore:
             return session
 
     def passing_folder(self) -> Path:
-        """A new folder for one answer to a program, which has no visit; it goes after a while."""
+        """A new folder for one answer to a program, which has no session; it goes after a while."""
         return Path(tempfile.mkdtemp(dir=self._root.name))
 
     def job_folder(self, session: Session) -> Path:
-        """An empty folder for a visit's next job; the files of its last one go, and its corrections."""
+        """An empty folder for a session's next job; the files of its last one go, and its corrections."""
         session.scored = None
         session.corrections = {}
         shutil.rmtree(session.folder, ignore_errors=True)
@@ -111,7 +111,7 @@ class SessionStore:
 
     @contextlib.contextmanager
     def job(self, session: Session) -> Iterator[threading.Event | None]:
-        """Hold the visit's only job slot: gives the event that cancels the job, None if the slot is taken."""
+        """Hold the session's only job slot: gives the event that cancels the job, None if the slot is taken."""
         with self._lock:
             event = threading.Event() if session.cancelled is None else None
             if event is not None:
