@@ -82,18 +82,17 @@ def _verdict(prediction: Prediction, threshold: float | None, words: Translator,
     other = "en" if words.language == "fr" else "fr"
     name, second = category.name(words.language), category.name(other)
     second_name = f'<span lang="{other}">{as_html(second)}</span> · ' if second != name else ""
-    accepted = prediction.decision == ACCEPT
+    decision = "accept" if prediction.decision == ACCEPT else "review"
     note = ""
     if prediction.error:
         reason = f"{translate_error(prediction.error, words)} {words('text_only_note')}"
         note = f'<p class="note">{as_html(reason)}</p>'
-    word = words("accept" if accepted else "review")
     return (
         f'<section class="verdict"><div class="verdict-name"><h2>{as_html(name)}</h2>'
         f"<p>{second_name}prdtypecode {code_html(category)}</p></div>"
         f'<div class="verdict-probability"><strong>{as_html(words.percent(probability))}</strong>'
         f"<span>{as_html(words('probability'))}</span></div>"
-        f'<p class="decision {"accept" if accepted else "review"}"><b>{as_html(word)}</b>'
+        f'<p class="decision {decision}"><b>{as_html(words(decision))}</b>'
         f"<span>{as_html(_decision(prediction, threshold, words, own_threshold))}</span></p>{note}</section>"
     )
 
@@ -102,14 +101,12 @@ def _modalities(prediction: Prediction, words: Translator) -> str:
     """Text, picture and fusion side by side, and how far fusion trusted the picture."""
     text, image = prediction.text_probabilities, prediction.image_probabilities
     both, weight = text is not None and image is not None, prediction.image_weight
-    absent_picture = words("not_readable" if prediction.error else "no_picture")
-    fused = prediction.probabilities if both else None
     cells = "".join(
         _modality(words(name), probabilities, absent, prediction, words)
         for name, probabilities, absent in (
             ("text", text, words("no_text")),
-            ("image", image, absent_picture),
-            ("fusion", fused, words("needs_both")),
+            ("image", image, words("not_readable" if prediction.error else "no_picture")),
+            ("fusion", prediction.probabilities if both else None, words("needs_both")),
         )
     )
     trust = ""
