@@ -29,7 +29,7 @@ _SHOW = """() => {
 }"""
 
 # Products whose analysis is at hand for another category, language or the explanation that follows the answer.
-_MAX_ANALYSES = 8
+_MAX_ANALYSES = 4
 
 # Designation, description and picture, as the form gives them.
 _Given = tuple[str, str, "str | UploadError | None"]
