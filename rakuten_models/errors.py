@@ -56,9 +56,7 @@ class Message(str):
         Raises:
             KeyError: messages/en.json has no such code, or the sentence wants a value that is not given.
         """
-        # Until every sentence has its code, one that is no code stands for itself.
-        text = templates("en")[code].format(**values) if " " not in code else code
-        message = super().__new__(cls, text)
+        message = super().__new__(cls, templates("en")[code].format(**values))
         message.code, message.values = code, values
         return message
 

@@ -19,7 +19,7 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (RakutenModelsError("The bundle is missing."), 2, "error: The bundle is missing.\n"),
+        (RakutenModelsError("product.empty"), 2, "error: The product holds no text and no picture; give"),
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/file"), 1, "(out/file); free some space"),
         (

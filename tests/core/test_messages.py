@@ -55,8 +55,7 @@ def codes_of(argument):
     if isinstance(argument, ast.IfExp):
         return [*codes_of(argument.body), *codes_of(argument.orelse)]
     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-        # Sentences have spaces, codes have none.
-        return [] if " " in argument.value else [argument.value]
+        return [argument.value]
     return []
 
 

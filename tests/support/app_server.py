@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rakuten_models.errors import RakutenModelsError
-
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 
 BUNDLE_VARIABLES = ("RAKUTEN_MODEL_REPO", "RAKUTEN_MODEL_REVISION", "RAKUTEN_BUNDLE")
@@ -20,7 +18,7 @@ SECONDS_TO_START = 180
 SECONDS_TO_STOP = 60
 
 
-class AppNotReady(RakutenModelsError):
+class AppNotReady(RuntimeError):
     """The app could not be started."""
 
 

@@ -20,7 +20,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from rakuten_models.app.examples import EXAMPLES
 from rakuten_models.cli import run_command
-from rakuten_models.errors import RakutenModelsError
 from tests.support.app_server import REPOSITORY_ROOT, running_app
 
 # In pixels: the README shows the page's upper part.
@@ -43,11 +42,11 @@ def open_browser() -> Iterator[Browser]:
     """A headless Chromium.
 
     Raises:
-        RakutenModelsError: There is none.
+        RuntimeError: There is none.
     """
     path = find_browser()
     if path is None:
-        raise RakutenModelsError(f"There is {NO_BROWSER}.")
+        raise RuntimeError(f"There is {NO_BROWSER}.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(BROWSER_ARGUMENTS))
         try:
