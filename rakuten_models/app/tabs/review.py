@@ -118,14 +118,9 @@ def review_html(
     categories: Sequence[Category],
     words: Translator,
 ) -> str:
-    """One page of the doubtful rows, each with a list to pick the right category from.
+    """One page (from 0) of the doubtful rows, each with a list to pick the right category from.
 
-    Args:
-        summary: Holds the rows.
-        page: From 0, each of REVIEW_PAGE rows.
-        corrections: By row number, the prdtypecode that was picked.
-        categories: The bundle's.
-        words: In the visitor's language.
+    `corrections` holds the prdtypecode that was picked, by row number.
     """
     rows = summary.doubtful
     if not rows:

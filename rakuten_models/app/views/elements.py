@@ -58,13 +58,7 @@ def tiles_html(tiles: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table_html(label: str, head_html: str, rows_html: Sequence[str]) -> str:
-    """A table that scrolls where it is too wide.
-
-    Args:
-        label: Says what it is, to those who do not see it.
-        head_html: The cells of the first row.
-        rows_html: Each the cells of one row.
-    """
+    """A table that scrolls where it is too wide, from the cells of each row; screen readers say the label."""
     rows = "".join(f"<tr>{row}</tr>" for row in rows_html)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{as_html(label)}"><table class="plain">'

@@ -160,12 +160,9 @@ def precision_html(section: Mapping[str, Any], threshold: float, own: bool, word
 
 
 def confusion_html(matrix: object, categories: Sequence[Category], words: Translator) -> str:
-    """The confusion matrix as a grid of buttons: data-truth and data-answer are the categories' indices.
+    """Counts (rows the truth, columns the answer) as a grid of buttons: data-truth and data-answer are indices.
 
-    Args:
-        matrix: Counts, rows the truth, columns the answer; anything else gives an empty string.
-        categories: Those of the rows and columns, in their order.
-        words: In the visitor's language.
+    Anything else than a square matrix of the categories' number gives an empty string.
     """
     counts = _checked_matrix(matrix, len(categories))
     if counts is None:
