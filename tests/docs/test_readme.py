@@ -151,7 +151,7 @@ def test_every_option_in_the_prose_exists():
     known += (REPOSITORY_ROOT / "benchmarks" / "load" / "__main__.py").read_text(encoding="utf-8")
     for page in PAGES:
         prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        for option in re.findall(r"`[^`]*?(--[a-z-]+)", prose.replace("tensorboard --logdir", "")):
+        for option in re.findall(r"`[^`]*?(--[a-z][a-z-]+)", prose.replace("tensorboard --logdir", "")):
             assert re.search(rf"{option}(?![\w-])", known), f"{page.name}: {option}"
 
 
