@@ -14,7 +14,7 @@ from rakuten_models.errors import Message
 
 # Without training's, which are there once it is imported.
 ENGLISH = json.loads(
-    (Path(rakuten_models.__file__).parent / "messages" / "en.json").read_text(encoding="utf-8")
+    (Path(rakuten_models.__file__).parent / "errors" / "messages" / "en.json").read_text(encoding="utf-8")
 )
 
 # What the page's visitors never meet: commands, folders, URLs, paths of the server, arrays and objects of Python.

@@ -113,7 +113,7 @@ def test_french_sentences_are_translations():
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_codes_are_sorted_one_a_line(folder):
-    for file in (ROOT / folder / "messages").glob("*.json"):
+    for file in (ROOT / folder).rglob("messages/*.json"):
         lines = file.read_text(encoding="utf-8").splitlines()[1:-1]
         codes = [line.split('"')[1] for line in lines]
         assert codes == sorted(codes) and len(codes) == len(set(codes)), file
