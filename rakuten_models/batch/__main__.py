@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--report",
         metavar="FOLDER|FILE.json",
-        help="write there, as JSON and a plot, how the answers differ from those the bundle was measured on",
+        help="write there, as JSON and Markdown, how the answers differ from those the bundle was measured on",
     )
     parser.add_argument(
         "--spreadsheet-safe",

@@ -1,4 +1,4 @@
-"""How a scored catalog differs from the rows that the bundle was measured on: figures as JSON, and a plot.
+"""How a scored catalog differs from the rows that the bundle was measured on: figures as JSON, and a page of Markdown.
 
 The figures: the share of each category, the mean probability, a histogram of the probabilities, the share to review
 and the share of words that the tokenizer does not know. `training.evaluate --update-bundle` puts those of its rows into
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer
 
 from rakuten_models.batch.output import read_state
@@ -51,7 +50,7 @@ class ScoredFigures:
     """Figures of scored rows, row by row and in constant memory."""
 
     def __init__(self, tokenizer: Tokenizer, settings: TextSettings) -> None:
-        """No row yet; the tokenizer and the settings are the bundle's."""
+        """The tokenizer and the settings are the bundle's."""
         self._tokenizer, self._settings = tokenizer, settings
         self._rows = self._review = self._tokens = self._unknown = 0
         self._probability = 0.0
@@ -118,11 +117,11 @@ def read_reference(classifier: ProductClassifier) -> dict[str, Any]:
 
 
 def report_files(target: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """The JSON file and the plot: drift.json and drift.png in a folder, or NAME.json and NAME.png."""
+    """The figures and the page: drift.json and drift.md in a folder, or NAME.json and NAME.md."""
     path = Path(target)
-    if path.suffix.lower() in (".json", ".png"):
-        return path.with_suffix(".json"), path.with_suffix(".png")
-    return path / "drift.json", path / "drift.png"
+    if path.suffix.lower() not in (".json", ".md"):
+        path /= "drift.json"
+    return path.with_suffix(".json"), path.with_suffix(".md")
 
 
 def write_report(
@@ -140,17 +139,15 @@ def write_report(
         BatchError: There is no scored catalog, or the report cannot be written.
     """
     found = drift(reference, scored_figures(output, classifier))
-    json_file, plot_file = report_files(target)
+    figures = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    files = report_files(target)
     try:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(json_file) as stream:
-            stream.write((json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
-        with replaced_file(plot_file) as stream:
-            draw(found, classifier.categories).save(stream, "PNG", optimize=True)
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        for file, text in zip(files, (figures, report_page(found, classifier.categories)), strict=True):
+            with replaced_file(file) as stream:
+                stream.write(text.encode("utf-8"))
     except OSError as error:
-        raise BatchError(
-            "batch.report_not_written", folder=json_file.parent, reason=error.strerror
-        ) from error
+        raise BatchError("batch.report_not_written", folder=files[0].parent, reason=error.strerror) from error
     return found
 
 
@@ -248,55 +245,28 @@ def _moved(found: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     return sorted(pairs, key=lambda each: (-abs(each[2] - each[1]), int(each[0])))
 
 
-_WIDTH, _LEFT, _LINE = 1000, 330, 24
-
-_THEN, _NOW, _INK, _FAINT = "#9aa5b1", "#bf0000", "#1f2933", "#e4e7eb"
-
-
-def draw(found: Mapping[str, Any], categories: Sequence[Category]) -> Image.Image:
-    """The plot: shares by category, the spread of the probabilities, and the other figures as text."""
+def report_page(found: Mapping[str, Any], categories: Sequence[Category]) -> str:
+    """The report as Markdown: its figures, the shares by category, and the spread of the probabilities."""
     names = {str(category.prdtypecode): category.name("en") for category in categories}
-    shown = sorted(_moved(found)[:_MAX_BARS], key=lambda each: -each[1])
-    rows = [(f"{code} {names.get(code, '')}"[:40], before, after) for code, before, after in shown]
-    steps = zip(found["reference"]["probability_bins"], found["now"]["probability_bins"], strict=True)
-    spread = [
-        (f"{step / PROBABILITY_BINS:.1f} to {(step + 1) / PROBABILITY_BINS:.1f}", before, after)
-        for step, (before, after) in enumerate(steps)
-    ]
-    text = report_text(found, {}).splitlines()[:6]
-    height = 60 + 22 * len(text) + (len(rows) + len(spread) + 2) * _LINE + 90
-    picture = Image.new("RGB", (_WIDTH, height), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    y = 16
-    for line in text:
-        pen.text((20, y), line.strip(), _INK, font)
-        y += 22
-    for x, colour, label in ((_WIDTH - 250, _THEN, "measured"), (_WIDTH - 130, _NOW, "this catalog")):
-        pen.rectangle((x, 20, x + 14, 34), colour)
-        pen.text((x + 22, 18), label, _INK, font)
-    for title, bars in (
-        ("Share by category, those that moved most", rows),
-        ("Rows by the probability of their answer", spread),
-    ):
-        y = _draw_bars(pen, font, y + 20, title, bars)
-    return picture
-
-
-def _draw_bars(
-    pen: ImageDraw.ImageDraw, font: Any, y: int, title: str, bars: Sequence[tuple[str, float, float]]
-) -> int:
-    """Two bars a line with their shares; returns the y below them."""
-    pen.text((20, y), title, _INK, font)
-    y += _LINE
-    scale = (_WIDTH - _LEFT - 170) / max([share for _, *pair in bars for share in pair] + [1e-9])
-    for label, before, after in bars:
-        pen.text((20, y + 2), label, _INK, font)
-        pen.rectangle((_LEFT, y + 3, _LEFT + before * scale, y + 10), _THEN)
-        pen.rectangle((_LEFT, y + 12, _LEFT + after * scale, y + 19), _NOW)
-        pen.text((_WIDTH - 150, y + 2), f"{before:.1%} > {after:.1%}", _INK, font)
-        pen.line((20, y + _LINE - 1, _WIDTH - 20, y + _LINE - 1), _FAINT)
-        y += _LINE
-    return y
+    moved = sorted(_moved(found)[:_MAX_BARS], key=lambda each: -each[1])
+    bins = (found[each]["probability_bins"] for each in ("reference", "now"))
+    ranges = [f"{step / 10:.1f} to {(step + 1) / 10:.1f}" for step in range(PROBABILITY_BINS)]
+    tables = {
+        "Share by category, those that moved most": [
+            (f"{code} {names.get(code, '')}", *shares) for code, *shares in moved
+        ],
+        "Rows by the probability of their answer": list(zip(ranges, *bins, strict=True)),
+    }
+    lines = ["# Drift", "", "```text", *report_text(found, {}).splitlines()[:6], "```"]
+    for title, rows in tables.items():
+        largest = max([share for _, *shares in rows for share in shares] + [1e-9])
+        lines += ["", f"## {title}", "", "| | measured | this catalog | |", "| --- | ---: | ---: | --- |"]
+        for label, *shares in rows:
+            bars = "<br>".join(
+                character * round(30 * share / largest) for character, share in zip("░█", shares, strict=True)
+            )
+            lines.append(f"| {label} | {shares[0]:.1%} | {shares[1]:.1%} | {bars} |")
+    return "\n".join(lines) + "\n"
 
 
 def _figure(value: float | None) -> str:

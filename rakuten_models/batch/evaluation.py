@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 
-from rakuten_models.batch.output import is_csv, read_state
+from rakuten_models.batch.output import read_state
 from rakuten_models.batch.scorer import last_prefix
+from rakuten_models.batch.settings import CHUNK_ROWS
 from rakuten_models.catalog.columns import INDEX_NAMES, recognise_columns
 from rakuten_models.catalog.csv_writer import cell_text, csv_cell, spreadsheet_safe_cell
-from rakuten_models.catalog.lines import MAX_LINE
 from rakuten_models.catalog.products import code_of, text_of
-from rakuten_models.errors import BatchError
+from rakuten_models.catalog.source import CatalogSource
+from rakuten_models.errors import BatchError, CatalogError
 from rakuten_models.files import replaced_file
 
 LABEL_COLUMN = "prdtypecode"
@@ -69,8 +68,11 @@ def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = N
     """
     path = Path(output)
     identity = (read_state(path) or {}).get("identity", {})
-    names = _names(path)
-    prefix = last_prefix(names)
+    try:
+        catalog = CatalogSource(path)
+    except CatalogError as error:
+        raise BatchError("batch.not_scored", output=path) from error
+    names, prefix = catalog.names, last_prefix(catalog.names)
     if prefix is None:
         raise BatchError("batch.not_scored", output=path)
     label = label_column or identity.get("label_column") or recognise_columns(names).label
@@ -80,7 +82,10 @@ def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = N
     pairs: Counter[tuple[int, int | None]] = Counter()
     unlabelled = 0
     unreadable: Counter[str] = Counter()
-    for truth, predicted in _values(path, label, f"{prefix}prdtypecode"):
+    chosen = [label, f"{prefix}prdtypecode"]
+    tables = catalog.chunks(CHUNK_ROWS, columns=chosen)
+    values = (zip(*(table.column(name).to_pylist() for name in chosen), strict=True) for table in tables)
+    for truth, predicted in itertools.chain.from_iterable(values):
         code, text = code_of(truth), text_of(truth).strip()
         if code is not None:
             pairs[code, int(predicted) if predicted not in (None, "") else None] += 1
@@ -181,34 +186,3 @@ def _code(value: Any, number: int) -> str:
     if text and code is None:
         raise BatchError("batch.correction_no_number", number=number, label=LABEL_COLUMN, value=text)
     return "" if code is None else str(code)
-
-
-def _names(path: Path) -> list[str]:
-    if is_csv(path) and path.is_file():
-        with path.open(encoding="utf-8", newline="") as stream:
-            return next(csv.reader(stream), [])
-    parts = _parts(path)
-    if not parts:
-        raise BatchError("batch.not_scored", output=path)
-    return list(pyarrow.parquet.read_schema(parts[0]).names)
-
-
-def _parts(path: Path) -> Sequence[Path]:
-    return sorted(path.glob("part-*.parquet")) if path.is_dir() else []
-
-
-def _values(path: Path, *names: str) -> Iterator[tuple[Any, ...]]:
-    """The values of some columns, row by row."""
-    if is_csv(path):
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE * 2))
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.reader(stream)
-            header = next(reader)
-            indices = [header.index(name) for name in names]
-            for row in reader:
-                yield tuple(row[index] for index in indices)
-        return
-    for part in _parts(path):
-        with pyarrow.parquet.ParquetFile(part) as content:
-            for batch in content.iter_batches(columns=list(names)):
-                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)

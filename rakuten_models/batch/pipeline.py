@@ -101,7 +101,7 @@ def score_catalog(
         counts = Counts.from_json(state["counts"])
         run = Run(state["rows"], catalog.rows, progress, cancelled)
         if state["finished"]:
-            return counts.summary(run, started, destination, already_finished=True)
+            return _summary(counts, run, started, destination, already_finished=True)
         run.report()
         if settings.engine == "ray":
             from rakuten_models.batch.ray_data.engine import ray_chunks
@@ -114,7 +114,7 @@ def score_catalog(
                 if noted is not None:
                     for row, problem in chunk.problems.items():
                         noted(state["rows"] + row + 1, problem)
-                counts.include(chunk.counts)
+                counts += chunk.counts
                 scored.append(chunk.content, chunk.rows, counts.to_json())
         if not state["chunks"]:
             empty = catalog.schema
@@ -124,7 +124,21 @@ def score_catalog(
         if state["rows"] != catalog.rows:
             raise BatchError("catalog.changed", file=source)
         scored.finish()
-    return counts.summary(run, started, destination)
+    return _summary(counts, run, started, destination)
+
+
+def _summary(
+    counts: Counts, run: Run, started: float, output: Path, *, already_finished: bool = False
+) -> BatchSummary:
+    seconds = time.monotonic() - started
+    rate = (run.done - run.before) / max(1e-9, seconds)
+    return BatchSummary(
+        **vars(counts),
+        output=output,
+        seconds=seconds,
+        rows_per_second=rate,
+        already_finished=already_finished,
+    )
 
 
 def _complete(settings: BatchSettings, names: list[str]) -> Columns:

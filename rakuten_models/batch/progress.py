@@ -13,7 +13,7 @@ from rakuten_models.batch.scorer import ScoredTable
 from rakuten_models.errors import BatchCancelled
 from rakuten_models.product import REVIEW
 
-# By code of a row's problem, the reason it is counted under.
+# By code of a row's problem, the reason it is counted under: one of few, however many rows there are.
 _REASONS = {
     "batch.row_no_pictures_given": "no text, and no pictures were given",
     "catalog.line_carriage_return": "a character that has no place there",
@@ -46,7 +46,7 @@ _REASONS = {
 
 
 def reason_of(code: str) -> str:
-    """The reason that a row's problem is counted under: one of few, however many rows there are."""
+    """The reason that a row's problem is counted under."""
     return _REASONS.get(code, "another reason")
 
 
@@ -65,37 +65,6 @@ class BatchProgress:
     total: int | None
     rate: float
     seconds_left: float | None
-
-
-@dataclass(frozen=True)
-class BatchSummary:
-    """What a run did.
-
-    Attributes:
-        rows: Rows of the catalog, and of the output.
-        scored: Rows with a prediction.
-        failed: By reason, rows without one.
-        per_category: By prdtypecode, rows that were given it.
-        to_review: Scored rows whose decision is review.
-        seconds: How long this run took.
-        rows_per_second: Of this run.
-        output: The CSV file or the folder.
-        left_out_pictures: By reason, rows that were scored from their text because their picture could not be read.
-        with_picture: Scored rows whose picture was read.
-        already_finished: There was nothing to do: the output was finished by an earlier run.
-    """
-
-    rows: int
-    scored: int
-    failed: Mapping[str, int]
-    per_category: Mapping[int, int]
-    to_review: int
-    seconds: float
-    rows_per_second: float
-    output: Path
-    left_out_pictures: Mapping[str, int] = field(default_factory=dict)
-    with_picture: int = 0
-    already_finished: bool = False
 
 
 class Event(Protocol):
@@ -139,14 +108,14 @@ class Run:
 
 @dataclass
 class Counts:
-    """What a summary counts, from the beginning of the output on.
+    """What is counted from the beginning of an output on.
 
     Attributes:
         scored: Rows with a prediction.
-        to_review: Of these, to review.
-        with_picture: Of these, with a picture that was read.
+        to_review: Of these, those whose decision is review.
+        with_picture: Of these, those whose picture was read.
         failed: By reason, rows without a prediction.
-        left_out_pictures: By reason, scored rows whose picture was left out.
+        left_out_pictures: By reason, rows scored from their text because their picture could not be read.
         per_category: By prdtypecode, rows that were given it.
     """
 
@@ -160,25 +129,17 @@ class Counts:
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Counts:
         """What `to_json` made; {} is the beginning."""
-        return cls(
-            scored=state.get("scored", 0),
-            to_review=state.get("to_review", 0),
-            with_picture=state.get("with_picture", 0),
-            failed=Counter(state.get("failed", {})),
-            left_out_pictures=Counter(state.get("left_out_pictures", {})),
-            per_category=Counter({int(code): count for code, count in state.get("per_category", {}).items()}),
-        )
+        values: dict[str, Any] = {
+            name: Counter(each) if isinstance(each, dict) else each for name, each in state.items()
+        }
+        counts = cls(**values)
+        counts.per_category = Counter({int(code): count for code, count in counts.per_category.items()})
+        return counts
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the state file."""
-        return {
-            "scored": self.scored,
-            "to_review": self.to_review,
-            "with_picture": self.with_picture,
-            "failed": dict(self.failed),
-            "left_out_pictures": dict(self.left_out_pictures),
-            "per_category": {str(code): count for code, count in sorted(self.per_category.items())},
-        }
+        per_category = {str(code): count for code, count in sorted(self.per_category.items())}
+        return {**vars(self), "per_category": per_category}
 
     @property
     def rows(self) -> int:
@@ -204,30 +165,25 @@ class Counts:
                 reasons[reason_of(problem.code)] += 1
         return counts
 
-    def include(self, other: Counts) -> None:
+    def __iadd__(self, other: Counts) -> Counts:
         """Add the counts of the rows that follow."""
-        self.scored += other.scored
-        self.to_review += other.to_review
-        self.with_picture += other.with_picture
-        self.failed.update(other.failed)
-        self.left_out_pictures.update(other.left_out_pictures)
-        self.per_category.update(other.per_category)
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+        return self
 
-    def summary(
-        self, run: Run, started: float, output: Path, *, already_finished: bool = False
-    ) -> BatchSummary:
-        """All counts, with the time since `started` (time.monotonic)."""
-        seconds = time.monotonic() - started
-        return BatchSummary(
-            rows=self.rows,
-            scored=self.scored,
-            failed=dict(self.failed),
-            per_category=dict(self.per_category),
-            to_review=self.to_review,
-            seconds=seconds,
-            rows_per_second=(run.done - run.before) / max(1e-9, seconds),
-            output=output,
-            left_out_pictures=dict(self.left_out_pictures),
-            with_picture=self.with_picture,
-            already_finished=already_finished,
-        )
+
+@dataclass(kw_only=True)
+class BatchSummary(Counts):
+    """What a run did: the counts of all rows in its output, and its own speed.
+
+    Attributes:
+        output: The CSV file or the folder.
+        seconds: How long this run took.
+        rows_per_second: Of this run.
+        already_finished: There was nothing to do: the output was finished by an earlier run.
+    """
+
+    output: Path
+    seconds: float
+    rows_per_second: float
+    already_finished: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,15 @@ def rows_of_chunk(content: pyarrow.parquet.ParquetFile, chunk_rows: int, most_by
 
 
 def tables_from(
-    content: pyarrow.parquet.ParquetFile, schema: pyarrow.Schema, chunk_rows: int, skip: int
+    content: pyarrow.parquet.ParquetFile, chunk_rows: int, skip: int, columns: Sequence[str] | None = None
 ) -> Iterator[pyarrow.Table]:
     """Tables of exactly `chunk_rows` rows, the last one excepted: where a reader cuts must not show in the output.
 
     Args:
         content: The file.
-        schema: Its schema.
         chunk_rows: At least 1.
         skip: Rows to leave out at the beginning; row groups of nothing else are not read.
+        columns: Read no others.
     """
     groups = rows_of_groups(content)
     first = 0
@@ -64,7 +64,7 @@ def tables_from(
         first += 1
     batches: list[pyarrow.RecordBatch] = []
     count = 0
-    for batch in content.iter_batches(chunk_rows, row_groups=range(first, len(groups))):
+    for batch in content.iter_batches(chunk_rows, row_groups=range(first, len(groups)), columns=columns):
         if skip:
             skipped = min(skip, len(batch))
             batch, skip = batch.slice(skipped), skip - skipped
@@ -74,7 +74,7 @@ def tables_from(
             batches.append(part)
             count += len(part)
             if count == chunk_rows:
-                yield pyarrow.Table.from_batches(batches, schema)
+                yield pyarrow.Table.from_batches(batches)
                 batches, count = [], 0
     if batches:
-        yield pyarrow.Table.from_batches(batches, schema)
+        yield pyarrow.Table.from_batches(batches)

@@ -32,6 +32,8 @@ from rakuten_models.files import file_facts
 # In a chunk's table, beside the file's own columns: why a row cannot be trusted (`Message.to_json`), null if it can.
 PROBLEM_COLUMN = "__row_problem__"
 
+_PROBLEM_FIELD = pyarrow.field(PROBLEM_COLUMN, pyarrow.string())
+
 # A chunk ends early where its rows take more memory than this.
 CHUNK_BYTES = 64_000_000
 
@@ -125,12 +127,15 @@ class CatalogSource:
             for file in self.files
         ]
 
-    def chunks(self, chunk_rows: int, skip: int = 0) -> Iterator[pyarrow.Table]:
+    def chunks(
+        self, chunk_rows: int, skip: int = 0, columns: Sequence[str] | None = None
+    ) -> Iterator[pyarrow.Table]:
         """The rows in tables, in order; a table never holds rows of two files.
 
         Args:
             chunk_rows: Rows of a table at most; fewer where they take more than 64 MB.
             skip: Rows to leave out at the beginning: the rows of tables that were read before.
+            columns: Read no others of a Parquet file.
 
         Yields:
             Tables with `schema`, and PROBLEM_COLUMN (string) after it.
@@ -142,7 +147,7 @@ class CatalogSource:
             if self.kind == "parquet":
                 with open_parquet(file) as content:
                     size = rows_of_chunk(content, chunk_rows, CHUNK_BYTES)
-                    yield from map(self._unproblematic, tables_from(content, self.schema, size, skip))
+                    yield from map(_unproblematic, tables_from(content, size, skip, columns))
             else:
                 records = itertools.islice(self._records(file), skip, None)
                 yield from map(self._table, _grouped(records, chunk_rows))
@@ -177,8 +182,8 @@ class CatalogSource:
         try:
             if self.kind == "parquet":
                 with open_parquet(file) as content:
-                    tables = tables_from(content, self.schema, first.rows, first.row)
-                    yield from self._as_planned(map(self._unproblematic, tables), chunks)
+                    tables = tables_from(content, first.rows, first.row)
+                    yield from self._as_planned(map(_unproblematic, tables), chunks)
             else:
                 records = self._records(file, first.start if first.row else 0, first.line if first.row else 1)
                 tables = (self._table(list(itertools.islice(records, chunk.rows))) for chunk in chunks)
@@ -208,12 +213,8 @@ class CatalogSource:
             return json_records(file, offset, line)
         return csv_records(file, self.names, self._delimiters[file], offset, line)
 
-    @property
-    def _with_problem(self) -> pyarrow.Schema:
-        return self.schema.append(pyarrow.field(PROBLEM_COLUMN, pyarrow.string()))
-
     def _table(self, records: list[Record]) -> pyarrow.Table:
-        schema = self._with_problem
+        schema = self.schema.append(_PROBLEM_FIELD)
         if self.kind == "csv":
             values = [list(column) for column in zip(*(record.values for record in records), strict=True)]
         else:
@@ -224,10 +225,6 @@ class CatalogSource:
         columns = [*values, [record.problem and record.problem.to_json() for record in records]]
         arrays = [pyarrow.array(each, field.type) for each, field in zip(columns, schema, strict=True)]
         return pyarrow.Table.from_arrays(arrays, schema=schema)
-
-    def _unproblematic(self, table: pyarrow.Table) -> pyarrow.Table:
-        nothing = pyarrow.nulls(len(table), pyarrow.string())
-        return pyarrow.Table.from_arrays([*table.columns, nothing], schema=self._with_problem)
 
     def _csv_schema(self) -> pyarrow.Schema:
         names: list[str] | None = None
@@ -265,6 +262,10 @@ class CatalogSource:
         if schema is not None and len(set(schema.names)) < len(schema.names):
             raise CatalogError("catalog.column_twice", file=self.files[0])
         return schema
+
+
+def _unproblematic(table: pyarrow.Table) -> pyarrow.Table:
+    return table.append_column(_PROBLEM_FIELD, pyarrow.nulls(len(table), pyarrow.string()))
 
 
 def _grouped(records: Iterator[Record], chunk_rows: int) -> Iterator[list[Record]]:

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from PIL import Image
 
 from rakuten_models.batch import __main__ as batch_command
 from rakuten_models.batch.drift import ScoredFigures, drift, report_files
@@ -49,8 +48,14 @@ def test_report_of_a_scored_catalog(tiny_bundle, catalogs, tmp_path, capsys, kin
         assert run_command(batch_command.main, given) == 0
         assert "Drift against the" in capsys.readouterr().out
         found[catalog.stem] = json.loads((report / "drift.json").read_text(encoding="utf-8"))
-        with Image.open(report / "drift.png") as plot:
-            assert plot.width == 1000 and len(plot.convert("RGB").getcolors(1 << 20)) > 5
+        page = (report / "drift.md").read_text(encoding="utf-8")
+        # Every category and every step of the probabilities has a line with both shares, the largest a full bar.
+        assert page.count("% |") >= 10 + len(found[catalog.stem]["now"]["share_by_category"])
+        assert (
+            "| 0.9 to 1.0 |" in page
+            and "Share by category" in page
+            and ("█" * 30 in page or "░" * 30 in page)
+        )
     same, other = found["same"], found["other"]
     reference = json.loads((tiny_bundle / "metrics.json").read_text(encoding="utf-8"))["reference"]
     assert same["reference"] == other["reference"] == reference
@@ -70,7 +75,7 @@ def test_finished_output_can_still_be_reported_on(tiny_bundle, catalogs, tmp_pat
     assert run_command(batch_command.main, given) == 0
     assert run_command(batch_command.main, [*given, "--report", str(tmp_path / "now.json")]) == 0
     assert "is finished already" in capsys.readouterr().out
-    assert (tmp_path / "now.json").is_file() and (tmp_path / "now.png").is_file()
+    assert (tmp_path / "now.json").is_file() and (tmp_path / "now.md").is_file()
 
 
 def test_a_bundle_without_figures_says_how_to_get_them_before_anything_is_scored(
@@ -122,5 +127,5 @@ def test_unknown_words_are_counted_as_the_model_reads_them(tiny_bundle):
 
 
 def test_names_of_the_files(tmp_path):
-    assert [file.name for file in report_files(tmp_path / "june.json")] == ["june.json", "june.png"]
-    assert [file.name for file in report_files(tmp_path)] == ["drift.json", "drift.png"]
+    assert [file.name for file in report_files(tmp_path / "june.json")] == ["june.json", "june.md"]
+    assert [file.name for file in report_files(tmp_path)] == ["drift.json", "drift.md"]
