@@ -35,7 +35,7 @@ def error_classes():
     """By name, every error class of the project and its module; by the base classes that the sources name."""
     found = {"RakutenModelsError": "rakuten_models.errors"}
     classes = [
-        (node, ".".join(path.with_suffix("").parts))
+        (node, ".".join(path.with_suffix("").parts).removesuffix(".__init__"))
         for path, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
