@@ -250,7 +250,10 @@ def report_page(found: Mapping[str, Any], categories: Sequence[Category]) -> str
     names = {str(category.prdtypecode): category.name("en") for category in categories}
     moved = sorted(_moved(found)[:_MAX_BARS], key=lambda each: -each[1])
     bins = (found[each]["probability_bins"] for each in ("reference", "now"))
-    ranges = [f"{step / 10:.1f} to {(step + 1) / 10:.1f}" for step in range(PROBABILITY_BINS)]
+    ranges = [
+        f"{step / PROBABILITY_BINS:.1f} to {(step + 1) / PROBABILITY_BINS:.1f}"
+        for step in range(PROBABILITY_BINS)
+    ]
     tables = {
         "Share by category, those that moved most": [
             (f"{code} {names.get(code, '')}", *shares) for code, *shares in moved
@@ -265,7 +268,7 @@ def report_page(found: Mapping[str, Any], categories: Sequence[Category]) -> str
             bars = "<br>".join(
                 character * round(30 * share / largest) for character, share in zip("░█", shares, strict=True)
             )
-            lines.append(f"| {label} | {shares[0]:.1%} | {shares[1]:.1%} | {bars} |")
+            lines.append(f"| {label.replace('|', '/')} | {shares[0]:.1%} | {shares[1]:.1%} | {bars} |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,14 +21,7 @@ from rakuten_models.errors import Message
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What is to be scored, and into what; can be sent to another process.
-
-    Attributes:
-        catalog: The rows.
-        settings: How they are scored.
-        form: What the output is made of.
-        chunk_rows: Rows of a chunk at most.
-    """
+    """What is to be scored, how, and into chunks of how many rows at most; can be sent to another process."""
 
     catalog: CatalogSource
     settings: ScoreSettings
@@ -37,14 +30,7 @@ class JobSpec:
 
 
 class ScoredChunk(NamedTuple):
-    """One scored chunk.
-
-    Attributes:
-        content: Its bytes in the output.
-        rows: Rows in it.
-        counts: What was counted of them.
-        problems: See `ScoredTable`.
-    """
+    """One scored chunk: its bytes in the output, its rows, their counts, and their problems as in `ScoredTable`."""
 
     content: bytes
     rows: int
@@ -70,14 +56,6 @@ def score_chunk(
 def local_chunks(
     job: JobSpec, scorer: TableScorer, chunks: int, rows: int, done: Callable[[int], None]
 ) -> Generator[ScoredChunk]:
-    """The scored chunks, made in this process.
-
-    Args:
-        job: What to do.
-        scorer: Scores.
-        chunks: How many are done.
-        rows: How many rows they have.
-        done: Called with numbers of rows as they are scored; may raise to stop.
-    """
+    """The scored chunks after the `chunks` that are done, which have `rows` rows; `done` as in `TableScorer`."""
     for number, table in enumerate(job.catalog.chunks(job.chunk_rows, skip=rows), start=chunks):
         yield score_chunk(scorer, table, job, first=number == 0, done=done)

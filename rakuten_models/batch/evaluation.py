@@ -174,15 +174,11 @@ def write_corrections(
         if row.keys() != rows[0].keys():
             raise BatchError("batch.correction_other_columns", number=number)
         cells = {name: cell_text(value) for name, value in row.items()}
-        cells[LABEL_COLUMN] = _code(row[LABEL_COLUMN], number)
+        code, text = code_of(row[LABEL_COLUMN]), text_of(row[LABEL_COLUMN]).strip()
+        if text and code is None:
+            raise BatchError("batch.correction_no_number", number=number, label=LABEL_COLUMN, value=text)
+        cells[LABEL_COLUMN] = cell_text(code)
         lines.append(",".join(csv_cell(safe(cells[name])) for name in ordered))
     with replaced_file(Path(path)) as stream:
         stream.write(("\n".join(lines) + "\n").encode("utf-8"))
     return Path(path)
-
-
-def _code(value: Any, number: int) -> str:
-    code, text = code_of(value), text_of(value).strip()
-    if text and code is None:
-        raise BatchError("batch.correction_no_number", number=number, label=LABEL_COLUMN, value=text)
-    return "" if code is None else str(code)

@@ -7,6 +7,7 @@ out Arrow tables can run it. The columns it adds begin with `predicted_`; a cata
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,15 +38,11 @@ _PREDICTED = re.compile(r"predicted_(?:(\d+)_)?prdtypecode")
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What a scorer has to know beside the classifier.
+    """What a scorer has to know beside the classifier; see `BatchSettings`.
 
     Attributes:
-        columns: Which column is what.
         images: The pictures' folder, ZIP file or URL; None: their names are not looked at.
-        top: How many of the most probable categories are written for each row, at least 1.
-        threshold: The least probability to accept, 0 to 1; None takes the bundle's.
         prefix: Of the added columns, from `free_prefix`.
-        picture_seconds: That one picture under a URL may take.
     """
 
     columns: Columns
@@ -87,26 +84,22 @@ def added_fields(settings: ScoreSettings) -> list[pyarrow.Field]:
 
 def free_prefix(names: Sequence[str], top: int) -> str:
     """The first of predicted_, predicted_2_, ... that makes no name which the catalog already has."""
-    number = 1
-    while True:
-        prefix = "predicted_" if number == 1 else f"predicted_{number}_"
+    for number in itertools.count(1):
+        prefix = _prefix(number)
         added = {field.name for field in added_fields(ScoreSettings(Columns(), top=top, prefix=prefix))}
         if not added.intersection(names):
-            return prefix
-        number += 1
+            break
+    return prefix
 
 
 def last_prefix(names: Sequence[str]) -> str | None:
     """The prefix of the columns that were added last to a scored catalog; None if it is none."""
     numbers = [int(found.group(1) or 1) for name in names if (found := _PREDICTED.fullmatch(name))]
-    if not numbers:
-        return None
-    return "predicted_" if max(numbers) == 1 else f"predicted_{max(numbers)}_"
+    return _prefix(max(numbers)) if numbers else None
 
 
-def bundle_name(classifier: ProductClassifier) -> str:
-    """The bundle's revision on the hub (40 hex digits), or for a folder sha256: and 16 digits of `bundle_digest`."""
-    return classifier.revision or f"sha256:{bundle_digest(classifier)[:16]}"
+def _prefix(number: int) -> str:
+    return "predicted_" if number == 1 else f"predicted_{number}_"
 
 
 def bundle_digest(classifier: ProductClassifier) -> str:
@@ -129,7 +122,7 @@ class TableScorer:
         """Open the pictures."""
         self._classifier = classifier
         self._settings = settings
-        self._bundle = bundle_name(classifier)
+        self._bundle = classifier.revision or f"sha256:{bundle_digest(classifier)[:16]}"
         if settings.images is not None and not settings.columns.has_pictures:
             raise BatchError("batch.no_picture_column", images=settings.images)
         self._pictures = (

@@ -41,7 +41,7 @@ class Columns:
         label: The true prdtypecode.
         productid: With `imageid`, names the challenge's pictures.
         imageid: See `productid`.
-        index: What identifies a row.
+        index: Identifies a row.
     """
 
     designation: str | None = None

@@ -18,6 +18,9 @@ MAX_COLUMNS = 2_000
 
 _DELIMITERS = ",;\t"
 
+# The limit is the whole process's: raising it harms nobody, and lowering it would.
+csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE * 2))
+
 
 def csv_header(path: Path) -> tuple[list[str], str]:
     """The column names of a CSV file, and its delimiter: comma, else semicolon or tab.
@@ -30,7 +33,6 @@ def csv_header(path: Path) -> tuple[list[str], str]:
             raise CatalogError("catalog.utf_16", file=path)
     text = _header_text(path)
     delimiter = "," if "," in text else max(_DELIMITERS, key=text.count)
-    _raise_field_limit()
     with Lines(path) as lines:
         try:
             names = next(fields for fields in csv.reader(lines, delimiter=delimiter, strict=True) if fields)
@@ -58,24 +60,13 @@ def _header_text(path: Path) -> str:
     raise CatalogError("catalog.empty_file", file=path)
 
 
-def _raise_field_limit() -> None:
-    # The limit is the whole process's: raising it harms nobody, and lowering it would.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE * 2))
-
-
 def csv_records(
     path: Path, names: list[str], delimiter: str, offset: int = 0, line: int = 1
 ) -> Iterator[Record]:
-    """The records after the header, in order.
+    """The records after the header, in order; names and delimiter are those of `csv_header`.
 
-    Args:
-        path: The file.
-        names: From `csv_header`.
-        delimiter: From `csv_header`.
-        offset: The byte where a record begins, to begin with that one; 0: behind the header.
-        line: That record's line.
+    With an offset other than 0 it begins there, where the record of that line begins.
     """
-    _raise_field_limit()
     with Lines(path, offset, line) as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header_seen = offset > 0

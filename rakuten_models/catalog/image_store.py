@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from rakuten_models.catalog.locations import is_url, path_of
+from rakuten_models.catalog.locations import URL, is_url, path_of
 from rakuten_models.errors import CatalogError, ProductError
 
 # One picture as a file; a product photo has a hundredth of it.
@@ -31,8 +31,6 @@ MAX_MEMBERS = 500_000
 _MEMBER_HEADER = 30
 
 MAX_LIST = 64_000_000
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _NUMBER = re.compile(r"\w{1,40}")
 
@@ -169,12 +167,7 @@ class UrlPictures(PictureStore):
     ahead = 16
 
     def __init__(self, folder: Any, seconds: float) -> None:
-        """Nothing is asked of the server yet.
-
-        Args:
-            folder: From `path_of`.
-            seconds: That one picture may take.
-        """
+        """Nothing is asked of the server yet; the folder is from `path_of`."""
         self._files = folder.fs
         self._root = folder.path.rstrip("/")
         self._seconds = seconds
@@ -208,11 +201,7 @@ class UrlPictures(PictureStore):
 
 
 def open_pictures(source: str | os.PathLike[str], seconds: float = PICTURE_SECONDS) -> PictureStore:
-    """The pictures of a folder or a ZIP file, or those under a URL.
-
-    Args:
-        source: Where they are.
-        seconds: That one picture under a URL may take.
+    """The pictures of a folder or a ZIP file, or those under a URL, each of which may take so many seconds.
 
     Raises:
         CatalogError: There is no such folder or file, or the file is no ZIP.
@@ -228,11 +217,7 @@ def open_pictures(source: str | os.PathLike[str], seconds: float = PICTURE_SECON
 
 
 def _check_list(stream: Any) -> None:
-    """Look at the size of a ZIP's list of members before it is read.
-
-    Raises:
-        BadZipFile: The list is too long.
-    """
+    """Refuse a ZIP whose list of members is too long before it is read."""
     # The library has no other name for it, and reads the list as soon as it opens the file.
     end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
     size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
@@ -242,11 +227,7 @@ def _check_list(stream: Any) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
-    """Tell a bomb, whose members share their bytes, and a damaged list from an archive.
-
-    Raises:
-        BadZipFile: There are too many members, some lie over one another, or one has no name.
-    """
+    """Refuse a bomb, whose members share their bytes, and a damaged list."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise zipfile.BadZipFile(f"it has {len(members)} members, more than {MAX_MEMBERS}")
@@ -261,7 +242,7 @@ def _check_members(archive: zipfile.ZipFile) -> None:
 
 def _checked_name(name: str) -> str:
     """The name with forward slashes, relative and without detours."""
-    if _URL.match(name):
+    if URL.match(name):
         raise _error("url", name)
     relative = posixpath.normpath(name.replace("\\", "/"))
     if relative == ".." or relative.startswith("../"):

@@ -23,12 +23,12 @@ _FORMATS = {
     ".parquet": "parquet",
 }
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
+URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
     """Whether a location is a URL; file:// ones are not, being local paths in other words."""
-    found = _URL.match(str(location))
+    found = URL.match(str(location))
     return found is not None and found["scheme"].lower() not in ("file", "local")
 
 
@@ -39,7 +39,7 @@ def path_of(location: str | os.PathLike[str]) -> Any:
         CatalogError: What such URLs need is not installed.
     """
     if not is_url(location):
-        found = _URL.match(str(location))
+        found = URL.match(str(location))
         return Path(url2pathname(str(location)[found.end() :])) if found else Path(location)
     try:
         from upath import UPath

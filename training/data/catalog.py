@@ -173,13 +173,10 @@ def read_catalog(
             raise CatalogError("training.no_readable_rows", source=source, problem=found.left_out[0])
         raise CatalogError("training.no_rows", source=source)
     codes = table["prdtypecode"].dropna().unique()
-    if len(codes) == 1 and found.left_out:
-        first, count = found.left_out[0], len(found.left_out)
-        raise CatalogError(
-            "training.one_category_left", source=source, prdtypecode=codes[0], count=count, problem=first
-        )
     if len(codes) == 1:
-        raise CatalogError("training.one_category", source=source, prdtypecode=codes[0])
+        left = {"count": len(found.left_out), "problem": found.left_out[0]} if found.left_out else {}
+        code = "training.one_category_left" if left else "training.one_category"
+        raise CatalogError(code, source=source, prdtypecode=codes[0], **left)
     rows_in_file = len(table)
     if limit is not None:
         table = _subset(table, limit, seed)
@@ -196,13 +193,7 @@ def read_texts(
 ) -> list[Product]:
     """The products of a catalog that have a text, with or without a label; pictures are not looked at.
 
-    Args:
-        source: As for `read_catalog`.
-        limit: As for `read_catalog`.
-        settings: As for `read_catalog`.
-
-    Raises:
-        CatalogError: As `read_catalog`.
+    Arguments and errors are those of `read_catalog`.
     """
     settings = settings or ReaderSettings()
     # Another catalog than the one that the columns were chosen for may lack some of them.
@@ -254,9 +245,8 @@ def _subset(table: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
     code, own, image = shuffled["prdtypecode"].fillna(-1), shuffled["gold_label"], shuffled["image"] != ""
     rank = code.groupby(code).cumcount().to_numpy()
     strata = code.groupby([code, own, image])
-    share = (strata.cumcount().to_numpy() + generator.random(len(shuffled))) / strata.transform(
-        "size"
-    ).to_numpy()
+    sizes = strata.transform("size").to_numpy()
+    share = (strata.cumcount().to_numpy() + generator.random(len(shuffled))) / sizes
     order = np.lexsort([share, np.minimum(rank, 3)])
     chosen = shuffled.index[order[:limit]]
     return table[table.index.isin(chosen)]
@@ -265,11 +255,8 @@ def _subset(table: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
 def _without_unreadable_images(table: pandas.DataFrame) -> tuple[pandas.DataFrame, tuple[str, ...]]:
     paths = [path for path in table["image"].tolist() if path]
     with ThreadPoolExecutor(8) as pool:  # threads: the time goes into the disk, not into Python
-        unreadable = [
-            path
-            for path, readable in zip(paths, pool.map(_looks_readable, paths), strict=True)
-            if not readable
-        ]
+        readable = pool.map(_looks_readable, paths)
+        unreadable = [path for path, good in zip(paths, readable, strict=True) if not good]
     if unreadable:
         table = table.assign(image=table["image"].mask(table["image"].isin(unreadable), ""))
     return table, tuple(unreadable)

@@ -51,17 +51,14 @@ def ray_chunks(
     done: Callable[[int], None],
     settings: BatchSettings,
 ) -> Generator[ScoredChunk]:
-    """The scored chunks, made by a cluster.
+    """The scored chunks after the `chunks` that are done, in order, made by a cluster.
 
     Args:
-        job: What to do; its files and pictures must be readable wherever workers run.
+        job: Its files and pictures must be readable wherever workers run.
         classifier: Whose bundle the workers get.
         chunks: How many are done.
         done: Called with the rows of each chunk; may raise to stop.
         settings: The cluster's address and the number of workers.
-
-    Yields:
-        The chunks after those that are done, in order.
 
     Raises:
         BatchError: See `cluster`; or a worker cannot read, load or score, in one sentence.
@@ -95,12 +92,7 @@ def ray_chunks(
 
 
 def tasks_of(plan: Sequence[Chunk], done: int) -> list[dict[str, Any]]:
-    """Which chunks are read together, as plain values.
-
-    Args:
-        plan: From `CatalogSource.plan`.
-        done: So many of its chunks are not read any more.
-    """
+    """Which chunks of a plan are read together, as plain values, after the first `done`."""
 
     def together(numbered: tuple[int, Chunk]) -> tuple[int, ...]:
         number, chunk = numbered
