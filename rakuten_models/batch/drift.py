@@ -25,7 +25,7 @@ from rakuten_models.catalog.products import column_texts
 from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.classifier import ProductClassifier
 from rakuten_models.errors import BatchError
-from rakuten_models.files import replaced_file
+from rakuten_models.files import write_atomically
 from rakuten_models.preprocessing.text import TextSettings, encode_texts, load_tokenizer
 from rakuten_models.product import REVIEW, Category, Product
 
@@ -144,8 +144,7 @@ def write_report(
     try:
         files[0].parent.mkdir(parents=True, exist_ok=True)
         for file, text in zip(files, (figures, report_page(found, classifier.categories)), strict=True):
-            with replaced_file(file) as stream:
-                stream.write(text.encode("utf-8"))
+            write_atomically(file, text)
     except OSError as error:
         raise BatchError("batch.report_not_written", folder=files[0].parent, reason=error.strerror) from error
     return found

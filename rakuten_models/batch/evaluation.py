@@ -20,7 +20,7 @@ from rakuten_models.catalog.csv_writer import cell_text, csv_cell, spreadsheet_s
 from rakuten_models.catalog.products import code_of, text_of
 from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.errors import BatchError, CatalogError
-from rakuten_models.files import replaced_file
+from rakuten_models.files import write_atomically
 
 LABEL_COLUMN = "prdtypecode"
 
@@ -179,6 +179,5 @@ def write_corrections(
             raise BatchError("batch.correction_no_number", number=number, label=LABEL_COLUMN, value=text)
         cells[LABEL_COLUMN] = cell_text(code)
         lines.append(",".join(csv_cell(safe(cells[name])) for name in ordered))
-    with replaced_file(Path(path)) as stream:
-        stream.write(("\n".join(lines) + "\n").encode("utf-8"))
+    write_atomically(path, "\n".join(lines) + "\n")
     return Path(path)

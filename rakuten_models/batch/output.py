@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from rakuten_models.catalog.csv_writer import cell_text, csv_cell, spreadsheet_safe_cell
 from rakuten_models.errors import BatchError
-from rakuten_models.files import WRITING, locked, move, replaced_file, sync
+from rakuten_models.files import WRITING, locked, move, sync, write_atomically
 
 STATE_FILE = "_state.json"
 
@@ -46,7 +46,6 @@ class ScoredOutput:
         identity: What the output depends on: plain values, compared with those of an earlier run.
 
     Attributes:
-        path: As given.
         state: A dict with the keys of _STATE_KEYS and the format; empty before `open`.
     """
 
@@ -99,13 +98,7 @@ class ScoredOutput:
             yield self.state
 
     def append(self, content: bytes, rows: int, counts: Mapping[str, Any]) -> None:
-        """Write one chunk, so that it stays whatever happens next.
-
-        Args:
-            content: Its scored rows, from `encoded`.
-            rows: How many they are.
-            counts: Plain values about all rows up to here, kept in the state.
-        """
+        """Write one chunk of so many rows from `encoded`, and the counts of all rows up to here, so that both stay."""
         if self._csv:
             with self._partial.open("r+b" if self._partial.exists() else "xb") as stream:
                 # A kill may have come between this chunk and the state.
@@ -115,8 +108,7 @@ class ScoredOutput:
                 sync(stream)
             self.state["bytes"] += len(content)
         else:
-            with replaced_file(self.path / _part_name(self.state["chunks"])) as stream:
-                stream.write(content)
+            write_atomically(self.path / _part_name(self.state["chunks"]), content)
         self.state["chunks"] += 1
         self.state["rows"] += rows
         self.state["counts"] = dict(counts)
@@ -140,7 +132,14 @@ class ScoredOutput:
         if state is None:
             return None
         if state["identity"] != self._identity:
-            error = _other_run(self.path, state["identity"], self._identity)
+            earlier = state["identity"]
+            different = sorted(
+                key for key in {*earlier, *self._identity} if earlier.get(key) != self._identity.get(key)
+            )
+            what = next((key for key in ("input", "bundle") if key in different), "settings")
+            error = BatchError(
+                f"batch.output_of_other_{what}", output=self.path, settings=", ".join(different)
+            )
         else:
             if state["finished"]:
                 self._publish()
@@ -183,8 +182,7 @@ class ScoredOutput:
                 part.unlink()
 
     def _write_state(self) -> None:
-        with replaced_file(self._state_path) as stream:
-            stream.write(json.dumps(self.state, indent=1, ensure_ascii=False).encode("utf-8"))
+        write_atomically(self._state_path, json.dumps(self.state, indent=1, ensure_ascii=False))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -241,12 +239,3 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def _part_name(number: int) -> str:
     return f"part-{number:06d}.parquet"
-
-
-def _other_run(output: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> BatchError:
-    """What the run was about whose output is there."""
-    different = sorted(key for key in {*earlier, *now} if earlier.get(key) != now.get(key))
-    for key in ("input", "bundle"):
-        if key in different:
-            return BatchError(f"batch.output_of_other_{key}", output=output)
-    return BatchError("batch.output_of_other_settings", output=output, settings=", ".join(different))

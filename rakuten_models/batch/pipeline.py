@@ -3,10 +3,9 @@
     python -m rakuten_models.batch catalog.csv scored.csv
     python -m rakuten_models.batch catalog.parquet scored --images pictures.zip --top 5
 
-`score_catalog` is the one function behind the command and the app. Every row of the input is a row of the output,
-in the same order and with the same values; predictions come in columns that begin with `predicted_`, and a row that
-could not be scored has the reason in `predicted_error`. A run that was stopped or killed goes on where it was when
-it is started again. Memory stays the same however long the catalog is.
+Every row of the input is a row of the output, in the same order and with the same values; predictions come in columns
+that begin with `predicted_`, and a row that could not be scored has the reason in `predicted_error`. A run that was
+stopped or killed goes on where it was. Memory stays the same however long the catalog is.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ def score_catalog(
     """Score a catalog.
 
     Args:
-        source: A CSV, JSON Lines or Parquet file, a folder of files of one kind, or a glob; local, or under a URL that
-            fsspec knows (s3, gs, hf, https).
+        source: See `CatalogSource`.
         output: A name that ends in .csv, or a folder for Parquet parts. What a killed run has left is taken up;
             what is finished is left alone.
         classifier: From `ProductClassifier.from_pretrained`.
@@ -60,9 +58,6 @@ def score_catalog(
             not again for rows of an earlier run.
         cancelled: A function or an Event, asked as often.
         **choices: Single fields of `BatchSettings`, such as top=5, instead of those in `settings`.
-
-    Returns:
-        What was done.
 
     Raises:
         BatchCancelled: `cancelled` said so.

@@ -65,7 +65,7 @@ class Lines:
         self.taken: list[Line] = []
 
     def __enter__(self) -> Lines:
-        """The lines themselves, closed at the end of the block."""
+        """The lines, closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -51,11 +51,7 @@ def tables_from(
 ) -> Iterator[pyarrow.Table]:
     """Tables of exactly `chunk_rows` rows, the last one excepted: where a reader cuts must not show in the output.
 
-    Args:
-        content: The file.
-        chunk_rows: At least 1.
-        skip: Rows to leave out at the beginning; row groups of nothing else are not read.
-        columns: Read no others.
+    Row groups with nothing but rows to skip are not read, nor are columns other than those named.
     """
     groups = rows_of_groups(content)
     first = 0

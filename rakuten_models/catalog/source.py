@@ -77,7 +77,7 @@ class CatalogSource:
     """The files of a catalog, ready to be read as often as needed.
 
     Args:
-        source: A file, a folder or a glob.
+        source: A file, a folder or a glob; local, or under a URL.
 
     Attributes:
         files: In the order they are read.

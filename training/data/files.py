@@ -76,9 +76,8 @@ class CatalogTable:
     """What is in a catalog's files.
 
     Attributes:
-        rows: One row a product, with the columns of `Catalog.table`; an image is the path of a file that was there,
-            or "".
-        left_out: Why rows were left out, in the files' order.
+        rows: See `Catalog.table`.
+        left_out: See `Catalog`.
         missing_pictures: By name in the catalog, why a picture cannot be had.
     """
 
@@ -201,8 +200,8 @@ def _join(products: pandas.DataFrame, name: str, file: Path, column: str, produc
         raise CatalogError(
             "training.other_row_count",
             file=file,
-            rows=len(values),
             products_file=products_file.name,
+            rows=len(values),
             expected=len(products),
         )
     unknown = found.index[~found.index.isin(products.index)]
@@ -242,8 +241,7 @@ def _table(products: pandas.DataFrame, label_file: Path) -> pandas.DataFrame:
         )
     table["prdtypecode"] = codes
     origins = products["origin"].astype("str").str.strip()
-    lower = origins.str.lower()
-    own = (lower == "") | (lower == "own") | lower.str.startswith("gold")
-    table["gold_label"] = (own & codes.notna()).astype(bool)
+    gold = origins.str.fullmatch(r"(?s:own|gold.*)?", case=False)
+    table["gold_label"] = (gold & codes.notna()).astype(bool)
     table["origin"] = origins
     return table

@@ -56,10 +56,7 @@ def actor_size(nodes: Sequence[Mapping[str, Any]], workers: int | None = None) -
 
 
 def bundle_on_this_machine(files: Mapping[str, bytes]) -> Path:
-    """The folder with a bundle's files, written by the first worker of a machine that needs them.
-
-    Args:
-        files: Content by name.
+    """The folder with a bundle's files (content by name), written by the first worker of a machine that needs them.
 
     Raises:
         OSError: They cannot be written.
@@ -84,13 +81,10 @@ def bundle_on_this_machine(files: Mapping[str, bytes]) -> Path:
 
 
 def take_cores(count: int) -> Any:
-    """Keep this process and the threads that it will start to so many cores, other ones than its neighbours'.
-
-    Args:
-        count: At least 1; nothing happens where the machine has no more.
+    """Keep this process and its threads to `count` cores (at least 1), other ones than its neighbours'.
 
     Returns:
-        What has to be kept while the cores are in use; None if nothing happened.
+        What has to be kept while the cores are in use; None where the machine has no more of them.
     """
     if not hasattr(os, "sched_setaffinity") or count >= usable_cores():
         return None
