@@ -11,7 +11,6 @@ cores without quality.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             part = Path(name) / f"{number}.md"
             print(f"running {module}", file=sys.stderr, flush=True)
             command = [sys.executable, "-m", module, *rest, "--output", str(part)]
-            done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+            done = subprocess.run(command, cwd=ROOT)
             if done.returncode:
                 raise BenchmarkError("benchmark.part_failed", part=module)
             sections.append(part.read_text(encoding="utf-8"))

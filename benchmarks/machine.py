@@ -24,11 +24,9 @@ _LIBRARIES = (
 
 
 def sgemm_rate(rounds: int = 7) -> tuple[float, float]:
-    """The best rates of a float32 matrix product over at least one round.
+    """The best rates of a float32 matrix product: operations a second with all cores, and a second of processor time.
 
-    Returns:
-        Floating-point operations a second with all cores, and those a second of processor time. The best and not the
-        median: a limit of the machine is asked for, and other work can only hide it.
+    Not the median: a limit of the machine is asked for, and other work can only hide it.
     """
     random = np.random.default_rng(0)
     first, second = random.random((2, _MATRIX_SIDE, _MATRIX_SIDE), np.float32)
@@ -55,9 +53,7 @@ def facts() -> list[str]:
 
 def load() -> str:
     """The load averages of 1 and 5 minutes; "unknown" where the system does not say."""
-    if not hasattr(os, "getloadavg"):
-        return "unknown"
-    return ", ".join(f"{value:.1f}" for value in os.getloadavg()[:2])
+    return "{:.1f}, {:.1f}".format(*os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
 
 
 def peak_memory() -> int:
@@ -80,7 +76,6 @@ def _processor() -> str:
 
 
 def _versions() -> list[str]:
-    installed = {
-        each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()
-    }
+    packages = importlib.metadata.distributions()
+    installed = {each.name.lower().replace("_", "-"): each.version for each in packages}
     return [f"{name} {installed[name]}" if name in installed else f"no {name}" for name in _LIBRARIES]

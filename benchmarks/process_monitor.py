@@ -86,7 +86,7 @@ class MonitoredRun:
     def _read_errors(self, lines: Iterable[str]) -> None:
         for line in lines:
             if match := _BAR.match(line):
-                name, done, total = match.group(1).strip(), int(match.group(2)), int(match.group(3))
+                name, done, total = match[1].strip(), int(match[2]), int(match[3])
                 moment = time.monotonic()
                 if done:
                     self.first_seen.setdefault(name, (done, moment - self._started))
@@ -120,16 +120,11 @@ def run_monitored(
     kill: tuple[str, float] | None = None,
     **options: Any,
 ) -> MonitoredRun:
-    """Run a command to its end, or kill it.
+    """Run a command to its end, or kill it; `options` are for subprocess.Popen.
 
-    Args:
-        command: Program and arguments.
-        stage_after: In order, (beginning of a line on standard output, name of the stage that begins with it). Bars
-            are stages by their own names.
-        first_stage: The name of the stage before the first of these.
-        kill: Stage and share of its bar from which on the whole tree is killed (kill -9); a share above 1 counts as
-            seconds in the stage.
-        options: For subprocess.Popen.
+    After `first_stage` come those of `stage_after`, in order: (beginning of a line on standard output, name of the
+    stage that begins with it). Bars are stages by their own names. `kill` is a stage and the share of its bar from
+    which on the whole tree is killed (kill -9); a share above 1 counts as seconds in the stage.
     """
     run = MonitoredRun(first_stage)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -158,22 +153,14 @@ def run_monitored(
 def tree_memory(root: int) -> dict[str, int]:
     """Bytes of a process and all its descendants now: "Rss", "Pss" (shared pages in shares) and "Anonymous"."""
     total = {"Rss": 0, "Pss": 0, "Anonymous": 0}
-    for process in _tree(root):
-        with contextlib.suppress(OSError, ValueError):
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                name = line.split(":")[0]
+    tree = [str(root)]
+    for process in tree:
+        # A process may end at any time.
+        with contextlib.suppress(OSError):
+            for children in Path("/proc", process, "task").glob("*/children"):
+                tree += children.read_text().split()
+            for line in Path("/proc", process, "smaps_rollup").read_text().splitlines():
+                name, _, size = line.partition(":")
                 if name in total:
-                    total[name] += int(line.split()[1]) * 1024
+                    total[name] += int(size.split()[0]) * 1024
     return total
-
-
-def _tree(root: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
-            children.setdefault(parent, []).append(int(status.parent.name))
-    found = [root]
-    for process in found:
-        found += children.get(process, [])
-    return found

@@ -61,11 +61,7 @@ def write_random_bundle(base: Path, folder: Path, categories: int, *, alpha: flo
 
 
 def with_keras_files(bundle: Path, folder: Path) -> tuple[Path, bool]:
-    """A bundle that has `.keras` files: itself, or a copy in `folder` with random models of the same shape.
-
-    Returns:
-        The folder, and whether its Keras models are random. Weights change no time.
-    """
+    """A bundle that has `.keras` files, and whether these are random: itself, or a copy with models of its shape."""
     if all((bundle / name).is_file() for name in KERAS_FILES):
         return bundle, False
     folder.mkdir(parents=True, exist_ok=True)

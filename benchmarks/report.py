@@ -35,25 +35,18 @@ def command_parser(
 ) -> argparse.ArgumentParser:
     """A parser with --output and those of the common options that a benchmark has.
 
-    Args:
-        module: Its name for `python -m`.
-        text: Its docstring, whose first line describes it.
-        quick: Whether it has --quick.
-        bundle: Whether it has --bundle, a folder.
-        rounds: The default of --rounds; None: it has none.
+    `module` is its name for `python -m`, `text` its docstring, whose first line describes it, and `rounds` the default
+    of --rounds.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(text or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the report as well")
+    add = parser.add_argument
+    add("--output", type=Path, metavar="FILE", help="where to write the report as well")
     if quick:
-        parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
+        add("--quick", action="store_true", help="a smoke test; its figures mean nothing")
     if bundle:
-        parser.add_argument(
-            "--bundle", type=Path, default=STARTER_FOLDER, metavar="FOLDER", help="default: starter"
-        )
+        add("--bundle", type=Path, default=STARTER_FOLDER, metavar="FOLDER", help="default: starter")
     if rounds is not None:
-        parser.add_argument(
-            "--rounds", type=int, default=rounds, metavar="N", help=f"timed (default {rounds})"
-        )
+        add("--rounds", type=int, default=rounds, metavar="N", help=f"timed (default {rounds})")
     return parser
 
 

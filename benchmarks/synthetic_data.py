@@ -30,10 +30,8 @@ def vocabulary(seed: int = 0) -> list[str]:
     syllables = _SYLLABLES.split()
     lengths = random.integers(1, 4, _VOCABULARY)
     chosen = random.integers(0, len(syllables), (_VOCABULARY, 3))
-    return [
-        "".join(syllables[number] for number in row[:length])
-        for row, length in zip(chosen, lengths, strict=True)
-    ]
+    rows = zip(chosen, lengths, strict=True)
+    return ["".join(syllables[number] for number in row[:length]) for row, length in rows]
 
 
 def texts(count: int, words: int | Sequence[int], seed: int = 0) -> list[str]:
@@ -46,11 +44,9 @@ def texts(count: int, words: int | Sequence[int], seed: int = 0) -> list[str]:
     drawn = random.choice(_VOCABULARY, int(lengths.sum()), p=weights / weights.sum())
     small_words = _SMALL_WORDS.split()
     small = random.integers(0, len(small_words), len(drawn))
-    words_in_turn = [
-        small_words[small[index]] if index % 3 == 2 else known[drawn[index]] for index in range(len(drawn))
-    ]
-    ends = np.cumsum(lengths)
-    found = [" ".join(words_in_turn[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+    words_in_turn = np.array(known, object)[drawn]
+    words_in_turn[2::3] = np.array(small_words, object)[small[2::3]]
+    found = [" ".join(part) for part in np.split(words_in_turn, np.cumsum(lengths)[:-1])]
     return [text[:1].upper() + text[1:] for text in found]
 
 
@@ -62,10 +58,7 @@ def titles(count: int, words: int = 22, seed: int = 0) -> list[Product]:
 def catalog(count: int, pictures: int = 0, seed: int = 0) -> list[Product]:
     """Products with a title of 11 words, two thirds of them with a description of 30 to 240.
 
-    Args:
-        count: n products.
-        pictures: How many different photos of 500 x 500 pixels they share in turn; 0: they have none.
-        seed: Of what is drawn.
+    They share so many different pictures of 500 x 500 pixels in turn; 0: they have none.
     """
     random = np.random.default_rng([seed, 3])
     descriptions = texts(count, random.choice(_DESCRIPTION_WORDS, count), seed + 1)

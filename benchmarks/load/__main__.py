@@ -25,33 +25,24 @@ import psutil
 from locust.env import Environment
 
 from benchmarks import machine
-from benchmarks.load.clients import CrowdVisitor, Visitor
+from benchmarks.load.clients import KINDS, CrowdVisitor, Visitor
 from benchmarks.report import Line, command_parser, format_lines, publish, table
 from rakuten_models.cli import run_command
 from tests.support.app_server import REPOSITORY_ROOT, app_process
 
-_KINDS = ("text", "picture", "both", "explain")
-_SAMPLE_SECONDS = 1.0
-_MEGABYTE = 1e6
-
 # Memory may grow by so much from the second minute to the last.
 _MAX_GROWTH = 0.05
-
-# Clients are added at this rate a second.
-_SPAWNED = 50
 
 
 @dataclass
 class Phase:
-    """What some clients saw, and what the app took meanwhile.
+    """What so many clients at a time saw, and what the app took meanwhile.
 
     Attributes:
-        clients: At a time.
         seconds: That they asked.
         counts: Answers by kind.
         latencies: By kind, percentiles of the answers in milliseconds: (50th, 95th, 99th, longest).
-        failures: What went wrong, with how often.
-        refused: Polite refusals.
+        failures: What went wrong, with how often; without the polite refusals, of which there were `refused`.
         memory: Of the app, one a second: (seconds since the start, bytes resident).
         processor: Seconds of processor time that the app took.
     """
@@ -66,30 +57,25 @@ class Phase:
     processor: float = 0.0
 
     @property
-    def answers(self) -> int:
-        """Of all kinds."""
-        return sum(self.counts.values())
-
-    @property
     def faultless(self) -> bool:
         """Whether there were answers, and no failures."""
-        return not self.failures and self.answers > 0
+        return not self.failures and sum(self.counts.values()) > 0
 
     @property
     def rate(self) -> float:
         """Answers a second."""
-        return self.answers / self.seconds
+        return sum(self.counts.values()) / self.seconds
 
     @property
-    def growth(self) -> tuple[float, float]:
-        """Mean bytes resident in the second and in the last minute (of a short phase: fifths)."""
-        part = min(60.0, self.seconds / 5)
+    def found(self) -> str:
+        """Answers, rate and failures, for the table."""
+        answers, failures = sum(self.counts.values()), sum(self.failures.values())
+        return f"{answers:,} answers, {self.rate:.1f} a second, {failures} failed"
 
-        def mean(first: float, last: float) -> float:
-            found = [size for moment, size in self.memory if first <= moment < last]
-            return statistics.fmean(found) if found else float("nan")
-
-        return mean(part, 2 * part), mean(self.seconds - part, self.seconds)
+    def mean_memory(self, first: float, last: float) -> float:
+        """Mean bytes resident between two moments; nan where none was taken."""
+        found = [size for moment, size in self.memory if first <= moment < last]
+        return statistics.fmean(found) if found else float("nan")
 
 
 def run_clients(
@@ -102,15 +88,15 @@ def run_clients(
     runner = environment.create_local_runner()
     phase = Phase(clients)
     before, started = process.cpu_times(), time.monotonic()
-    runner.start(clients, spawn_rate=_SPAWNED)
+    runner.start(clients, spawn_rate=50)
     while (moment := time.monotonic() - started) < seconds:
         phase.memory.append((moment, process.memory_info().rss))
         if len(phase.memory) % 60 == 1:
-            size = phase.memory[-1][1] / _MEGABYTE
-            print(f"{clients} clients, {moment:.0f} s: {size:.0f} MB resident", file=sys.stderr, flush=True)
-        gevent.sleep(_SAMPLE_SECONDS)
+            size = _mb(phase.memory[-1][1])
+            print(f"{clients} clients, {moment:.0f} s: {size} resident", file=sys.stderr, flush=True)
+        gevent.sleep(1.0)
     phase.seconds = time.monotonic() - started
-    for name in _KINDS:
+    for name in KINDS:
         entry = environment.stats.get(name, "product")
         phase.counts[name] = entry.num_requests - entry.num_failures
         if entry.num_requests:
@@ -119,9 +105,8 @@ def run_clients(
     runner.stop()
     after = process.cpu_times()
     phase.processor = after.user + after.system - before.user - before.system
-    phase.failures = {
-        f"{each.name}: {each.error}": each.occurrences for each in environment.stats.errors.values()
-    }
+    errors = environment.stats.errors.values()
+    phase.failures = {f"{each.name}: {each.error}": each.occurrences for each in errors}
     phase.refused = visitor.refused.total()
     runner.quit()
     return phase
@@ -140,63 +125,49 @@ def measure_load(options: argparse.Namespace, folder: Path) -> tuple[list[Line],
         crowd = run_clients(CrowdVisitor, options.crowd, options.crowd_seconds, address, process)
         again = run_clients(Visitor, 1, options.alone_seconds, address, process)
         alive = started.poll() is None
-        files = [path for path in (folder / "uploads").rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
+        sizes = [path.stat().st_size for path in (folder / "uploads").rglob("*") if path.is_file()]
     log = (folder / "app.log").read_text(encoding="utf-8", errors="replace")
-    early, late = many.growth
-    growth = late / early - 1
-    many_found = (
-        f"{_figures(many)}; {many.rate / alone.rate:.2f}x the rate of one client; the app took "
-        f"{many.processor / many.seconds:.2f} processors"
-    )
-    growth_found = f"{_mb(late)} against {_mb(early)}: {growth:+.1%} ({_mb(idle)} before the first)"
-    crowd_found = f"{_figures(crowd)}; {crowd.refused:,} times told to come back (status 503)"
-    again_found = f"{_figures(again)}; {again.rate / alone.rate:.2f}x the rate before"
-    only = "answers or polite refusals, nothing else"
-    crowd_name = f"a crowd of {crowd.clients} clients for {crowd.seconds:.0f} s"
-    within = abs(growth) <= _MAX_GROWTH
-    files_found = f"{len(files):,} files, {size / _MEGABYTE:,.0f} MB"
-    memory = "memory of the app in the last minute against the second"
-    lines = [
-        Line("one client", "", _figures(alone)),
-        Line(
-            f"{many.clients} clients for {many.seconds:.0f} s",
-            "no failed request",
-            many_found,
-            many.faultless,
-        ),
-        Line(memory, f"within {_MAX_GROWTH:.0%}", growth_found, within),
-        Line(crowd_name, only, crowd_found, crowd.faultless and alive),
-        Line("memory of the app in the crowd, at most", "", _mb(max(size for _, size in crowd.memory))),
-        Line("one client after the crowd", "no failed request", again_found, again.faultless),
-        Line("uploads on the disk in the end", "", files_found),
-        Line("tracebacks in the app's log", "none", str(log.count("Traceback")), "Traceback" not in log),
-    ]
     for phase in (alone, many, crowd, again):
         for failure, count in list(phase.failures.items())[:20]:
             print(f"{phase.clients} clients, {count} times: {failure}", file=sys.stderr)
     if "Traceback" in log:
         print(log[log.index("Traceback") :][:3000], file=sys.stderr)
+    # The second and the last minute; of a short phase, fifths.
+    part = min(60.0, many.seconds / 5)
+    early, late = many.mean_memory(part, 2 * part), many.mean_memory(many.seconds - part, many.seconds)
+    growth = late / early - 1
+    many_found = (
+        f"{many.found}; {many.rate / alone.rate:.2f}x the rate of one client; the app took "
+        f"{many.processor / many.seconds:.2f} processors"
+    )
+    growth_found = f"{_mb(late)} against {_mb(early)}: {growth:+.1%} ({_mb(idle)} before the first)"
+    crowd_found = f"{crowd.found}; {crowd.refused:,} times told to come back (status 503)"
+    again_found = f"{again.found}; {again.rate / alone.rate:.2f}x the rate before"
+    only = "answers or polite refusals, nothing else"
+    many_name = f"{many.clients} clients for {many.seconds:.0f} s"
+    crowd_name = f"a crowd of {crowd.clients} clients for {crowd.seconds:.0f} s"
+    memory = "memory of the app in the last minute against the second"
+    lines = [
+        Line("one client", "", alone.found),
+        Line(many_name, "no failed request", many_found, many.faultless),
+        Line(memory, f"within {_MAX_GROWTH:.0%}", growth_found, abs(growth) <= _MAX_GROWTH),
+        Line(crowd_name, only, crowd_found, crowd.faultless and alive),
+        Line("memory of the app in the crowd, at most", "", _mb(max(size for _, size in crowd.memory))),
+        Line("one client after the crowd", "no failed request", again_found, again.faultless),
+        Line("uploads on the disk in the end", "", f"{len(sizes):,} files, {_mb(sum(sizes))}"),
+        Line("tracebacks in the app's log", "none", str(log.count("Traceback")), "Traceback" not in log),
+    ]
     names = ("one client", f"{many.clients} clients", f"{crowd.clients} clients")
-    return lines, _latencies(dict(zip(names, (alone, many, crowd), strict=True)))
-
-
-def _figures(phase: Phase) -> str:
-    failures = sum(phase.failures.values())
-    return f"{phase.answers:,} answers, {phase.rate:.1f} a second, {failures} failed"
+    rows = [
+        (name, kind, f"{phase.counts[kind]:,}", *(f"{value:,.0f} ms" for value in found))
+        for name, phase in zip(names, (alone, many, crowd), strict=True)
+        for kind, found in phase.latencies.items()
+    ]
+    return lines, table(("clients", "asked", "answers", "median", "95 %", "99 %", "longest"), rows)
 
 
 def _mb(size: float) -> str:
-    return f"{size / _MEGABYTE:,.0f} MB"
-
-
-def _latencies(phases: dict[str, Phase]) -> list[str]:
-    rows = [
-        (name, kind, f"{phase.counts[kind]:,}", *(f"{value:,.0f} ms" for value in found))
-        for name, phase in phases.items()
-        for kind, found in phase.latencies.items()
-    ]
-    return table(("clients", "asked", "answers", "median", "95 %", "99 %", "longest"), rows)
+    return f"{size / 1e6:,.0f} MB"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.quality.comparison import OUR_IMAGE, OUR_TEXT, OURS, CompareSettings, Comparison, Sections
+from benchmarks.quality.cross_validation import catalog_parser
 from benchmarks.quality.tables import DRAWS, format_confusions, format_lead, format_section
 from benchmarks.quality.text_baselines import FASTTEXT, LINEAR_SVC
-from benchmarks.report import BenchmarkError, command_parser, publish
+from benchmarks.report import BenchmarkError, publish
 from rakuten_models import ProductClassifier
 from rakuten_models.cli import run_command
 from rakuten_models.files import write_atomically
@@ -34,8 +34,6 @@ from training.metrics import Metrics
 from training.settings import SplitSettings, TrainingSettings
 from training.train import train_bundle
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 # Of each section: its title, and what the best of the other methods is called.
 SECTIONS = {
     "text": ("Text", "light text method"),
@@ -45,9 +43,18 @@ SECTIONS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the comparison; see the module's text."""
-    options = _parse(arguments)
+    parser = catalog_parser("benchmarks.quality", __doc__)
+    parser.add_argument(
+        "--test", required=True, metavar="CATALOG", help="to score all methods on, with labels"
+    )
+    parser.add_argument("--bundle", help="a bundle that was trained on --train; without it one is trained")
+    weights = "MobileNetV2 weights without top, where the official ones cannot be downloaded"
+    parser.add_argument("--backbone-weights", default="imagenet", metavar="FILE", help=weights)
+    options = parser.parse_args(arguments)
+    if options.bundle and options.unlabelled:
+        raise BenchmarkError("benchmark.unlabelled_with_bundle")
     train = read_catalog(options.train, limit=options.limit, seed=options.seed)
     with tempfile.TemporaryDirectory() as folder:
         bundle = options.bundle or _train_ours(options, Path(folder) / "bundle")
@@ -57,19 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output:
         figures_json = json.dumps(figures, indent=1, allow_nan=False)
         write_atomically(options.output.with_suffix(".json"), figures_json + "\n")
-    return 0
+
+
+def _train_ours(options: argparse.Namespace, folder: Path) -> Path:
+    print("training a bundle with the default settings", file=sys.stderr)
+    settings = TrainingSettings(split=SplitSettings(test_fraction=0.0, seed=options.seed), seed=options.seed)
+    chosen = {name: getattr(options, name) for name in ("backbone_weights", "unlabelled", "limit")}
+    return train_bundle(options.train, folder, settings, show=False, **chosen)
 
 
 def compare(
     train: Catalog, test_dir: str | Path, bundle: str | Path, settings: CompareSettings
 ) -> tuple[str, dict[str, object]]:
-    """Fit the baselines and score them beside a bundle.
-
-    Args:
-        train: The catalog that the bundle was trained on.
-        test_dir: The catalog to score, with gold labels.
-        bundle: A bundle's folder or hub id.
-        settings: How baselines are fitted.
+    """Fit the baselines on the catalog that a bundle was trained on, and score them and the bundle on another.
 
     Returns:
         The report in Markdown, and its figures ready for JSON: by section and method those of
@@ -87,9 +94,8 @@ def compare(
     truth = category_index_of(test, rows, classifier.categories)
     comparison = Comparison(train, classifier, settings)
     sections, confusions = comparison.run([products[row] for row in rows], test.has_text[rows], truth)
-    report = "\n".join(
-        [*_report(sections, confusions), "", "\n\n".join(_notes(train, classifier, sections)), ""]
-    )
+    notes = "\n\n".join(_notes(train, classifier, sections))
+    report = "\n".join([*_report(sections, confusions), "", notes, ""])
     before = {"method": LINEAR_SVC, "known_confusions": confusions[LINEAR_SVC]}
     return report, {**sections, "known_confusions": confusions, "before": before}
 
@@ -119,37 +125,6 @@ def _notes(train: Catalog, classifier: ProductClassifier, sections: Sections) ->
     if classifier.config.training.get("catalog_fingerprint") != train.fingerprint():
         rows = f"these {len(train):,} training rows"
         yield f"The bundle was not trained on {rows}, so this is no comparison of methods."
-
-
-def _train_ours(options: argparse.Namespace, folder: Path) -> Path:
-    print("training a bundle with the default settings", file=sys.stderr)
-    settings = TrainingSettings(split=SplitSettings(test_fraction=0.0, seed=options.seed), seed=options.seed)
-    return train_bundle(
-        options.train,
-        folder,
-        settings,
-        backbone_weights=options.backbone_weights,
-        unlabelled=options.unlabelled,
-        limit=options.limit,
-        show=False,
-    )
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser("benchmarks.quality", __doc__, quick=False)
-    add = parser.add_argument
-    add("--train", required=True, metavar="CATALOG", help="what all methods are fitted on")
-    add("--test", required=True, metavar="CATALOG", help="what they are scored on, with labels")
-    add("--bundle", help="a bundle that was trained on --train; without it one is trained")
-    add("--unlabelled", metavar="CATALOG", help="for the bundle that is trained: texts without a label")
-    weights = "MobileNetV2 weights without top, where the official ones cannot be downloaded"
-    add("--backbone-weights", default="imagenet", metavar="FILE", help=weights)
-    add("--limit", type=int, metavar="N", help="only N training rows, for a quick try")
-    add("--seed", type=int, default=0, help="of everything random (default 0)")
-    options = parser.parse_args(arguments)
-    if options.bundle and options.unlabelled:
-        raise BenchmarkError("benchmark.unlabelled_with_bundle")
-    return options
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,34 +19,26 @@ from typing import Any
 
 from scipy.special import softmax
 
-from benchmarks.quality.cross_validation import TextFolds, catalog_parser, read
+from benchmarks.quality.cross_validation import catalog_parser, read
 from rakuten_models.cli import run_command
 from rakuten_models.files import write_atomically
-from rakuten_models.product import Product
 from training.calibration import fit_temperature
 from training.metrics import log_loss, weighted_f1
 from training.settings import TextTrainingSettings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 _DEFAULT = TextTrainingSettings()
+_FROM_SCRATCH = {
+    "vocabulary": 25_000, "minimum_word_count": 2, "decay": 0.0, "label_smoothing": 0.1,
+    "pretrained_words": False, "linear_share": 0.0, "teachers": 0,
+}  # fmt: skip
 
 # The first step's settings, then what each further step changes. The last is the default recipe.
 STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
-    (
-        "words, pairs and n-grams from scratch",
-        {
-            **{"vocabulary": 25_000, "minimum_word_count": 2, "decay": 0.0, "label_smoothing": 0.1},
-            **{"pretrained_words": False, "linear_share": 0.0, "teachers": 0},
-        },
-    ),
+    ("words, pairs and n-grams from scratch", _FROM_SCRATCH),
     ("label smoothing 0.05 instead of 0.1", {"label_smoothing": _DEFAULT.label_smoothing}),
     ("weight decay", {"decay": _DEFAULT.decay}),
     ("words from a pretrained encoder", {"pretrained_words": True}),
-    (
-        "twice as many words",
-        {name: getattr(_DEFAULT, name) for name in ("vocabulary", "minimum_word_count")},
-    ),
+    ("twice as many words", {name: getattr(_DEFAULT, name) for name in ("vocabulary", "minimum_word_count")}),
     ("four teachers that read whole texts", {"teachers": _DEFAULT.teachers}),
     ("a linear part beside the network", {"linear_share": _DEFAULT.linear_share}),
 )
@@ -55,40 +46,30 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
 UNLABELLED_STEP = "texts without a label"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the steps; see the module's text."""
     parser = catalog_parser("benchmarks.quality.ablation", __doc__)
     parser.add_argument("--folds", type=int, default=2, help="how many of the five folds are answered")
     options = parser.parse_args(arguments)
     rows, unlabelled = read(options)
-    settings, lines = _DEFAULT, []
+    answered = rows.evaluated_rows(options.folds)
+    truth, settings, lines = rows.category_index[answered], _DEFAULT, []
     steps = [*STEPS, *([(UNLABELLED_STEP, {})] if unlabelled else [])]
     for name, changes in steps:
         settings = dataclasses.replace(settings, **changes)
         started = time.perf_counter()
         texts = unlabelled if name == UNLABELLED_STEP else []
-        f1, loss = _measure(rows, settings, texts, options.folds)
+        logits = rows.text_model_logits(settings, texts, options.folds)
+        f1 = float(weighted_f1(truth, logits.argmax(axis=1), rows.categories))
+        # In nats, at the one temperature that suits these rows best.
+        loss = float(log_loss(softmax(logits / fit_temperature(logits, truth), axis=1), truth))
         seconds = time.perf_counter() - started
-        lines.append(
-            {"text model, step by step": name, "weighted F1": round(f1, 4), "log loss": round(loss, 4)}
-        )
+        figures = {"weighted F1": round(f1, 4), "log loss": round(loss, 4)}
+        lines.append({"text model, step by step": name, **figures})
         print(f"{f1:.4f}  {loss:.4f}  {seconds:4.0f} s  {name}", flush=True)
-    answered = len(rows.evaluated_rows(options.folds))
-    print(f"weighted F1 and log loss of {answered:,} rows that were not fitted on")
+    print(f"weighted F1 and log loss of {len(answered):,} rows that were not fitted on")
     if options.output:
         write_atomically(options.output, json.dumps(lines, indent=1) + "\n")
-    return 0
-
-
-def _measure(
-    rows: TextFolds, settings: TextTrainingSettings, unlabelled: Sequence[Product], folds: int
-) -> tuple[float, float]:
-    """Weighted F1 and log loss (nats) of the first folds' rows."""
-    logits = rows.text_model_logits(settings, unlabelled, folds)
-    truth = rows.category_index[rows.evaluated_rows(folds)]
-    probabilities = softmax(logits / fit_temperature(logits, truth), axis=1)
-    f1 = weighted_f1(truth, logits.argmax(axis=1), rows.categories)
-    return float(f1), float(log_loss(probabilities, truth))
 
 
 if __name__ == "__main__":

@@ -34,11 +34,9 @@ class TrainingRows:
 
     Attributes:
         products: n products.
-        category_index: int64 (n,), their categories' columns.
+        category_index: int64 (n,), their categories' columns, of `categories`.
         gold_label: bool (n,), False where the label is not the catalog's own.
         groups: int (n,), near-duplicates have the same number.
-        categories: Number of columns.
-        seed: Of everything random.
     """
 
     products: Sequence[Product]
@@ -69,20 +67,20 @@ class TrainingRows:
 
 
 class Baseline:
-    """A method that is fitted when it is made, calibrated by a temperature.
+    """A method that is fitted when it is made, calibrated by a temperature, which the scores are divided by.
 
     Attributes:
         seconds: How long the training took, with all that it needed.
-        temperature: What the scores are divided by.
         out_of_fold: float64 (training rows, categories), log probabilities of each training row from a fit without
             it; None where there was no cross-validation.
     """
 
+    temperature = 1.0
+    out_of_fold: np.ndarray | None = None
+
     def __init__(self, seconds: float = 0.0) -> None:
         """Start the clock, at what others took for it."""
-        self.seconds, self.temperature = seconds, 1.0
-        self.out_of_fold: np.ndarray | None = None
-        self._started = time.perf_counter()
+        self.seconds, self._started = seconds, time.perf_counter()
 
     def scores(self, products: Sequence[Product]) -> np.ndarray:
         """Scores before calibration, float (n, categories)."""
@@ -119,8 +117,7 @@ def cleaned(products: Sequence[Product]) -> list[tuple[str, str]]:
 
 def out_of_fold_scores(rows: TrainingRows, fit: Callable[[np.ndarray], Scores]) -> np.ndarray:
     """Scores of each row, float64 (n, categories), from what `fit` makes of the numbers of rows in other folds."""
-    scores = np.zeros((len(rows.products), rows.categories))
-    fold = rows.fold(FOLDS)
+    scores, fold = np.zeros((len(rows.products), rows.categories)), rows.fold(FOLDS)
     for number in np.unique(fold):
         held_out = np.flatnonzero(fold == number)
         scores[held_out] = fit(np.flatnonzero(fold != number))(held_out)
@@ -128,12 +125,9 @@ def out_of_fold_scores(rows: TrainingRows, fit: Callable[[np.ndarray], Scores]) 
 
 
 def in_all_columns(scores: np.ndarray, known: np.ndarray, categories: int) -> np.ndarray:
-    """Put scores of the known categories into the columns of all; one without a training row is the least likely.
+    """Put scores of the known categories, int columns, into those of all; one without a training row is least likely.
 
-    Args:
-        scores: float (n, known categories), as scikit-learn gives them: (n,) where there are two.
-        known: int (known categories,), their columns, growing.
-        categories: Number of columns.
+    `scores`: float (n, known categories), as scikit-learn gives them: (n,) where there are two.
     """
     if scores.ndim == 1:
         scores = np.stack([-scores, scores], axis=1)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.quality.baseline import Baseline, TrainingRows
-from benchmarks.quality.fusion_baselines import OLDER_FUSION, ConcatenatedLayers, LogLinearPool
 from benchmarks.quality.image_baselines import (
     LOGISTIC_REGRESSION,
+    OLDER_FUSION,
+    ConcatenatedLayers,
     FrozenFeatures,
     FrozenLogisticRegression,
+    LogLinearPool,
     PictureRows,
 )
 from benchmarks.quality.tables import PRECISION, MethodResult, section_metrics
@@ -48,13 +50,7 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """How baselines are fitted.
-
-    Attributes:
-        backbone_weights: "imagenet", a weights file, or None for random weights.
-        seed: Of everything random.
-        show: Whether to say on standard error how far the run is.
-    """
+    """How baselines are fitted; `backbone_weights`: "imagenet", a weights file, or None for random weights."""
 
     backbone_weights: str | Path | None = "imagenet"
     seed: int = 0
@@ -102,7 +98,12 @@ class Comparison:
             are left out. And by method the known confusions.
         """
         texts = [replace(products[row], image=None) for row in np.flatnonzero(has_text)]
-        baselines, text = self._text(texts)
+        rows = self._rows.at(self._text_rows)
+        baselines, text = {}, {}
+        for name, fit in text_baselines().items():
+            baselines[name] = fit(rows)
+            text[name] = self._asked(name, baselines[name], texts)
+        text[OURS] = self._ours("text", texts)
         sections = {"text": self._measured(text, truth[has_text])}
 
         has_image = np.array([product.image is not None for product in products])
@@ -130,20 +131,16 @@ class Comparison:
             best = max(light, key=light.__getitem__)
             served = {best: text[best], **served}
         sections["served"] = self._measured(served, truth)
+        groups = confusion_groups(self._classifier.categories)
         confusions = {
-            LINEAR_SVC: self._confusions(text[LINEAR_SVC], truth[has_text]),
-            OUR_TEXT: self._confusions(text[OURS], truth[has_text]),
-            "ours, served": self._confusions(served[OURS], truth),
+            name: known_confusions(truth[rows], answers.predicted, self._codes, groups)
+            for name, answers, rows in (
+                (LINEAR_SVC, text[LINEAR_SVC], has_text),
+                (OUR_TEXT, text[OURS], has_text),
+                ("ours, served", served[OURS], slice(None)),
+            )
         }
         return sections, confusions
-
-    def _text(self, texts: Sequence[Product]) -> tuple[dict[str, Baseline], dict[str, MethodResult]]:
-        rows = self._rows.at(self._text_rows)
-        fitted, answers = {}, {}
-        for name, fit in text_baselines().items():
-            fitted[name] = fit(rows)
-            answers[name] = self._asked(name, fitted[name], texts)
-        return fitted, {**answers, OURS: self._ours("text", texts)}
 
     def _training_pictures(self, network: FrozenFeatures) -> PictureRows:
         """The training rows whose picture can be read; no others count from now on."""
@@ -154,23 +151,16 @@ class Comparison:
         return PictureRows(rows, network, features[readable], time.perf_counter() - started)
 
     def _fusion(
-        self,
-        text: dict[str, Baseline],
-        image: Baseline,
-        pictures: PictureRows,
-        pairs: Sequence[Product],
+        self, text: dict[str, Baseline], image: Baseline, pictures: PictureRows, pairs: Sequence[Product]
     ) -> dict[str, MethodResult]:
         both = np.intersect1d(self._text_rows, self._image_rows)
         evaluated = both[self._rows.at(both).evaluated]
+        truth = self._rows.category_index[evaluated]
+        image_answers = image.out_of_fold[np.searchsorted(self._image_rows, evaluated)]
         answers = {}
         for name in (LINEAR_SVC, LOG_LOSS):
-            pool = LogLinearPool(
-                text[name],
-                image,
-                text[name].out_of_fold[np.searchsorted(self._text_rows, evaluated)],
-                image.out_of_fold[np.searchsorted(self._image_rows, evaluated)],
-                self._rows.category_index[evaluated],
-            )
+            text_answers = text[name].out_of_fold[np.searchsorted(self._text_rows, evaluated)]
+            pool = LogLinearPool(text[name], image, text_answers, image_answers, truth)
             weight = f"image weight {pool.image_weight:.2f}"
             title = f"log-linear pool of {name} and logistic regression ({weight})"
             answers[title] = self._asked(title, pool, pairs)
@@ -209,7 +199,3 @@ class Comparison:
 
     def _measured(self, answers: dict[str, MethodResult], truth: np.ndarray) -> dict[str, Metrics]:
         return section_metrics(answers, OURS, truth, self._codes)
-
-    def _confusions(self, answers: MethodResult, truth: np.ndarray) -> list[Metrics]:
-        groups: Iterable = confusion_groups(self._classifier.categories)
-        return known_confusions(truth, answers.predicted, self._codes, groups)

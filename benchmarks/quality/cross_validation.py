@@ -27,9 +27,11 @@ FOLDS = 5
 def catalog_parser(module: str, text: str | None) -> argparse.ArgumentParser:
     """A parser with the options that `read` needs."""
     parser = command_parser(module, text, quick=False)
-    parser.add_argument("--train", required=True, metavar="CATALOG", help="with labels")
+    parser.add_argument(
+        "--train", required=True, metavar="CATALOG", help="to fit all methods on, with labels"
+    )
     parser.add_argument("--unlabelled", metavar="CATALOG", help="whose texts teach the text model, too")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N training rows, for a quick try")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     return parser
 
@@ -67,14 +69,10 @@ class TextFolds:
         """The text model's logits of `evaluated_rows(folds)`, float32 (m, categories), from fits without their fold."""
         rows = self._rows
         texts = [text for each in rows.products for text in (each.designation, each.description) if text]
-        fitter = TextFitter(
-            LabelledTexts(rows.products, rows.category_index, rows.weights, unlabelled),
-            train_tokenizer(texts, settings),
-            TextSettings(),
-            settings,
-            categories=rows.categories,
-            seed=rows.seed,
-        )
+        tokenizer = train_tokenizer(texts, settings)
+        labelled = LabelledTexts(rows.products, rows.category_index, rows.weights, unlabelled)
+        sizes = {"categories": rows.categories, "seed": rows.seed}
+        fitter = TextFitter(labelled, tokenizer, TextSettings(), settings, **sizes)
         answers = joblib.Parallel(n_jobs=min(usable_cores(), folds))(
             joblib.delayed(predict_fold)(fitter, *self._parts(fold)) for fold in range(folds)
         )
@@ -82,10 +80,8 @@ class TextFolds:
 
     def baseline_scores(self, fit: Callable[[TrainingRows], Baseline], folds: int) -> np.ndarray:
         """Log probabilities of `evaluated_rows(folds)`, float64 (m, categories), from fits without their fold."""
-        parts = (self._parts(fold) for fold in range(folds))
-        return np.concatenate(
-            [fit(self._rows.at(others))(self._rows.at(answered).products) for others, answered in parts]
-        )
+        parts = (map(self._rows.at, self._parts(fold)) for fold in range(folds))
+        return np.concatenate([fit(others)(answered.products) for others, answered in parts])
 
     def _parts(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the other folds, and this one's that are evaluated."""

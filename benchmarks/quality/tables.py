@@ -20,21 +20,10 @@ from training.metrics import (
 
 DRAWS = 2000
 PRECISION = "0.95"
-COLUMNS = (
-    "method",
-    "weighted F1",
-    "macro F1",
-    "lowest category (30 rows or more)",
-    "ECE (band of perfect calibration)",
-    "accepted at 95 %, cut chosen here",
-    "accepted at the stored threshold (precision)",
-    "MB",
-    "training s",
-    "products/s",
-    "our lead in weighted F1 (95 % interval)",
-)
-
-_COPIED = ("rows", "weighted_f1", "macro_f1", "lowest_category_f1_30_rows", "lowest_category_30_rows", "ece")
+_COPIED = (
+    "rows", "weighted_f1", "macro_f1", "lowest_category_f1_30_rows", "lowest_category_30_rows", "ece",
+    "ece_calibrated",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,11 +55,7 @@ def section_metrics(
 ) -> dict[str, Metrics]:
     """By method the headline figures, all on the same rows; "lead" is by how much `ours` is above it in weighted F1.
 
-    Args:
-        answers: By method.
-        ours: The method that the others are compared with.
-        truth: int (rows,), the true columns.
-        codes: The code of each column.
+    `truth`: int (rows,), the true columns; `codes`: the code of each column.
     """
     found = {}
     for name, answer in answers.items():
@@ -84,7 +69,7 @@ def section_metrics(
         if name != ours:
             ours_predicted = answers[ours].predicted
             lead = paired_difference(truth, ours_predicted, answer.predicted, len(codes), draws=DRAWS)
-        found[name] = {key: values[key] for key in (*_COPIED, "ece_calibrated")} | {
+        found[name] = {key: values[key] for key in _COPIED} | {
             "accepted_cut_chosen_here": chosen_here,
             "accepted_at_stored_threshold": stored,
             "megabytes": answer.megabytes,
@@ -98,23 +83,37 @@ def section_metrics(
 def format_section(title: str, found: Mapping[str, Metrics]) -> list[str]:
     """The lines of a heading and a table with one line for each method."""
     rows = next(iter(found.values()))["rows"]
-    cells = [
-        (
-            name,
-            f"{values['weighted_f1']:.3f}",
-            f"{values['macro_f1']:.3f}",
-            _lowest(values),
-            _ece(values),
-            f"{values['accepted_cut_chosen_here']:.1%}",
-            _accepted(values["accepted_at_stored_threshold"]),
-            f"{values['megabytes']:.1f}",
-            "" if values["training_seconds"] is None else f"{values['training_seconds']:,.0f}",
-            f"{values['products_a_second']:,.0f}",
-            "" if values["lead"] is None else format_interval(values["lead"]),
-        )
-        for name, values in found.items()
-    ]
-    return [f"### {title}: {rows:,} rows", "", *table(COLUMNS, cells), ""]
+    cells = [_cells(name, values) for name, values in found.items()]
+    return [f"### {title}: {rows:,} rows", "", *table(cells[0], (line.values() for line in cells)), ""]
+
+
+def _cells(name: str, values: Metrics) -> dict[str, str]:
+    """A method's line, by column."""
+    lowest, ece, band = values["lowest_category_30_rows"], values["ece"], values["ece_calibrated"]
+    stored, seconds, lead = (
+        values[key] for key in ("accepted_at_stored_threshold", "training_seconds", "lead")
+    )
+    accepted = ""
+    if stored is not None:
+        precision = "nothing accepted" if stored["precision"] is None else f"{stored['precision']:.1%}"
+        accepted = f"{stored['share_accepted']:.1%} ({precision})"
+    return {
+        "method": name,
+        "weighted F1": f"{values['weighted_f1']:.3f}",
+        "macro F1": f"{values['macro_f1']:.3f}",
+        "lowest category (30 rows or more)": (
+            "" if lowest is None else f"{lowest}: {values['lowest_category_f1_30_rows']:.2f}"
+        ),
+        "ECE (band of perfect calibration)": (
+            f"{ece:.3f} ({relative_to_band(ece, band)} {band['low']:.3f} to {band['high']:.3f})"
+        ),
+        "accepted at 95 %, cut chosen here": f"{values['accepted_cut_chosen_here']:.1%}",
+        "accepted at the stored threshold (precision)": accepted,
+        "MB": f"{values['megabytes']:.1f}",
+        "training s": "" if seconds is None else f"{seconds:,.0f}",
+        "products/s": f"{values['products_a_second']:,.0f}",
+        "our lead in weighted F1 (95 % interval)": "" if lead is None else format_interval(lead),
+    }
 
 
 def format_lead(kind: str, others: Mapping[str, Metrics]) -> str:
@@ -137,11 +136,11 @@ def format_confusions(found: Mapping[str, Sequence[Metrics]]) -> list[str]:
     head = [cell for name in found for cell in (f"confused, {name}", f"F1, {name}")]
     rows = []
     for number, group in enumerate(groups):
-        rows.append([", ".join(map(str, group["prdtypecodes"])), f"{group['rows']:,}"])
+        row = [", ".join(map(str, group["prdtypecodes"])), f"{group['rows']:,}"]
         for of_method in found.values():
-            share = of_method[number]["confused_share"]
-            f1 = ", ".join(f"{value:.3f}" for value in of_method[number]["f1"].values())
-            rows[-1] += ["" if share is None else f"{share:.1%}", f1]
+            share, f1 = of_method[number]["confused_share"], of_method[number]["f1"].values()
+            row += ["" if share is None else f"{share:.1%}", ", ".join(map("{:.3f}".format, f1))]
+        rows.append(row)
     return [
         "### Known confusions",
         "",
@@ -156,20 +155,3 @@ def format_interval(lead: Metrics, digits: int = 3) -> str:
     """As in "+0.003 (-0.006 to +0.011)"."""
     difference, low, high = (f"{lead[name]:+.{digits}f}" for name in ("difference", "low", "high"))
     return f"{difference} ({low} to {high})"
-
-
-def _lowest(values: Metrics) -> str:
-    category = values["lowest_category_30_rows"]
-    return "" if category is None else f"{category}: {values['lowest_category_f1_30_rows']:.2f}"
-
-
-def _ece(values: Metrics) -> str:
-    ece, band = values["ece"], values["ece_calibrated"]
-    return f"{ece:.3f} ({relative_to_band(ece, band)} {band['low']:.3f} to {band['high']:.3f})"
-
-
-def _accepted(stored: Metrics | None) -> str:
-    if stored is None:
-        return ""
-    precision = "nothing accepted" if stored["precision"] is None else f"{stored['precision']:.1%}"
-    return f"{stored['share_accepted']:.1%} ({precision})"

@@ -105,8 +105,8 @@ class FastText(Baseline):
         super().__init__()
         self._categories = rows.categories
         held_out = rows.fold(10) == 0
-        self._model = self._fit(rows.at(np.flatnonzero(~held_out)))
         evaluated = rows.at(np.flatnonzero(held_out & rows.evaluated))
+        self._model = self._fit(rows.at(np.flatnonzero(~held_out)))
         scores = self.scores(evaluated.products)
         self._model = self._fit(rows)
         self.finish(scores, evaluated.category_index)
@@ -115,9 +115,8 @@ class FastText(Baseline):
         """The logarithms of its own probabilities."""
         scores = np.full((len(products), self._categories), -12.0)
         if products:
-            for row, (labels, probabilities) in enumerate(
-                zip(*self._model.predict(self._lines(products), k=-1), strict=True)
-            ):
+            answers = zip(*self._model.predict(self._lines(products), k=-1), strict=True)
+            for row, (labels, probabilities) in enumerate(answers):
                 columns = [int(label.removeprefix("__label__")) for label in labels]
                 scores[row, columns] = np.log(np.maximum(probabilities, 1e-5))
         return scores
@@ -140,17 +139,9 @@ class FastText(Baseline):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.txt"
             path.write_text("".join(f"__label__{index} {text}\n" for index, text in labelled), "utf-8")
-            choices = {
-                "dim": 100,
-                "lr": 0.5,
-                "epoch": 15,
-                "wordNgrams": 2,
-                "minn": 3,
-                "maxn": 5,
-                "bucket": 500_000,
-            }
+            choices = {"dim": 100, "lr": 0.5, "epoch": 15, "wordNgrams": 2, "minn": 3, "maxn": 5}
             # One thread: with more, two runs differ.
-            return fasttext.train_supervised(str(path), thread=1, verbose=0, **choices)
+            return fasttext.train_supervised(str(path), bucket=500_000, thread=1, verbose=0, **choices)
 
 
 class AveragedEmbedding(Baseline):
@@ -162,7 +153,7 @@ class AveragedEmbedding(Baseline):
         """Fit on nine tenths of the rows; the rest says when to stop, and finds the temperature."""
         super().__init__()
         words = CountVectorizer(max_features=self.WORDS - 2, tokenizer=_WORD.findall, token_pattern=None)
-        self._known = words.fit(self._joined(rows.products)).vocabulary_
+        self._known = words.fit(map(" ".join, cleaned(rows.products))).vocabulary_
         keras.utils.set_random_seed(rows.seed)
         inputs = keras.Input((self.LENGTH,), dtype="int32")
         embedded = keras.layers.Embedding(self.WORDS, self.WIDTH, mask_zero=True)(inputs)
@@ -187,12 +178,6 @@ class AveragedEmbedding(Baseline):
 
     def _ids(self, products: Sequence[Product]) -> np.ndarray:
         """int32 (n, 500): 0 is padding, 1 a word that is not known."""
-        sequences = [
-            [self._known.get(word, -1) + 2 for word in _WORD.findall(text)][: self.LENGTH]
-            for text in self._joined(products)
-        ]
-        return keras.utils.pad_sequences(sequences, maxlen=self.LENGTH, padding="post")
-
-    @staticmethod
-    def _joined(products: Sequence[Product]) -> list[str]:
-        return [" ".join(texts).strip() for texts in cleaned(products)]
+        words = (_WORD.findall(" ".join(texts)) for texts in cleaned(products))
+        sequences = [[self._known.get(word, -1) + 2 for word in row] for row in words]
+        return keras.utils.pad_sequences(sequences, self.LENGTH, padding="post", truncating="post")

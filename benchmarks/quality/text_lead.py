@@ -9,7 +9,6 @@ in one fold. Prints Markdown. About ten minutes on two cores for 25,000 texts.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -21,10 +20,8 @@ from rakuten_models.cli import run_command
 from training.metrics import paired_difference, weighted_f1
 from training.settings import TextTrainingSettings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, ask and compare; see the module's text."""
     options = catalog_parser("benchmarks.quality.text_lead", __doc__).parse_args(arguments)
     folds, unlabelled = read(options)
@@ -38,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append((name, f1, format_interval(lead, digits=4)))
     head = ("method", "weighted F1", "our lead (95 % interval)")
     publish("\n".join([f"{len(truth):,} rows, {FOLDS} folds", "", *table(head, rows)]), options.output)
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python -m benchmarks.scale                                        about an hour on two cores
     python -m benchmarks.scale --texts 10000 --pictures 100           smaller
-    python -m benchmarks.scale --quick                                a smoke test; its figures mean nothing
 
 Needs requirements-scale.txt for Ray and training/requirements.txt for Keras; a way whose library is absent is left out
 and named. Writes benchmarks/scale.md. Texts and photos are made up.
@@ -14,9 +13,12 @@ import argparse
 import importlib.util
 import json
 import os
+import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +27,12 @@ import pandas
 from benchmarks import machine, synthetic_data
 from benchmarks.process_monitor import run_monitored
 from benchmarks.report import ROOT, BenchmarkError, command_parser, publish, table
-from benchmarks.scale.extrapolation import format_paper, measure_writer
 from benchmarks.speed.worker_pool import QUIET
+from rakuten_models import ProductClassifier
+from rakuten_models.batch.output import OutputFormat, ScoredOutput, encoded
+from rakuten_models.batch.scorer import ScoreSettings, TableScorer
+from rakuten_models.catalog.columns import recognise_columns
+from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.cli import run_command
 from rakuten_models.inference.runtime import usable_cores
 
@@ -39,6 +45,14 @@ WAYS = {
     "predict": "pandas + our predict",
     "keras": "pandas + Keras predict",
 }
+
+# The plain loops are run up to these sizes, since their rate stays the same.
+_MAX_PLAIN_ROWS = {"Texts": 100_000, "Pictures": 1000}
+
+# For 100 million products on paper: of a core for an hour.
+_PRICE = 0.04
+_PRODUCTS = 100_000_000
+_CHUNK_ROWS = 2048
 
 _DIFFERENT = 10_000
 _DIFFERENT_PHOTOS = 100
@@ -87,15 +101,14 @@ def write_pictures(path: Path, folder: Path, rows: int) -> float:
     """A CSV catalog with a picture a row, linked under other names after some; their mean size in bytes."""
     write_texts(path, rows)
     folder.mkdir()
-    names = [f"{row}.jpg" for row in range(rows)]
-    for row, name in enumerate(names):
-        if row < _DIFFERENT_PHOTOS:
-            (folder / name).write_bytes(synthetic_data.photo(row))
-        else:
-            os.link(folder / names[row % _DIFFERENT_PHOTOS], folder / name)
+    files = [folder / f"{row}.jpg" for row in range(rows)]
+    for row, file in enumerate(files[:_DIFFERENT_PHOTOS]):
+        file.write_bytes(synthetic_data.photo(row))
+    for original, file in zip(cycle(files[:_DIFFERENT_PHOTOS]), files[_DIFFERENT_PHOTOS:], strict=False):
+        os.link(original, file)
+    names = [file.name for file in files]
     pandas.read_csv(path, keep_default_na=False).assign(image=names).to_csv(path, index=False)
-    sizes = [(folder / name).stat().st_size for name in names[:_DIFFERENT_PHOTOS]]
-    return sum(sizes) / len(sizes)
+    return statistics.fmean(file.stat().st_size for file in files[:_DIFFERENT_PHOTOS])
 
 
 def measure_engines(
@@ -112,43 +125,117 @@ def measure_engines(
     return Measured(found["rows"], found["seconds"], *found["first"], run.peak)
 
 
-def ways_here(without_keras: bool) -> tuple[list[str], list[str]]:
-    """The ways that can be run here, and notes about the others."""
-    absent = [
-        library
-        for library in ("ray", "keras")
-        if importlib.util.find_spec(library) is None or (library == "keras" and without_keras)
-    ]
-    ways = [way for way in WAYS if way.partition("-")[0] not in absent]
-    return ways, [f"- Not run here: {library}" for library in absent]
-
-
-def format_sizes(title: str, found: dict[str, list[Measured | None]], sizes: Sequence[int]) -> Iterator[str]:
+def format_sizes(title: str, found: dict[str, list[Measured | None]], sizes: Sequence[int]) -> list[str]:
     """A table: what each way did at each size, and what it costs over local."""
+    rates, times = [], []
+    for way, runs in found.items():
+        rates.append([WAYS[way]])
+        times.append([f"time of {WAYS[way]} over local"])
+        for run, local in zip(runs, found["local"], strict=True):
+            rate, time = "not run", ""
+            if run:
+                after = f"{run.steady_rate:,.0f} after the first rows"
+                rate = f"{run.rate:,.0f} a second ({after}); {run.peak / 1e6:,.0f} MB"
+                without_start = local.steady_rate / run.steady_rate - 1
+                time = f"{run.seconds / local.seconds - 1:+.0%} ({without_start:+.0%})"
+            rates[-1].append(rate)
+            times[-1].append(time)
+    # The first way is local.
+    rows = [*rates, *times[1:]]
+    return [f"### {title}", "", *table(["way", *(f"{size:,}" for size in sizes)], rows), ""]
 
-    def cell(run: Measured | None) -> str:
-        if run is None:
-            return "not run"
-        after = f"{run.steady_rate:,.0f} after the first rows"
-        return f"{run.rate:,.0f} a second ({after}); {run.peak / 1e6:,.0f} MB"
 
-    def over_local(run: Measured | None, local: Measured) -> str:
-        if run is None:
-            return ""
-        return f"{run.seconds / local.seconds - 1:+.0%} ({local.steady_rate / run.steady_rate - 1:+.0%})"
+class Writer(NamedTuple):
+    """What the one process that plans and writes can do.
 
-    rows = [[WAYS[way], *map(cell, runs)] for way, runs in found.items()]
-    rows += [
-        [f"time of {WAYS[way]} over local", *map(over_local, runs, found["local"])]
-        for way, runs in found.items()
-        if way != "local"
+    Attributes:
+        plan_rate: CSV rows a second that it finds the chunks of.
+        write_rate: Scored rows a second that it writes, each part and the state synced to the disk.
+        row_bytes: Of a scored row as Parquet.
+    """
+
+    plan_rate: float
+    write_rate: float
+    row_bytes: float
+
+
+def measure_writer(bundle: Path, source: Path, rounds: int) -> Writer:
+    """Time planning over a catalog, and writing one of its chunks so many times."""
+    catalog = CatalogSource(source)
+    started = time.perf_counter()
+    plan = catalog.plan(_CHUNK_ROWS)
+    plan_rate = sum(chunk.rows for chunk in plan) / (time.perf_counter() - started)
+    rows = next(catalog.chunks(_CHUNK_ROWS))
+    settings = ScoreSettings(recognise_columns(catalog.names))
+    with TableScorer(ProductClassifier.from_pretrained(bundle), settings) as scorer:
+        part = encoded(scorer(rows).table, OutputFormat(csv=False), first=True)
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        output = ScoredOutput(Path(folder) / "out", {})
+        with output.open(overwrite=False):
+            started = time.perf_counter()
+            for _ in range(rounds):
+                output.append(part, len(rows), {})
+            write_rate = rounds * len(rows) / (time.perf_counter() - started)
+    return Writer(plan_rate, write_rate, len(part) / len(rows))
+
+
+def cost_per_million(rate: float, cores: int, price: float) -> float:
+    """What a million products cost, at `rate` a second on a machine of so many cores, each at `price` an hour."""
+    return 1e6 / rate / 3600 * cores * price
+
+
+def format_paper(
+    rates: Sequence[tuple[str, float, float]], writer: Writer, cores: int, price: float
+) -> list[str]:
+    """Cost, and time on 10 and 100 nodes like this machine, at `price` for a core and an hour, as lines of Markdown.
+
+    `rates`: what was scored, products a second of one node, and picture bytes of a product.
+    """
+
+    def on_nodes(nodes: int, rate: float) -> str:
+        reached, share = min(nodes * rate, writer.write_rate), nodes * rate / writer.write_rate
+        return f"{_PRODUCTS / reached / 3600:.1f} h, {reached:,.0f} a second, writer {min(share, 1):.0%} busy"
+
+    rows = [
+        (
+            name,
+            f"{cost_per_million(rate, cores, price):.3f}",
+            on_nodes(10, rate),
+            on_nodes(100, rate),
+            f"{writer.write_rate / rate:,.0f} nodes",
+            f"{100 * rate * size * 8 / 1e9:.2f} Gbit/s from the store" if size else "none",
+        )
+        for name, rate, size in rates
     ]
-    yield from (f"### {title}", "", *table(["way", *(f"{size:,}" for size in sizes)], rows), "")
+    head = (
+        "what", "cost of a million", "10 nodes", "100 nodes", "the writer is saturated at", "pictures, 100 nodes",
+    )  # fmt: skip
+    return [
+        "### Cost, and 100 million products on paper",
+        "",
+        f"From the rates above (Ray, one worker, without the start), nodes like this machine with {cores} cores, "
+        f"{price:g} an hour for a core. Linear in the nodes as long as nothing is saturated; not run on a cluster.",
+        "",
+        *table(head, rows),
+        "",
+        f"Saturated first: the one process that writes. Here it writes {writer.write_rate:,.0f} scored rows a second "
+        f"({writer.row_bytes:,.0f} bytes each, {writer.write_rate * writer.row_bytes / 1e6:,.0f} MB a second, each "
+        "part and the state synced). Beyond that, split the catalog by globs into runs of their own. Before it begins "
+        f"it finds the chunks of a CSV at {writer.plan_rate:,.0f} rows a second "
+        f"({_PRODUCTS / writer.plan_rate / 60:,.0f} min for 100 million), and reads all local files once for their "
+        "fingerprint; of Parquet it reads the footers. Not measured: Ray's own scheduling on so many nodes, and what a "
+        "picture store allows.",
+        "",
+    ]
 
 
 def measure_catalogs(options: argparse.Namespace, folder: Path) -> tuple[list[str], list[str]]:
     """The lines of all tables, and notes about what was left out."""
-    ways, notes = ways_here(options.without_keras)
+    absent = [library for library in ("ray", "keras") if importlib.util.find_spec(library) is None]
+    if options.without_keras and "keras" not in absent:
+        absent.append("keras")
+    ways = [way for way in WAYS if way.partition("-")[0] not in absent]
+    notes = [f"- Not run here: {library}" for library in absent]
     bundles = dict.fromkeys(ways, options.bundle)
     if "keras" in ways:
         from benchmarks.random_bundle import with_keras_files
@@ -157,10 +244,7 @@ def measure_catalogs(options: argparse.Namespace, folder: Path) -> tuple[list[st
         notes += ["- Keras: models of the same shape with random weights"] * random_weights
     lines: list[str] = []
     rates = []
-    for title, sizes, most in (
-        ("Texts", options.texts, options.keras_rows[0]),
-        ("Pictures", options.pictures, options.keras_rows[1]),
-    ):
+    for title, sizes in (("Texts", options.texts), ("Pictures", options.pictures)):
         found: dict[str, list[Measured | None]] = {way: [] for way in ways}
         picture_bytes = 0.0
         for size in sizes:
@@ -172,7 +256,7 @@ def measure_catalogs(options: argparse.Namespace, folder: Path) -> tuple[list[st
                 write_texts(source, size)
             for way in ways:
                 run = None
-                if way not in ("predict", "keras") or size <= most:
+                if way not in ("predict", "keras") or size <= _MAX_PLAIN_ROWS[title]:
                     print(f"{title} {size:,} {WAYS[way]}", file=sys.stderr, flush=True)
                     run = measure_engines(way, bundles[way], source, folder / f"{title}-{size}-{way}", images)
                 found[way].append(run)
@@ -183,21 +267,16 @@ def measure_catalogs(options: argparse.Namespace, folder: Path) -> tuple[list[st
     source = folder / "writer.csv"
     write_texts(source, 100 if options.quick else 100_000)
     writer = measure_writer(options.bundle, source, 3 if options.quick else 100)
-    return [*lines, *format_paper(rates, writer, usable_cores(), options.price)], notes
+    return [*lines, *format_paper(rates, writer, usable_cores(), _PRICE)], notes
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write; see the module's text."""
     parser = command_parser("benchmarks.scale", __doc__, bundle=True)
     parser.set_defaults(output=RESULTS)
     sizes = {"type": int, "nargs": "*", "metavar": "ROWS", "help": "sizes to measure"}
     parser.add_argument("--texts", default=(10_000, 100_000, 1_000_000), **sizes)
     parser.add_argument("--pictures", default=(100, 1000, 10_000), **sizes)
-    parser.add_argument(
-        "--keras-rows", type=int, nargs=2, default=(100_000, 1000), metavar=("TEXTS", "PICTURES"),
-        help="the plain loops are run up to these sizes, since their rate stays the same (default: 100000 1000)",
-    )  # fmt: skip
-    parser.add_argument("--price", type=float, default=0.04, help="of a core hour (default: 0.04)")
     parser.add_argument("--without-keras", action="store_true", help="leave the Keras loop out")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -206,7 +285,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         lines, notes = measure_catalogs(options, Path(folder))
     publish("\n".join(["## Whole catalogs", "", *facts, *notes, "", EXPLANATION, "", *lines]), options.output)
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 
 from benchmarks.machine import peak_memory
@@ -24,7 +25,7 @@ from rakuten_models.cli import run_command
 _BATCH = 256
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Score; prints {"rows", "seconds", "first": (seconds, rows) of the first rows, "peak": bytes}."""
     way, bundle, source, output, *rest = sys.argv[1:] if arguments is None else arguments
     images = rest[0] if rest else None
@@ -40,20 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         options = {"engine": "ray", "workers": int(way[-1])} if way.startswith("ray") else {}
         classifier = ProductClassifier.from_pretrained(bundle)
-        done = score_catalog(
-            source,
-            output,
-            classifier=classifier,
-            images=images,
-            progress=lambda each: note(each.done),
-            **options,
-        )
+        options |= {"images": images, "progress": lambda each: note(each.done)}
+        done = score_catalog(source, output, classifier=classifier, **options)
         if done.scored != done.rows:
             raise BenchmarkError("benchmark.rows_not_scored", rows=done.rows - done.scored)
         rows = done.rows
     seconds = time.perf_counter() - started
     print(json.dumps({"rows": rows, "seconds": seconds, "first": first, "peak": peak_memory()}))
-    return 0
 
 
 def _plain_loop(
@@ -81,10 +75,8 @@ def _plain_loop(
     codes: list[int] = []
     for start in range(0, len(catalog), _BATCH):
         part = catalog.iloc[start : start + _BATCH]
-        pictures = (
-            [Path(images, name).read_bytes() for name in part["image"]] if images else [None] * len(part)
-        )
-        rows = zip(part["designation"], part["description"], pictures, strict=True)
+        pictures = [Path(images, name).read_bytes() for name in part["image"]] if images else repeat(None)
+        rows = zip(part["designation"], part["description"], pictures, strict=False)
         codes += answer([Product(*row) for row in rows])
         note(len(codes))
     catalog.assign(predicted_prdtypecode=codes).to_parquet(f"{output}.parquet")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from rakuten_models.bundle.folder import read_config
 from rakuten_models.inference.calibration import calibrate
 from rakuten_models.preprocessing.cleaning import clean_text
 from rakuten_models.product import Product
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 class KerasBaseline:

@@ -7,7 +7,6 @@ Run as a program it answers one product and ends:
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import peak_memory
@@ -41,11 +41,11 @@ _MAX_START_SECONDS = 120
 
 def first_answers(
     bundle: Path, keras_bundle: Path, photo: Path, rounds: int
-) -> tuple[dict[str, Timing], dict[str, float]]:
+) -> tuple[list[Timing], dict[str, float]]:
     """Time fresh processes that answer one product with text and picture, ours and Keras's in turn.
 
     Returns:
-        By "ours" and "keras": the timing, and the largest peak of memory in bytes.
+        Both timings, and by "ours" and "keras" the largest peak of memory in bytes.
     """
     peaks = {"ours": 0.0, "keras": 0.0}
 
@@ -56,17 +56,13 @@ def first_answers(
         peaks[kind] = max(peaks[kind], found["peak"])
         return seconds, found["processor"]
 
-    folders = {"ours": bundle, "keras": keras_bundle}
-    return alternate({kind: functools.partial(start, kind, folders[kind]) for kind in folders}, rounds), peaks
+    return alternate(rounds, partial(start, "ours", bundle), partial(start, "keras", keras_bundle)), peaks
 
 
-def first_pages(folder: Path, rounds: int) -> dict[str, Timing]:
-    """Time "app" and an "empty" Gradio app from a process's start to a whole first page, in turn; no processor time."""
-    commands = {"app": [str(ROOT / "app.py")], "empty": ["-c", _EMPTY_APP]}
-    return alternate(
-        {name: functools.partial(_seconds_to_page, command, folder) for name, command in commands.items()},
-        rounds,
-    )
+def first_pages(folder: Path, rounds: int) -> list[Timing]:
+    """Time the app and an empty one, in turn, from a process's start to a whole first page; no processor time."""
+    commands = ([str(ROOT / "app.py")], ["-c", _EMPTY_APP])
+    return alternate(rounds, *(partial(_seconds_to_page, command, folder) for command in commands))
 
 
 def imported_by_app() -> list[str]:
@@ -75,8 +71,7 @@ def imported_by_app() -> list[str]:
 
 
 def _seconds_to_page(command: list[str], folder: Path) -> tuple[float, float]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     environment = {**os.environ, **QUIET, "GRADIO_SERVER_PORT": str(port)}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -90,15 +85,16 @@ def _seconds_to_page(command: list[str], folder: Path) -> tuple[float, float]:
                 return time.perf_counter() - started, 0.0
             except OSError as error:
                 if process.poll() is not None or time.perf_counter() - started > _MAX_START_SECONDS:
-                    name = command[-1][:60]
-                    raise BenchmarkError("benchmark.no_page", command=name, error=error) from error
+                    raise BenchmarkError(
+                        "benchmark.no_page", command=command[-1][:60], error=error
+                    ) from error
                 time.sleep(0.01)
     finally:
         process.terminate()
         process.wait(30)
 
 
-def main() -> int:
+def main() -> None:
     """Answer one product; prints {"answer": probability, "peak": bytes, "processor": seconds}."""
     kind, bundle, picture = sys.argv[1:]
     product = Product(_TITLE, _DESCRIPTION, Path(picture).read_bytes())
@@ -111,8 +107,7 @@ def main() -> int:
 
         answer = ProductClassifier.from_pretrained(bundle).predict(product).probability
     print(json.dumps({"answer": answer, "peak": peak_memory(), "processor": time.process_time()}))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

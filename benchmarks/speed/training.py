@@ -1,7 +1,6 @@
 """How fast the two slow parts of training are: the text model's optimizer and the frozen network over pictures.
 
     python -m benchmarks.speed.training --output training.md
-    python -m benchmarks.speed.training --quick                 a smoke test; its figures mean nothing
 
 Prints Markdown. Texts: one pass over 80,000 made-up texts of 120 words, against Keras's Adam on the same model, whose
 pass is extrapolated from some of its steps (all steps cost the same); and what both reach on validation rows after
@@ -12,7 +11,6 @@ sides. About fifteen minutes on two cores.
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import tempfile
 import time
@@ -38,8 +36,6 @@ from training.settings import TextTrainingSettings
 from training.text.tokenizer import train_tokenizer
 from training.text.trainer import LabelledTexts, TextFitter
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 WORDS, CATEGORIES = 120, 27
 ROUNDS = 3
 
@@ -62,13 +58,9 @@ class Sizes:
     """How much is done.
 
     Attributes:
-        rows: Texts of the pass that is timed.
-        evaluation_rows: Texts of the passes after which F1 is measured, a quarter of them for validation.
-        epochs: How many passes these are.
-        steps: Keras's timed steps in a round.
-        pictures: At least 2.
-        picture_side: Of the network's input in pixels.
-        alpha: Width of the image network.
+        rows: Texts of the pass that is timed, beside `steps` of Keras's a round.
+        evaluation_rows: Texts of the `epochs` passes after which F1 is measured, a quarter of them for validation.
+        pictures: At least 2, for a network of width `alpha` with an input of so many pixels a side.
     """
 
     rows: int = 80_000
@@ -88,39 +80,25 @@ def labelled_texts(rows: int, words: int, seed: int = 0) -> tuple[list[Product],
     others = random.integers(0, CATEGORIES, rows)
     base = synthetic_data.texts(rows, words - _OWN_WORDS - _OTHER_WORDS, seed)
     picks = random.integers(0, _LIST_LENGTH, (rows, _OWN_WORDS + _OTHER_WORDS))
-    products = []
-    for row, text in enumerate(base):
-        lists = [truth[row]] * _OWN_WORDS + [others[row]] * _OTHER_WORDS
-        # From the middle of the vocabulary: neither what every text has nor what none has.
-        picked = [500 + number * _LIST_LENGTH + pick for number, pick in zip(lists, picks[row], strict=True)]
-        products.append(Product("", " ".join([text, *(known[index] for index in picked)])))
-    return products, truth
+    lists = np.repeat(np.stack([truth, others], axis=1), [_OWN_WORDS, _OTHER_WORDS], axis=1)
+    # From the middle of the vocabulary: neither what every text has nor what none has.
+    words_of = np.array(known, object)[500 + lists * _LIST_LENGTH + picks]
+    return [Product("", " ".join([text, *own])) for text, own in zip(base, words_of, strict=True)], truth
 
 
-class KerasAdam:
-    """The same text model (`TextFitter.untrained_model`), fitted by Keras: dense Adam, the same batches and rates."""
-
-    def __init__(self, model: keras.Model, steps: int, settings: TextTrainingSettings) -> None:
-        """Compile."""
-        # By name: in a list they would be in the alphabet's order.
-        self._model = keras.Model({tensor.name: tensor for tensor in model.inputs}, model.output["logits"])
-        rate = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, max(1, steps), 0.0)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._model.compile(keras.optimizers.Adam(rate), loss)
-        self._batch_size = settings.batch_size
-
-    def fit(self, encoded: dict[str, np.ndarray], truth: np.ndarray, epochs: int = 1) -> None:
-        """Some passes."""
-        self._model.fit(encoded, truth, batch_size=self._batch_size, epochs=epochs, verbose=0)
-
-    def predict(self, encoded: dict[str, np.ndarray]) -> np.ndarray:
-        """int64 (n,), the best categories."""
-        return self._model.predict(encoded, batch_size=self._batch_size, verbose=0).argmax(axis=1)
+def keras_adam(model: keras.Model, steps: int, settings: TextTrainingSettings) -> keras.Model:
+    """The same text model (`TextFitter.untrained_model`) for Keras to fit: dense Adam, the same rates over `steps`."""
+    # By name: in a list they would be in the alphabet's order.
+    model = keras.Model({tensor.name: tensor for tensor in model.inputs}, model.output["logits"])
+    rate = keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, max(1, steps), 0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(rate), loss)
+    return model
 
 
 def text_lines(sizes: Sizes, rounds: int) -> list[Line]:
     """Both optimizers, `rounds` (at least 1) times each."""
-    rows = sizes.rows
+    rows, batch = sizes.rows, {"batch_size": _SETTINGS.batch_size, "verbose": 0}
     products, truth = labelled_texts(rows, WORDS)
     tokenizer = train_tokenizer([product.description for product in products], _SETTINGS)
 
@@ -132,17 +110,18 @@ def text_lines(sizes: Sizes, rounds: int) -> list[Line]:
     def encoded(chosen: np.ndarray) -> dict[str, np.ndarray]:
         return encode_texts([products[row] for row in chosen], tokenizer, TextSettings())
 
+    train, validation = np.split(np.arange(sizes.evaluation_rows), [sizes.evaluation_rows * 3 // 4])
+
     def f1(seed: int) -> tuple[float, float]:
         """Validation F1 of ours and of Keras, fitted on three quarters of the rows."""
         keras.utils.set_random_seed(seed)
-        train, validation = np.split(np.arange(sizes.evaluation_rows), [sizes.evaluation_rows * 3 // 4])
         ours: list[float] = []
         fitted = fitter(sizes.evaluation_rows, sizes.epochs, seed)
         fitted.fit(train, validation, lambda epoch: ours.append(epoch.validation_f1))
         steps = sizes.epochs * -(-len(train) // _SETTINGS.batch_size)
-        baseline = KerasAdam(fitted.untrained_model(), steps, _SETTINGS)
-        baseline.fit(encoded(train), truth[train], sizes.epochs)
-        predicted = baseline.predict(encoded(validation))
+        baseline = keras_adam(fitted.untrained_model(), steps, _SETTINGS)
+        baseline.fit(encoded(train), truth[train], epochs=sizes.epochs, **batch)
+        predicted = baseline.predict(encoded(validation), **batch).argmax(axis=1)
         return ours[-1], weighted_f1(truth[validation], predicted, CATEGORIES)
 
     started = time.perf_counter()
@@ -150,12 +129,12 @@ def text_lines(sizes: Sizes, rounds: int) -> list[Line]:
     making = time.perf_counter() - started
     few = np.arange(min(rows, sizes.steps * _SETTINGS.batch_size))
     inputs = encoded(few)
-    baseline = KerasAdam(whole.untrained_model(), rounds * sizes.steps, _SETTINGS)
-    tasks = {
-        "ours": partial(timed, lambda: whole.fit(np.arange(rows), np.arange(0))),
-        "keras": partial(timed, lambda: baseline.fit(inputs, truth[few])),
-    }
-    ours, theirs = alternate(tasks, rounds).values()
+    baseline = keras_adam(whole.untrained_model(), rounds * sizes.steps, _SETTINGS)
+    ours, theirs = alternate(
+        rounds,
+        partial(timed, lambda: whole.fit(np.arange(rows), np.arange(0))),
+        partial(timed, lambda: baseline.fit(inputs, truth[few], **batch)),
+    )
     share = len(few) / rows
     keras_epoch, ratio = theirs.seconds / share, ours.ratio(theirs) / share
     both = (keras_epoch + making) / (ours.seconds + making)
@@ -164,9 +143,9 @@ def text_lines(sizes: Sizes, rounds: int) -> list[Line]:
     each = ", ".join(f"{ours:.4f} and {theirs:.4f}" for ours, theirs in scores)
     what = f"text model, one pass over {rows:,} texts of {WORDS} words, against Keras Adam"
     once = "the same, with finding the texts' table rows, once for all passes, counted on both sides"
-    validation = (
-        f"validation F1 after {sizes.epochs} passes over {sizes.evaluation_rows * 3 // 4:,} texts, ours and Keras "
-        f"Adam, mean of {len(SEEDS)} seeds"
+    f1_what = (
+        f"validation F1 after {sizes.epochs} passes over {len(train):,} texts, ours and Keras Adam, "
+        f"mean of {len(SEEDS)} seeds"
     )
     steps = -(-len(few) // _SETTINGS.batch_size)
     found = f"{ratio:.1f}x: {ours.seconds:.1f} s against {keras_epoch:.0f} s (from {steps} steps)"
@@ -174,7 +153,7 @@ def text_lines(sizes: Sizes, rounds: int) -> list[Line]:
     return [
         Line(what, "at least 5x", found, ratio >= 5),
         Line(once, "", f"{both:.1f}x: that takes {making:.0f} s"),
-        Line(validation, "equal or better", f1_found, bool(our_f1 >= keras_f1)),
+        Line(f1_what, "equal or better", f1_found, bool(our_f1 >= keras_f1)),
     ]
 
 
@@ -190,32 +169,30 @@ def picture_lines(sizes: Sizes, rounds: int) -> list[Line]:
             image.write_bytes(synthetic_data.photo(number))
         caches = (Path(name) / f"cache {number}" for number in itertools.count())
 
-        def ours(folder: Path | None = None) -> None:
+        def extract(folder: Path | None = None) -> None:
             extract_features(list(map(str, images)), backbone, settings, folder or next(caches))
 
         def baseline() -> None:
             for start in range(0, count, 32):
-                frozen.predict_on_batch(
-                    np.stack([read_image(str(each), settings) for each in images[start : start + 32]])
-                )
+                pixels = [read_image(str(each), settings) for each in images[start : start + 32]]
+                frozen.predict_on_batch(np.stack(pixels))
 
-        tasks = {"ours": partial(timed, ours), "keras": partial(timed, baseline)}
-        found, theirs = alternate(tasks, rounds).values()
+        ours, theirs = alternate(rounds, partial(timed, extract), partial(timed, baseline))
         first = Path(name) / "cache 0"
-        reused, _ = timed(lambda: ours(first))
+        reused, _ = timed(partial(extract, first))
         folders = len(list(first.iterdir()))
         # The same name and size, other content.
         images[0].write_bytes(images[1].read_bytes())
-        ours(first)
+        extract(first)
         after = len(list(first.iterdir()))
-    ratio = found.ratio(theirs)
+    ratio = ours.ratio(theirs)
     what = f"frozen features of {count} pictures against Keras predict_on_batch at 32"
     figures = (
-        f"{ratio:.1f}x: {count / found.seconds:.0f} against {count / theirs.seconds:.0f} a second; "
-        f"{found.processor_ratio(theirs):.1f}x in processor time"
+        f"{ratio:.1f}x: {count / ours.seconds:.0f} against {count / theirs.seconds:.0f} a second; "
+        f"{ours.processor_ratio(theirs):.1f}x in processor time"
     )
     cache = "their cache: used again, not used after a file's content changed"
-    again, anew = ("used again", "made again")
+    again, anew = "used again", "made again"
     said = (
         f"{again if folders == 1 else anew} in {reused:.2f} s; after a change {anew if after == 2 else again}"
     )
@@ -225,7 +202,7 @@ def picture_lines(sizes: Sizes, rounds: int) -> list[Line]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print; see the module's text."""
     parser = command_parser("benchmarks.speed.training", __doc__, rounds=ROUNDS)
     options = parser.parse_args(arguments)
@@ -237,7 +214,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rounds = max(1, options.rounds)
         lines = text_lines(Sizes(), rounds) + picture_lines(Sizes(), max(7, rounds))
     publish(format_lines("Training", notes, lines), options.output)
-    return 0
 
 
 if __name__ == "__main__":

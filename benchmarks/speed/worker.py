@@ -13,8 +13,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from benchmarks import synthetic_data
 from benchmarks.speed.worker_pool import timed
 from rakuten_models.product import Product
 
@@ -25,7 +27,20 @@ Tasks = Mapping[str, tuple[Callable[[], object], int]]
 _MIN_SECONDS = 0.3
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+class Inputs:
+    """One product with text and picture, a catalog of such, one of titles alone, one of texts of all lengths."""
+
+    def __init__(self, quick: bool) -> None:
+        """Make them up."""
+        count = 40 if quick else 4096
+        self.pairs = synthetic_data.catalog(4 if quick else 64, pictures=2 if quick else 16)
+        self.titles, self.mixed = synthetic_data.titles(count), synthetic_data.catalog(count)
+        (title,) = synthetic_data.texts(1, synthetic_data.TITLE_WORDS, 5)
+        (description,) = synthetic_data.texts(1, 60, 6)
+        self.one = Product(title, description, self.pairs[0].image)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Serve tasks until the input ends; see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.worker")
     parser.add_argument("kind", choices=sorted(_KINDS))
@@ -39,60 +54,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Libraries print as they please; only answers may go where they are read.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    tasks = _KINDS[options.kind](options.bundle, options.quick)
+    tasks = _KINDS[options.kind](options.bundle, Inputs(options.quick))
     for line in sys.stdin:
         found = timed(*tasks[line.strip()], 0.0 if options.quick else _MIN_SECONDS)
         print(json.dumps(found), file=answers, flush=True)
-    return 0
 
 
-def _ours(bundle: Path, quick: bool) -> Tasks:
+def _ours(bundle: Path, inputs: Inputs) -> Tasks:
     """The classifier as anybody uses it, and its parts."""
-    from benchmarks import synthetic_data
     from rakuten_models import ProductClassifier
     from rakuten_models.preprocessing.image import read_image
 
     classifier = ProductClassifier.from_pretrained(bundle)
-    one, *catalogs = _inputs(quick)
-    settings = classifier.config.image
-    pixels = read_image(one.image, settings)[None]
-    photo = synthetic_data.photo()
+    settings, photo = classifier.config.image, synthetic_data.photo()
+    pixels = read_image(inputs.one.image, settings)[None]
     return {
-        "one": (lambda: classifier.predict(one), 1),
-        "explain": (lambda: classifier.explain(one), 1),
-        "image model": (lambda: classifier._models.image.model(pixels=pixels), 1),
-        "decode": (lambda: read_image(photo, settings), 1),
-        **{
-            name: (lambda products=products: classifier.predict(products), len(products))
-            for name, products in zip(("pairs", "titles", "mixed"), catalogs, strict=True)
-        },
+        "one": (partial(classifier.predict, inputs.one), 1),
+        "explain": (partial(classifier.explain, inputs.one), 1),
+        "image model": (partial(classifier._models.image.model, pixels=pixels), 1),
+        "decode": (partial(read_image, photo, settings), 1),
+        "pairs": (partial(classifier.predict, inputs.pairs), len(inputs.pairs)),
+        "titles": (partial(classifier.predict, inputs.titles), len(inputs.titles)),
+        "mixed": (partial(classifier.predict, inputs.mixed), len(inputs.mixed)),
     }
 
 
-def _keras(bundle: Path, quick: bool) -> Tasks:
+def _keras(bundle: Path, inputs: Inputs) -> Tasks:
     """The same models as Keras runs them."""
     from benchmarks.speed.keras_baseline import KerasBaseline
 
     baseline = KerasBaseline(bundle)
-    one, pairs, titles, mixed = _inputs(quick)
     return {
-        "one": (lambda: baseline([one], batch_size=1), 1),
-        "pairs": (lambda: baseline(pairs, batch_size=32), len(pairs)),
-        "titles": (lambda: baseline.texts(titles, batch_size=256), len(titles)),
-        "titles, cut": (lambda: baseline.texts(titles, batch_size=256, cut=True), len(titles)),
-        "mixed": (lambda: baseline.texts(mixed, batch_size=256), len(mixed)),
+        "one": (partial(baseline, [inputs.one], 1), 1),
+        "pairs": (partial(baseline, inputs.pairs, 32), len(inputs.pairs)),
+        "titles": (partial(baseline.texts, inputs.titles, 256), len(inputs.titles)),
+        "titles, cut": (partial(baseline.texts, inputs.titles, 256, cut=True), len(inputs.titles)),
+        "mixed": (partial(baseline.texts, inputs.mixed, 256), len(inputs.mixed)),
     }
 
 
-def _fasttext(bundle: Path, quick: bool) -> Tasks:
+def _fasttext(bundle: Path, inputs: Inputs) -> Tasks:
     """FastText with words, pairs of words and character n-grams, trained on texts of the same kind."""
     import fasttext
 
-    from benchmarks import synthetic_data
     from rakuten_models.preprocessing.cleaning import clean_text
 
-    _, _, titles, mixed = _inputs(quick)
-    rows = synthetic_data.texts(200 if quick else 4000, 22, seed=7)
+    rows = synthetic_data.texts(min(4000, 5 * len(inputs.titles)), 22, seed=7)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
         file.writelines(f"__label__{row % 27} {text.lower()}\n" for row, text in enumerate(rows))
         file.flush()
@@ -104,26 +111,12 @@ def _fasttext(bundle: Path, quick: bool) -> Tasks:
         model.predict([" ".join(texts).lower() for texts in fields], k=1)
 
     return {
-        "titles": (lambda: predict(titles), len(titles)),
-        "mixed": (lambda: predict(mixed), len(mixed)),
+        "titles": (partial(predict, inputs.titles), len(inputs.titles)),
+        "mixed": (partial(predict, inputs.mixed), len(inputs.mixed)),
     }
-
-
-def _inputs(quick: bool) -> tuple[Product, list[Product], list[Product], list[Product]]:
-    """One product with text and picture, a catalog of such, one of titles alone, one of texts of all lengths."""
-    from benchmarks import synthetic_data
-
-    pairs = synthetic_data.catalog(4 if quick else 64, pictures=2 if quick else 16)
-    (title,), (description,) = (
-        synthetic_data.texts(1, synthetic_data.TITLE_WORDS, 5),
-        synthetic_data.texts(1, 60, 6),
-    )
-    count = 40 if quick else 4096
-    one = Product(title, description, pairs[0].image)
-    return one, pairs, synthetic_data.titles(count), synthetic_data.catalog(count)
 
 
 _KINDS = {"ours": _ours, "keras": _keras, "fasttext": _fasttext}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,14 +8,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.report import ROOT, BenchmarkError
 
-QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -35,32 +37,22 @@ class Timing:
         """The median of processor time."""
         return statistics.median(self.processor)
 
-    def ratios(self, other: Timing) -> list[float]:
-        """How many times as long as this the other took, by round, on the clock."""
-        return [theirs / ours for ours, theirs in zip(self.wall, other.wall, strict=True)]
-
     def ratio(self, other: Timing) -> float:
-        """Their median."""
-        return statistics.median(self.ratios(other))
+        """How many times as long as this the other took on the clock: the median of the rounds."""
+        return float(np.median(np.divide(other.wall, self.wall)))
 
     def spread(self, other: Timing) -> tuple[float, float]:
-        """The least and the largest of them."""
-        return min(self.ratios(other)), max(self.ratios(other))
+        """The least and the largest ratio of a round."""
+        ratios = np.divide(other.wall, self.wall)
+        return float(ratios.min()), float(ratios.max())
 
     def processor_ratio(self, other: Timing) -> float:
         """The median ratio of processor time, which other work on the machine hardly changes."""
-        return Timing(self.processor, ()).ratio(Timing(other.processor, ()))
+        return float(np.median(np.divide(other.processor, self.processor)))
 
 
 class Worker:
-    """One process that waits for tasks.
-
-    Args:
-        kind: "ours", "keras" or "fasttext"; see benchmarks/speed/worker.py.
-        bundle: The bundle's folder, with `.keras` files for "keras".
-        cores: Processors it may use; None: all.
-        quick: Whether its tasks are tiny.
-    """
+    """One process of benchmarks/speed/worker.py that waits for tasks; `cores`: the processors it may use, None: all."""
 
     def __init__(
         self, kind: str, bundle: Path, *, cores: Sequence[int] | None = None, quick: bool = False
@@ -94,19 +86,13 @@ class Worker:
         return tuple(json.loads(line))
 
 
-def alternate(tasks: Mapping[str, Callable[[], tuple[float, float]]], rounds: int) -> dict[str, Timing]:
-    """Do tasks, each of which gives its wall and processor seconds, in turn, A B A B; their timings by name.
+def alternate(rounds: int, *tasks: Callable[[], tuple[float, float]]) -> list[Timing]:
+    """Do tasks, each of which gives its wall and processor seconds, in turn, A B A B.
 
     `rounds` turns count, after one that does not; 0: there is that one only, and it counts.
     """
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
-    for _ in range(rounds + 1):
-        for name, task in tasks.items():
-            taken[name].append(task())
-    return {
-        name: Timing(*map(tuple, zip(*found[1 if rounds else 0 :], strict=True)))
-        for name, found in taken.items()
-    }
+    taken = [[task() for task in tasks] for _ in range(rounds + 1)]
+    return [Timing(*zip(*found, strict=True)) for found in zip(*taken[bool(rounds) :], strict=True)]
 
 
 def timed(work: Callable[[], object], pieces: int = 1, min_seconds: float = 0.0) -> tuple[float, float]:
@@ -122,9 +108,7 @@ def timed(work: Callable[[], object], pieces: int = 1, min_seconds: float = 0.0)
 def run_python(*arguments: object) -> Any:
     """What a Python process prints on its last line, as JSON; BenchmarkError if it fails."""
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **QUIET}, capture_output=True, text=True)
     if done.returncode:
         name, error = " ".join(command[1:3])[:60], done.stderr.strip()[-2000:]
         raise BenchmarkError("benchmark.process_failed", command=name, error=error)

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.quality import __main__ as quality
 from benchmarks.quality.baseline import Baseline, TrainingRows, in_all_columns, out_of_fold_scores
 from benchmarks.quality.comparison import CompareSettings
-from benchmarks.quality.fusion_baselines import LogLinearPool
+from benchmarks.quality.image_baselines import LogLinearPool
 from benchmarks.quality.text_baselines import LINEAR_SVC, LOG_LOSS, FastText, linear_svc
 from rakuten_models.cli import run_command
 from rakuten_models.product import Product

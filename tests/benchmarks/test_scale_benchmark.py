@@ -10,7 +10,6 @@ import pytest
 from benchmarks import process_monitor
 from benchmarks.report import BenchmarkError
 from benchmarks.scale import __main__ as scale
-from benchmarks.scale import extrapolation
 from rakuten_models.catalog.source import CatalogSource
 from rakuten_models.classifier import STARTER_FOLDER
 from rakuten_models.cli import run_command
@@ -61,9 +60,9 @@ def test_rates_with_and_without_the_start():
 
 
 def test_cost_and_what_is_saturated():
-    assert extrapolation.cost_per_million(1e6 / 3600, cores=4, price=0.25) == pytest.approx(1.0)
-    writer = extrapolation.Writer(plan_rate=1e6, write_rate=50_000.0, row_bytes=200.0)
-    report = "\n".join(extrapolation.format_paper([("texts", 1000.0, 0.0)], writer, 2, 0.04))
+    assert scale.cost_per_million(1e6 / 3600, cores=4, price=0.25) == pytest.approx(1.0)
+    writer = scale.Writer(plan_rate=1e6, write_rate=50_000.0, row_bytes=200.0)
+    report = "\n".join(scale.format_paper([("texts", 1000.0, 0.0)], writer, 2, 0.04))
     assert "2.8 h, 10,000 a second, writer 20% busy" in report
     assert "0.6 h, 50,000 a second, writer 100% busy" in report and "| 50 nodes |" in report
     assert "10 MB a second" in report
@@ -92,7 +91,7 @@ def test_stages_and_bars_of_a_run_are_followed_and_it_is_killed_where_asked():
 
 
 def test_a_catalog_of_the_challenges_layout_is_made_from_a_smaller_one(tiny_catalog, tmp_path):
-    from benchmarks.scale.synthetic_catalog import write_full_catalog
+    from benchmarks.scale.full_training import write_full_catalog
     from training.data.catalog import read_catalog
 
     source = read_catalog(tiny_catalog)

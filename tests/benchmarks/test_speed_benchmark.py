@@ -143,7 +143,6 @@ def test_growth_measures_and_draws(tiny_bundle, tmp_path, capsys):
 
 def test_memory_is_judged_by_the_longest_and_the_shortest_catalog():
     found = scaling_curves.Growth("rows", "MB", [1, 2, 3], {"peak memory": [100.0, 200.0, 130.0]})
-    assert scaling_curves.memory_ratio([found]) == 1.3
     assert "1.30x (at most 1.2x: missed)" in scaling_curves.format_growths([found])
 
 
@@ -179,9 +178,9 @@ def test_the_keras_baseline_learns():
         SMALL,
         categories=training.CATEGORIES,
     )
-    baseline = training.KerasAdam(fitter.untrained_model(), 20 * 9, SMALL)
-    baseline.fit(encoded, truth, 20)
-    assert (baseline.predict(encoded) == truth).mean() > 0.8
+    baseline = training.keras_adam(fitter.untrained_model(), 20 * 9, SMALL)
+    baseline.fit(encoded, truth, batch_size=SMALL.batch_size, epochs=20, verbose=0)
+    assert (baseline.predict(encoded, verbose=0).argmax(axis=1) == truth).mean() > 0.8
 
 
 def test_all_parts_are_one_report(tmp_path, monkeypatch, capsys):
