@@ -24,9 +24,7 @@ _BAR = re.compile(r"^(.*?):\s+\d+%.*?\|\s*(\d+)/(\d+)")
 class Stage:
     """Wall time of a part of a run, and the most bytes that its process tree held at once.
 
-    Attributes:
-        resident: Pages of mapped files included.
-        anonymous: Those that are no file's pages: what the system cannot drop.
+    `resident` with pages of mapped files, `anonymous` without: what the system cannot drop.
     """
 
     seconds: float = 0.0
@@ -44,10 +42,9 @@ class MonitoredRun:
     """What a command did.
 
     Attributes:
-        stage: The stage it is in.
         status: Its exit status; negative: the signal that ended it.
         peak: Most bytes that all processes held at once, shared memory counted once; 0 if the system does not say.
-        stages: By name, in order.
+        stages: By name, in order; `stage` is the one it is in.
         output: The lines on its standard output.
         errors: The last lines on its standard error that are no bars.
         bar: The last bar that was seen: name, done, of how many.

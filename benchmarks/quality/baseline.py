@@ -142,13 +142,8 @@ def fit_until_it_stops(
     """Fit a network that gives logits with Adam, as long as the log loss of the held-out rows, bool (n,), falls."""
     # Compiled, an epoch over the large embedding table takes half the time.
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
-    model.fit(
-        inputs[~held_out],
-        rows.category_index[~held_out],
-        sample_weight=rows.weights[~held_out],
-        validation_data=(inputs[held_out], rows.category_index[held_out]),
-        batch_size=64,
-        epochs=20,
-        callbacks=[keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)],
-        verbose=0,
-    )
+    train, weights = (inputs[~held_out], rows.category_index[~held_out]), rows.weights[~held_out]
+    validation = (inputs[held_out], rows.category_index[held_out])
+    stop = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    options = {"validation_data": validation, "batch_size": 64, "epochs": 20, "callbacks": [stop]}
+    model.fit(*train, sample_weight=weights, verbose=0, **options)

@@ -86,12 +86,9 @@ class Comparison:
     def run(
         self, products: Sequence[Product], has_text: np.ndarray, truth: np.ndarray
     ) -> tuple[Sections, dict[str, list[Metrics]]]:
-        """Fit all baselines and measure them and the bundle.
+        """Fit all baselines and measure them and the bundle on n products.
 
-        Args:
-            products: n products to score.
-            has_text: bool (n,): they have a text.
-            truth: int64 (n,), their columns.
+        `has_text` is bool (n,), `truth` int64 (n,), their columns.
 
         Returns:
             By section ("text", "image", "fusion", "served") and method the headline figures; sections without rows

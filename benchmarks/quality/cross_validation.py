@@ -44,12 +44,7 @@ def read(options: argparse.Namespace) -> tuple[TextFolds, list[Product]]:
 
 
 class TextFolds:
-    """The n rows of a catalog that have a text, near-duplicates in one of the folds.
-
-    Attributes:
-        category_index: int (n,), the true output columns.
-        categories: Number of columns.
-    """
+    """The n rows of a catalog that have a text, near-duplicates in one of the folds; their columns, int (n,)."""
 
     def __init__(self, catalog: Catalog, seed: int, folds: int) -> None:
         """Deal the rows."""

@@ -28,13 +28,11 @@ _COPIED = (
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method said of the rows.
+    """What one method said of the rows, how large it is when stored, and how fast.
 
     Attributes:
         probabilities: float (rows, categories).
-        megabytes: How large it is when stored.
         training_seconds: None where that is not known.
-        products_a_second: How fast it answered.
         threshold: The probability from which it accepts without review; None where it carries none or never accepts.
     """
 

@@ -172,8 +172,8 @@ class AveragedEmbedding(Baseline):
     def outputs(self, products: Sequence[Product]) -> dict[str, np.ndarray]:
         """The logits, float32 (n, categories), and the layer before them, "features", float32 (n, 200)."""
         if not len(products):
-            shapes = {name: output.shape[-1] for name, output in self._model.output.items()}
-            return {name: np.zeros((0, width), np.float32) for name, width in shapes.items()}
+            outputs = self._model.output.items()
+            return {name: np.zeros((0, output.shape[-1]), np.float32) for name, output in outputs}
         return self._model.predict(self._ids(products), batch_size=256, verbose=0)
 
     def _ids(self, products: Sequence[Product]) -> np.ndarray:

@@ -36,24 +36,16 @@ from training.data.files import CHALLENGE_LABEL_FILE, CHALLENGE_TRAIN_FILE, IMAG
 ROWS = 84_916
 
 # What a line of training says has ended; the name of what comes next.
-_STAGES = (
-    ("catalog ", "split"),
-    ("grouped split", "tokenizer and start"),
-    ("text model:", "picture keys and start"),
-    ("image model:", "fusion and calibration"),
-    ("fusion model:", "bundle"),
-    ("bundle:", "evaluation"),
-)
+_STAGES = {
+    "catalog ": "split", "grouped split": "tokenizer and start", "text model:": "picture keys and start",
+    "image model:": "fusion and calibration", "fusion model:": "bundle", "bundle:": "evaluation",
+}  # fmt: skip
 
 # Where the run is killed: stage and share of its bar (above 1: seconds).
-_KILLS = (
-    ("near-duplicates", 0.5),
-    ("texts", 0.5),
-    ("text model", 0.5),
-    ("pictures", 0.5),
-    ("fusion and calibration", 5.0),
-    ("evaluation", 60.0),
-)
+_KILLS = {
+    "near-duplicates": 0.5, "texts": 0.5, "text model": 0.5, "pictures": 0.5,
+    "fusion and calibration": 5.0, "evaluation": 60.0,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]  # fmt: skip
     runs: list[MonitoredRun] = []
     resumed: list[list[str]] = []
-    for kill in [*_KILLS, None]:
-        run = run_monitored([*command, *["--resume"] * bool(runs)], _STAGES, "catalog check", kill)
+    for kill in [*_KILLS.items(), None]:
+        run = run_monitored([*command, *["--resume"] * bool(runs)], _STAGES.items(), "catalog check", kill)
         if runs:
             resumed.append(_resumed(runs[-1], run))
             print(*resumed[-1], sep=" | ", flush=True)
@@ -113,10 +105,8 @@ def write_full_catalog(source: Catalog, folder: Path, rows: int = ROWS, seed: in
     # In turn, so that every picture occurs about as often.
     numbers = np.arange(rows) % len(pictures)
     codes = pictures["prdtypecode"].to_numpy()[numbers]
-    table = pandas.DataFrame(
-        [[_recombined(halves, random) for halves in texts[code]] for code in codes],
-        columns=["designation", "description"],
-    )
+    fields = [[_recombined(halves, random) for halves in texts[code]] for code in codes]
+    table = pandas.DataFrame(fields, columns=["designation", "description"])
     table = table.assign(productid=10_000_000 + table.index, imageid=20_000_000 + table.index)
     table.to_csv(folder / CHALLENGE_TRAIN_FILE)
     for row, number in enumerate(numbers):
@@ -171,10 +161,8 @@ def _totals(stages: dict[str, Stage]) -> str:
     total = Stage()
     for stage in stages.values():
         total.add(stage.seconds, stage.resident, stage.anonymous)
-    return (
-        f"{total.seconds / 60:.1f} min, peak {_gb(total.resident)} resident, {_gb(total.anonymous)} of it the "
-        "process's own"
-    )
+    peak = f"peak {_gb(total.resident)} resident, {_gb(total.anonymous)} of it the process's own"
+    return f"{total.seconds / 60:.1f} min, {peak}"
 
 
 def _page(rows: int, runs: Sequence[MonitoredRun], resumed: Sequence[Sequence[str]]) -> str:

@@ -20,13 +20,10 @@ from rakuten_models.product import Product
 
 
 class KerasBaseline:
-    """The `.keras` files of a bundle, asked with `predict`.
+    """The `.keras` files in a bundle's folder, asked with `predict`.
 
     Texts are cleaned as ours are; the words are looked up by a TextVectorization layer a field, with the tokenizer's
     vocabulary, at the lengths the model was trained with.
-
-    Args:
-        folder: The bundle's, with its `.keras` files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,11 +43,7 @@ class KerasBaseline:
         ]
 
     def __call__(self, products: Sequence[Product], batch_size: int) -> np.ndarray:
-        """Answer products with text and picture.
-
-        Returns:
-            Calibrated probabilities, float32 (n, categories).
-        """
+        """Answer n products with text and picture: calibrated probabilities, float32 (n, categories)."""
         text = self._text.predict(self._encode(products), batch_size=batch_size, verbose=0)
         pixels = np.stack([self._pixels(product.image) for product in products])
         image = self._image.predict({"pixels": pixels}, batch_size=batch_size, verbose=0)

@@ -17,7 +17,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +25,14 @@ from benchmarks import machine, synthetic_data
 from benchmarks.random_bundle import with_keras_files
 from benchmarks.report import Line, command_parser, format_lines, publish
 from benchmarks.speed import startup
-from benchmarks.speed.worker_pool import Timing, Worker, alternate
+from benchmarks.speed.worker_pool import Timing, alternate, worker
 from rakuten_models.cli import run_command
 from rakuten_models.inference.runtime import usable_cores
 
 ROUNDS = 7
+
+# Of a worker process: from a task to its wall and processor seconds.
+Runner = Callable[[str], tuple[float, float]]
 
 
 def measure_serving(bundle: Path, rounds: int, quick: bool) -> list[Line]:
@@ -42,8 +45,8 @@ def measure_serving(bundle: Path, rounds: int, quick: bool) -> list[Line]:
         keras_bundle, random_weights = with_keras_files(bundle, folder / "keras")
         kind = "Keras (random weights)" if random_weights else "Keras"
         with (
-            Worker("ours", bundle, quick=quick) as ours,
-            Worker("keras", keras_bundle, quick=quick) as baseline,
+            worker("ours", bundle, quick=quick) as ours,
+            worker("keras", keras_bundle, quick=quick) as baseline,
         ):
             lines += _one_product(ours, baseline, rounds, rates, kind)
             batches = f"titles of 22 words against {kind} `predict` with TextVectorization at batch 256"
@@ -66,12 +69,12 @@ def measure_serving(bundle: Path, rounds: int, quick: bool) -> list[Line]:
     return lines
 
 
-def _in_turn(rounds: int, *tasks: tuple[Worker, str]) -> list[Timing]:
-    return alternate(rounds, *(partial(worker.run, task) for worker, task in tasks))
+def _in_turn(rounds: int, *tasks: tuple[Runner, str]) -> list[Timing]:
+    return alternate(rounds, *(partial(run, task) for run, task in tasks))
 
 
 def _one_product(
-    ours: Worker, baseline: Worker, rounds: int, rates: tuple[float, float], kind: str
+    ours: Runner, baseline: Runner, rounds: int, rates: tuple[float, float], kind: str
 ) -> list[Line]:
     both = _in_turn(rounds, (ours, "one"), (baseline, "one"))
     parts = ("one", "decode", "image model", "explain")
@@ -102,8 +105,8 @@ def _one_core(bundle: Path, rounds: int, quick: bool) -> list[Line]:
     cores, core = usable_cores(), sorted(os.sched_getaffinity(0))[:1]
     titles, lines = "titles of 22 words", []
     with contextlib.ExitStack() as stack:
-        everywhere = stack.enter_context(Worker("ours", bundle, quick=quick))
-        alone = stack.enter_context(Worker("ours", bundle, cores=core, quick=quick))
+        everywhere = stack.enter_context(worker("ours", bundle, quick=quick))
+        alone = stack.enter_context(worker("ours", bundle, cores=core, quick=quick))
         for task, what, least in (("pairs", "catalog with pictures", 0.85), ("titles", titles, None)):
             every, one = _in_turn(rounds, (everywhere, task), (alone, task))
             share = every.ratio(one) / cores
@@ -117,7 +120,7 @@ def _one_core(bundle: Path, rounds: int, quick: bool) -> list[Line]:
         if importlib.util.find_spec("fasttext") is None:
             reason = "not measured: fastText is not installed"
             return [*lines, Line("texts against fastText", "at least 0.5x", reason)]
-        fast = stack.enter_context(Worker("fasttext", bundle, cores=core, quick=quick))
+        fast = stack.enter_context(worker("fasttext", bundle, cores=core, quick=quick))
         for task, what, least in (
             ("titles", titles, 0.5),
             ("mixed", "titles, most with a description", None),

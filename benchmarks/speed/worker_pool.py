@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,39 +52,31 @@ class Timing:
         return float(np.median(np.divide(other.processor, self.processor)))
 
 
-class Worker:
-    """One process of benchmarks/speed/worker.py that waits for tasks; `cores`: the processors it may use, None: all."""
+@contextlib.contextmanager
+def worker(
+    kind: str, bundle: Path, *, cores: Sequence[int] | None = None, quick: bool = False
+) -> Iterator[Callable[[str], tuple[float, float]]]:
+    """One process of benchmarks/speed/worker.py, which gets ready while others do.
 
-    def __init__(
-        self, kind: str, bundle: Path, *, cores: Sequence[int] | None = None, quick: bool = False
-    ) -> None:
-        """Start it; it gets ready while others do."""
-        command = [sys.executable, "-m", "benchmarks.speed.worker", kind, str(bundle)]
-        command += [*(["--cores", *map(str, cores)] if cores is not None else []), *["--quick"] * quick]
-        self._name = " ".join(command[3:])
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **QUIET}, **pipes)
+    Yields a function that gives the wall and processor seconds of a piece of a task; BenchmarkError if the process has
+    ended. `cores`: the processors that it may use, None: all.
+    """
+    command = [sys.executable, "-m", "benchmarks.speed.worker", kind, str(bundle)]
+    command += [*(["--cores", *map(str, cores)] if cores is not None else []), *["--quick"] * quick]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **QUIET}, **pipes) as process:
 
-    def __enter__(self) -> Worker:
-        """The worker, stopped at the end of the block."""
-        return self
+        def run(task: str) -> tuple[float, float]:
+            try:
+                print(task, file=process.stdin, flush=True)
+                line = process.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            if not line:
+                raise BenchmarkError("benchmark.worker_ended", name=" ".join(command[3:]))
+            return tuple(json.loads(line))
 
-    def __exit__(self, *_: object) -> None:
-        """Let it end."""
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._process.stdout.close()
-
-    def run(self, task: str) -> tuple[float, float]:
-        """Wall and processor seconds that one piece of a task takes; BenchmarkError if the process has ended."""
-        try:
-            print(task, file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise BenchmarkError("benchmark.worker_ended", name=self._name)
-        return tuple(json.loads(line))
+        yield run
 
 
 def alternate(rounds: int, *tasks: Callable[[], tuple[float, float]]) -> list[Timing]:

@@ -17,7 +17,7 @@ from benchmarks.random_bundle import with_keras_files
 from benchmarks.report import BenchmarkError
 from benchmarks.speed import scaling_curves, serving, training
 from benchmarks.speed.keras_baseline import KerasBaseline
-from benchmarks.speed.worker_pool import Timing, Worker
+from benchmarks.speed.worker_pool import Timing, worker
 from rakuten_models.bundle.config import KERAS_FILES, SERVING_FILES
 from rakuten_models.cli import run_command
 from rakuten_models.preprocessing.text import TextSettings, encode_texts
@@ -102,10 +102,10 @@ def test_a_ratio_is_the_median_of_the_pairs():
 
 def test_a_worker_that_dies_is_an_error(tmp_path):
     with (
-        Worker("ours", tmp_path / "nowhere") as worker,
+        worker("ours", tmp_path / "nowhere") as run,
         pytest.raises(BenchmarkError, match="ended"),
     ):
-        worker.run("one")
+        run("one")
 
 
 def test_inputs_are_the_same_for_the_same_seed():
