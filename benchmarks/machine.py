@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import time
 from pathlib import Path
 
@@ -43,9 +44,15 @@ def sgemm_rate(rounds: int = 7) -> tuple[float, float]:
 
 def facts() -> list[str]:
     """The machine, the versions, the date and the load, as lines of Markdown."""
+    processor = (
+        _in_file("/proc/cpuinfo", r"model name\s*:\s*(.*\S)") or platform.processor() or "unknown processor"
+    )
+    packages = importlib.metadata.distributions()
+    installed = {each.name.lower().replace("_", "-"): each.version for each in packages}
+    versions = (f"{name} {installed[name]}" if name in installed else f"no {name}" for name in _LIBRARIES)
     return [
-        f"- Machine: {_processor()}, {usable_cores()} cores, {platform.system()} {platform.machine()}",
-        f"- Versions: Python {platform.python_version()}, {', '.join(_versions())}",
+        f"- Machine: {processor}, {usable_cores()} cores, {platform.system()} {platform.machine()}",
+        f"- Versions: Python {platform.python_version()}, {', '.join(versions)}",
         f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
         f"- Load when it began (processes that wanted to run, mean of 1 and 5 minutes): {load()}",
     ]
@@ -61,21 +68,10 @@ def peak_memory() -> int:
 
     Not `getrusage`: in a process that was just started it still holds the peak of the one that started it.
     """
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    return int(_in_file("/proc/self/status", r"VmHWM:\s*(\d+)") or 0) * 1024
 
 
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or "unknown processor")
-
-
-def _versions() -> list[str]:
-    packages = importlib.metadata.distributions()
-    installed = {each.name.lower().replace("_", "-"): each.version for each in packages}
-    return [f"{name} {installed[name]}" if name in installed else f"no {name}" for name in _LIBRARIES]
+def _in_file(path: str, pattern: str) -> str | None:
+    """What a pattern's group finds in a file of the system; None where there is no such file or line."""
+    found = re.search(pattern, Path(path).read_text()) if Path(path).is_file() else None
+    return found and found[1]
