@@ -44,11 +44,8 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _logger = logging.getLogger(__name__)
 
 REPOSITORY_VARIABLE = "RAKUTEN_MODEL_REPO"
-
 REVISION_VARIABLE = "RAKUTEN_MODEL_REVISION"
-
 FOLDER_VARIABLE = "RAKUTEN_BUNDLE"
-
 TRUSTED_VARIABLE = "RAKUTEN_TRUSTED"
 
 
@@ -64,13 +61,9 @@ class ProductClassifier:
     """
 
     def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        revision: str | None = None,
-        *,
-        config_sha256: str | None = None,
+        self, folder: str | os.PathLike[str], revision: str | None = None, *, config_sha256: str | None = None
     ) -> None:
-        """Load the bundle in a folder, without trying it first: `from_pretrained` does that.
+        """Load the bundle in a folder without verifying it in a sandbox; `from_pretrained` does that.
 
         Args:
             folder: The bundle's.
@@ -83,13 +76,12 @@ class ProductClassifier:
         self.folder = Path(folder)
         self.revision = revision
         self.config: BundleConfig = validate_bundle(self.folder, config_sha256=config_sha256)
+        file = self.folder / TOKENIZER_FILE
         try:
-            tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
+            tokenizer = load_tokenizer(file)
         # The tokenizers library raises plain Exception.
         except Exception as error:
-            raise BundleError(
-                "bundle.tokenizer_unreadable", file=self.folder / TOKENIZER_FILE, reason=reason(error)
-            ) from error
+            raise BundleError("bundle.tokenizer_unreadable", file=file, reason=reason(error)) from error
         text_file, image_file, fusion_file = (self.folder / name for name in SERVING_MODEL_FILES)
         self._models = Ensemble(
             TextModelRunner(text_file, tokenizer, self.config.text),
@@ -112,7 +104,7 @@ class ProductClassifier:
     ) -> ProductClassifier:
         """Load a bundle.
 
-        One that is neither the starter bundle nor a hub commit named by its 40 hex digits is loaded by another process
+        One that is neither the starter bundle nor a hub commit named by its 40 hex digits is verified in a sandbox
         first, once on a machine, in half a second; see rakuten_models/bundle/sandbox.py.
 
         Args:
@@ -121,10 +113,10 @@ class ProductClassifier:
             token: For a private repository; None takes the one stored by `hf auth login`.
             cache_dir: Where downloads are kept; None takes the hub client's own cache.
             local_files_only: Use what is in the cache and ask no server.
-            trusted: Load it without trying it in another process first.
+            trusted: Load it without verifying it in a sandbox first.
 
         Raises:
-            BundleError: The bundle is incomplete, altered, or of another format, or it failed when it was tried.
+            BundleError: The bundle is incomplete, altered, of another format, or failed in the sandbox.
             HubError: The repository or revision cannot be had.
         """
         if source is None:
@@ -132,7 +124,7 @@ class ProductClassifier:
         if os.path.isdir(source):
             if revision is not None:
                 raise BundleError("bundle.revision_of_folder", revision=revision, source=os.fspath(source))
-            # What ships with the package is as good as the package.
+            # It ships with the package.
             trusted = trusted or Path(source).resolve() == STARTER_FOLDER.resolve()
             return cls(source, config_sha256=None if trusted else _verified(source))
         if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
@@ -196,14 +188,9 @@ class ProductClassifier:
         ]
 
     def analyze(self, product: Product, *, threshold: float | None = None) -> Analysis:
-        """Predict one product so that its categories can be explained without running the models again.
+        """Predict one product so that its categories can be explained without running all models again.
 
-        Args:
-            product: One product with a text, a picture, or both.
-            threshold: As in `predict`.
-
-        Returns:
-            The prediction, which has `.error` if something is wrong with the product, and `.explain(prdtypecode)`.
+        A product that cannot be scored raises nothing: the prediction has `.error`. For the arguments see `predict`.
         """
         outputs = self._models.run([product], for_explanation=True)
         prediction = self._predictions(outputs, threshold)[0]
@@ -212,7 +199,7 @@ class ProductClassifier:
     def explain(
         self, product: Product, prdtypecode: int | None = None, *, threshold: float | None = None
     ) -> Explanation:
-        """Say which words and which regions of the picture spoke for a category and which against it.
+        """Which words and which regions of the picture spoke for a category and which against it.
 
         Costs one more run of the text model than `predict`; `analyze` serves several categories of one product.
 
@@ -240,7 +227,7 @@ class ProductClassifier:
         Raises:
             BundleError: The folder holds something else than a bundle.
         """
-        self._say_what_is_written()
+        self._warn_of_serving_part()
         with replace_folder(folder) as staging:
             for name in bundle_files(self.folder):
                 shutil.copyfile(self.folder / name, staging / name)
@@ -275,7 +262,7 @@ class ProductClassifier:
             HubError: The repository cannot be written; nothing was changed.
         """
         check_publishable(self.folder)
-        self._say_what_is_written()
+        self._warn_of_serving_part()
         return upload.upload_folder(
             self.folder,
             repo_id,
@@ -285,7 +272,7 @@ class ProductClassifier:
             branch=branch,
             tag=tag,
             token=token,
-            # What an earlier, fuller bundle left there would not belong to these files.
+            # Files of an earlier, fuller bundle would not belong to these.
             delete_others=ALL_FILES,
         )
 
@@ -310,7 +297,7 @@ class ProductClassifier:
             raise BundleError("bundle.self_check_differs", folder=str(self.folder), difference=difference)
         return difference
 
-    def _say_what_is_written(self) -> None:
+    def _warn_of_serving_part(self) -> None:
         if not all((self.folder / name).is_file() for name in KERAS_FILES):
             _logger.warning("Only the serving part is written: %s holds no .keras files.", self.folder)
 
@@ -319,8 +306,8 @@ class ProductClassifier:
 
 
 def _verified(folder: str | os.PathLike[str]) -> str:
-    """The sha256 of the config.json of a bundle that another process has loaded."""
-    # Whoever loads what needs no trial does not pay for its imports.
+    """The sha256 of the config.json of a bundle that a sandbox has loaded."""
+    # Imported here: a trusted bundle needs none of it.
     from rakuten_models.bundle import sandbox
 
     return sandbox.load_in_sandbox(folder)
@@ -336,8 +323,7 @@ def load_classifier(source: str | None = None, revision: str | None = None) -> t
     """Load the bundle that the caller or the environment names.
 
     The first of these that is given: `source`; the hub repository in RAKUTEN_MODEL_REPO (at
-    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle. RAKUTEN_TRUSTED=1 loads it without trying
-    it in another process first.
+    RAKUTEN_MODEL_REVISION); the folder in RAKUTEN_BUNDLE; the starter bundle. RAKUTEN_TRUSTED=1 skips the sandbox.
 
     Args:
         source: A bundle's folder or a hub id "user/name".

@@ -21,7 +21,6 @@ from rakuten_models.inference.explanation import Explanation
 from rakuten_models.product import Prediction, Product
 
 _BAR_WIDTH = 24
-
 _STRONGEST_WORDS = 5
 
 
@@ -51,11 +50,8 @@ def prediction_to_table(
     ]
     if len(answers) == 2:
         answers.append(("fusion", category, best_probability))
-    width = max(
-        len(each.name(language))
-        for each in [category, *(item for item, _ in top), *(item for _, item, _ in answers)]
-    )
-    indent = max(width, len("Category"))
+    listed = [category, *(item for item, _ in top), *(item for _, item, _ in answers)]
+    indent = max(len("Category"), *(len(each.name(language)) for each in listed))
     lines = [
         category.name(language),
         f"prdtypecode {category.prdtypecode}, probability {percent(best_probability)}, {prediction.decision}",
@@ -116,7 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A Windows console may be unable to show blocks, or a name in another alphabet; that is no reason to stop.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    block = "█" if _can_print("█", sys.stdout.encoding) else "#"
+    block = "█"
+    try:
+        block.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        block = "#"
     revision = f" at {classifier.revision}" if classifier.revision else ""
     print(prediction_to_table(prediction, threshold, options.language, options.top, block))
     if explanation:
@@ -162,14 +162,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no count; give a whole number of at least 1")
     return int(text)
-
-
-def _can_print(character: str, encoding: str | None) -> bool:
-    try:
-        character.encode(encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def command() -> int:

@@ -1,4 +1,4 @@
-"""How every command of the project ends: with a sentence and an exit status, never with a traceback."""
+"""Runs a command: errors become a sentence and an exit status, never a traceback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from rakuten_models.errors import RakutenModelsError
 
 EXIT_USER_ERROR = 2
-
 EXIT_SYSTEM_ERROR = 1
-
 EXIT_INTERRUPTED = 130
 
 _ADVICE = {
@@ -47,7 +45,7 @@ def run_command(
         print("stopped: nothing half-written is left behind.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone; Python would complain again when it flushes at exit.
+        # The output's reader (`| head`) has gone; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_SYSTEM_ERROR
     except OSError as error:

@@ -28,9 +28,9 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
 
 @contextlib.contextmanager
 def replaced_file(path: Path) -> Iterator[Any]:
-    """Write a file under another name and give it its own once all of it is on the disk.
+    """Write a file under a temporary name and rename it once all of it is on the disk.
 
-    The other name is always the same, so that a kill leaves nothing which the next run would not replace.
+    The temporary name is always the same, so the next run replaces what a kill left.
     """
     writing = path.with_name(f".{path.name}{WRITING}")
     try:
@@ -45,7 +45,7 @@ def replaced_file(path: Path) -> Iterator[Any]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a file that is on the disk another name, which may be taken, and have that on the disk, too."""
+    """Rename a file, over another one if it is there, and flush the folder to the disk."""
     os.replace(source, target)
     sync_folder(target.parent)
 
@@ -67,13 +67,13 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def sync(stream: Any) -> None:
-    """Have a file's content on the disk."""
+    """Flush a file's content to the disk."""
     stream.flush()
     os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the renaming itself on the disk; some systems cannot, and need not."""
+    """Flush a folder's entries to the disk, where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

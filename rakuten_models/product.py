@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 ACCEPT = "accept"
-
 REVIEW = "review"
 
 

@@ -1,4 +1,4 @@
-"""The process that loads a bundle first (see `rakuten_models.bundle.sandbox`): does with it all that a caller might.
+"""The process that verifies a bundle (see `rakuten_models.bundle.sandbox`) by using all of it.
 
     python -m rakuten_models.sandbox_worker FOLDER SHA256 SECONDS BYTES
 
@@ -40,11 +40,8 @@ _REFUSED_OPERATORS = frozenset(
 
 # A regular expression can be written so that it takes years on a certain text: ours, and no other.
 _PATTERN = {"Regex": r"\w+"}
-
 _NORMALIZERS = frozenset(("Sequence", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Lowercase"))
-
 _PRE_TOKENIZERS = frozenset(("Split", "Whitespace", "WhitespaceSplit"))
-
 _MAX_WORDS, _MAX_ADDED = 10_000_000, 1000
 
 _FLOATS = {
@@ -55,14 +52,10 @@ _FLOATS = {
 
 
 def verify_bundle(folder: Path, config_sha256: str) -> None:
-    """Load a bundle, look at all its numbers, reproduce its self-check, and ask it in every way there is.
-
-    Args:
-        folder: The bundle's.
-        config_sha256: Of its config.json.
+    """Load a bundle, check all its weights, reproduce its self-check, predict and explain.
 
     Raises:
-        BundleError: What is wrong with it.
+        BundleError: What is wrong with the bundle.
     """
     last_word = check_tokenizer(folder / TOKENIZER_FILE)
     for name in SERVING_MODEL_FILES:
@@ -84,19 +77,12 @@ def verify_bundle(folder: Path, config_sha256: str) -> None:
             raise BundleError("bundle.answers_depend_on_others", folder=str(folder))
     classifier.reproduce_self_check()
     for product in [*checked, others[-1]]:
-        explanation = classifier.explain(product)
-        if not _adds_up(explanation):
+        if not _adds_up(classifier.explain(product)):
             raise BundleError("bundle.explanation_does_not_add_up", folder=str(folder))
 
 
 def check_tokenizer(path: Path) -> str:
-    """Refuse a tokenizer file of another kind than training writes.
-
-    Args:
-        path: The file; its sha256 was checked.
-
-    Returns:
-        The word with the highest id.
+    """The word with the highest id of a tokenizer file, if it is of the kind that training writes.
 
     Raises:
         BundleError: Other parts, a regular expression, or ids that are not 0, 1, 2, ...
@@ -128,26 +114,15 @@ def _parts(part: Any) -> list[Mapping[str, Any]]:
 
 
 def check_model(path: Path) -> None:
-    """Refuse a compiled model that may not end, keeps a state, or has a weight that is NaN or infinite.
-
-    Looks at every weight, also at those that the self-check does not read.
-
-    Args:
-        path: The file; its sha256 was checked.
-
-    Raises:
-        BundleError: What is wrong with it.
-    """
+    """BundleError for a compiled model that may not end, keeps a state, or has any weight that is NaN or infinite."""
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    for index in range(model.OperatorCodesLength()):
-        code = model.OperatorCodes(index)
+    for code in _all(model, "OperatorCodes"):
         # Small numbers are in the older field.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number in _REFUSED_OPERATORS:
             raise BundleError("bundle.operator_refused", file=path, number=number)
-    for number in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(number)
-        tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+    for graph in _all(model, "Subgraphs"):
+        tensors = _all(graph, "Tensors")
         if not _in_order(model, graph, tensors):
             raise BundleError("bundle.graph_out_of_order", file=path)
         for tensor in tensors:
@@ -159,25 +134,28 @@ def check_model(path: Path) -> None:
                 raise BundleError("bundle.weights_not_finite", file=path, name=name)
 
 
+def _all(table: Any, field: str) -> list[Any]:
+    """The entries of a vector in the file."""
+    return [getattr(table, field)(index) for index in range(getattr(table, f"{field}Length")())]
+
+
 def _in_order(model: Any, graph: Any, tensors: Sequence[Any]) -> bool:
     """Whether each operator reads inputs, weights and earlier results alone, and no result is written twice."""
     # -1 stands for an optional input that is left out.
-    known = {-1, *(graph.Inputs(index) for index in range(graph.InputsLength()))}
+    known = {-1, *_all(graph, "Inputs")}
     for index, tensor in enumerate(tensors):
-        empty = any(tensor.Shape(axis) == 0 for axis in range(tensor.ShapeLength()))
-        if model.Buffers(tensor.Buffer()).DataLength() or empty:
+        if model.Buffers(tensor.Buffer()).DataLength() or 0 in _all(tensor, "Shape"):
             known.add(index)
         if tensor.IsVariable():
             return False
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        results = {operator.Outputs(number) for number in range(operator.OutputsLength())}
-        if not {operator.Inputs(number) for number in range(operator.InputsLength())} <= known:
+    for operator in _all(graph, "Operators"):
+        results = _all(operator, "Outputs")
+        if not known.issuperset(_all(operator, "Inputs")):
             return False
-        if results & known or len(results) < operator.OutputsLength():
+        if not known.isdisjoint(results) or len(set(results)) < len(results):
             return False
-        known |= results
-    return {graph.Outputs(index) for index in range(graph.OutputsLength())} <= known
+        known.update(results)
+    return known.issuperset(_all(graph, "Outputs"))
 
 
 def _scales(tensor: Any) -> np.ndarray:

@@ -17,29 +17,20 @@ from rakuten_models.product import Category
 FORMAT_VERSION = 2
 
 CONFIG_FILE = "config.json"
-
 TOKENIZER_FILE = "tokenizer.json"
-
 CARD_FILE = "README.md"
-
 METRICS_FILE = "metrics.json"
 
 MODEL_NAMES = ("text", "image", "fusion")
-
 KERAS_FILES = tuple(f"{name}_model.keras" for name in MODEL_NAMES)
-
 SERVING_MODEL_FILES = tuple(f"{name}_model.tflite" for name in MODEL_NAMES)
-
 PLOT_FILES = ("confusion_matrix.png", "reliability.png", "category_f1.png")
 
 # Without one of these a bundle cannot answer; the card, the figures and the plots may still be missing while
 # training is under way.
 REQUIRED_FILES = (CONFIG_FILE, TOKENIZER_FILE, *SERVING_MODEL_FILES)
-
 SERVING_FILES = (CARD_FILE, *REQUIRED_FILES, METRICS_FILE, *PLOT_FILES)
-
 ALL_FILES = (*SERVING_FILES, *KERAS_FILES)
-
 HASHED_FILES = (TOKENIZER_FILE, *SERVING_MODEL_FILES, *KERAS_FILES)
 
 # Bytes, far above what training writes: a file beyond them is refused before it is read.
@@ -54,12 +45,10 @@ MAX_SIZES = {
 }
 
 MAX_CATEGORIES = 100_000
-
 # Of a setting: 64 times what a text or a picture usually has, and still an array that fits into memory.
 _MAX_COLUMNS, _MAX_PIXELS = 65_536, 4096
 
 _MAX_CHECKED = 100
-
 _TEMPERATURES = (1e-3, 1e3)
 
 # The wanted precision behind `Prediction.decision`.
@@ -98,23 +87,15 @@ class BundleConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The content of config.json as plain values."""
+        content = asdict(self)
+        for values in content["calibration"].values():
+            values["category_temperatures"] = list(values["category_temperatures"])
         return {
             "format_version": self.format_version,
             "model_type": "rakuten-product-classification",
-            "categories": [
-                {"index": category.index, "prdtypecode": category.prdtypecode, "names": dict(category.names)}
-                for category in self.categories
-            ],
-            "preprocessing": {"text": asdict(self.text), "image": asdict(self.image)},
-            "calibration": {
-                name: {**asdict(values), "category_temperatures": list(values.category_temperatures)}
-                for name, values in self.calibration.items()
-            },
-            "thresholds": {precision: dict(values) for precision, values in self.thresholds.items()},
-            "library_versions": dict(self.library_versions),
-            "files": {name: dict(facts) for name, facts in self.files.items()},
-            "self_check": dict(self.self_check),
-            "training": dict(self.training),
+            "categories": list(content.pop("categories")),
+            "preprocessing": {"text": content.pop("text"), "image": content.pop("image")},
+            **content,
         }
 
     @classmethod
@@ -130,17 +111,13 @@ class BundleConfig:
         # True and 1.0 equal 1.
         if type(version) is not int or version != FORMAT_VERSION:
             newer = type(version) is int and version > FORMAT_VERSION
-            raise BundleError(
-                "bundle.format_newer" if newer else "bundle.format_other",
-                file=file,
-                version=shown(version),
-                known=FORMAT_VERSION,
-            )
+            code = "bundle.format_newer" if newer else "bundle.format_other"
+            raise BundleError(code, file=file, version=shown(version), known=FORMAT_VERSION)
         try:
             config = cls(
                 categories=tuple(
-                    _category(entry, position)
-                    for position, entry in enumerate(
+                    _category(entry, f"categories[{index}]")
+                    for index, entry in enumerate(
                         sequence(content["categories"], "categories", MAX_CATEGORIES)
                     )
                 ),
@@ -177,8 +154,7 @@ def _part(content: Mapping[str, Any], name: str, inner: str) -> Mapping[str, Any
     return mapping(mapping(content[name], name)[inner], f"{name}.{inner}")
 
 
-def _category(entry: Any, position: int) -> Category:
-    name = f"categories[{position}]"
+def _category(entry: Any, name: str) -> Category:
     entry = mapping(entry, name)
     return Category(
         whole_number(entry["index"], f"{name}.index", 0, MAX_CATEGORIES),
@@ -192,13 +168,12 @@ def _category(entry: Any, position: int) -> Category:
 
 def _calibration(values: Mapping[str, Any], name: str) -> Calibration:
     temperatures = sequence(values["category_temperatures"], f"{name}.category_temperatures", MAX_CATEGORIES)
+    keys = "temperature", "confidence_power", "spread_power"
     return Calibration(
-        temperature=number(values["temperature"], f"{name}.temperature"),
-        confidence_power=number(values["confidence_power"], f"{name}.confidence_power"),
-        spread_power=number(values["spread_power"], f"{name}.spread_power"),
+        **{key: number(values[key], f"{name}.{key}") for key in keys},
         category_temperatures=tuple(
-            number(value, f"{name}.category_temperatures[{column}]")
-            for column, value in enumerate(temperatures)
+            number(value, f"{name}.category_temperatures[{index}]")
+            for index, value in enumerate(temperatures)
         ),
     )
 
@@ -212,32 +187,30 @@ def _threshold(values: Any, precision: str) -> dict[str, float | None]:
 
 
 def _facts(facts: Any, name: str) -> dict[str, Any]:
-    """A file's size and sha256, if the file is one that a bundle has: no path, and no file of somebody else."""
+    """A file's size and sha256, if the file is one that a bundle has: no path, and no other file."""
     if name not in HASHED_FILES:
         raise ValueError(f"files lists {shown(name)}, expected only {', '.join(HASHED_FILES)}")
     facts = mapping(facts, f"files.{name}")
     digest = text(facts["sha256"], f"files.{name}.sha256", 64)
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise ValueError(f"files.{name}.sha256 is {shown(digest)}, expected 64 hex digits")
-    return {
-        "sha256": digest,
-        "size": whole_number(facts["size"], f"files.{name}.size", 0, MAX_SIZES[name]),
-    }
+    size = whole_number(facts["size"], f"files.{name}.size", 0, MAX_SIZES[name])
+    return {"sha256": digest, "size": size}
 
 
 def _check_self_check(config: BundleConfig) -> None:
-    """Refuse products that are none, and probabilities that are none; the newest bundle has no answers yet."""
+    """Both lists may be missing: a bundle that is being built has no answers yet."""
     products = sequence(config.self_check.get("products", []), "self_check.products", _MAX_CHECKED)
-    for position, product in enumerate(products):
-        name = f"self_check.products[{position}]"
+    for index, product in enumerate(products):
+        name = f"self_check.products[{index}]"
         product = mapping(product, name)
         for key in ("designation", "description"):
             text(product[key], f"{name}.{key}", 100_000, one_line=False)
         if product["image"] is not None:
             text(product["image"], f"{name}.image", MAX_SIZES[CONFIG_FILE])
     rows = sequence(config.self_check.get("probabilities", []), "self_check.probabilities", _MAX_CHECKED)
-    for position, row in enumerate(rows):
-        name = f"self_check.probabilities[{position}]"
+    for index, row in enumerate(rows):
+        name = f"self_check.probabilities[{index}]"
         if len(sequence(row, name, MAX_CATEGORIES)) != len(config.categories):
             raise ValueError(f"{name} has {len(row)} entries for {len(config.categories)} categories")
         if any(not 0 <= number(value, name) <= 1 for value in row):
@@ -274,10 +247,8 @@ def _check_values(config: BundleConfig, file: str) -> None:
         for kind, power in (("confidence power", each.confidence_power), ("spread power", each.spread_power)):
             check(-2 <= power <= 2, "bundle.power_out_of_range", name=name, kind=kind, power=power)
         found = len(each.category_temperatures)
-        fits = found in (0, count)
-        check(
-            fits, "bundle.category_temperatures_do_not_fit", name=name, temperatures=found, categories=count
-        )
+        code = "bundle.category_temperatures_do_not_fit"
+        check(found in (0, count), code, name=name, temperatures=found, categories=count)
         allowed = all(least <= value <= most for value in each.category_temperatures)
         check(allowed, "bundle.category_temperature_out_of_range", **limits)
     known = DEFAULT_PRECISION in config.thresholds

@@ -70,16 +70,10 @@ def _parse_config(path: Path, data: bytes) -> BundleConfig:
 
 
 def check_file(path: Path) -> int:
-    """Refuse a file of a bundle that is no plain file in its folder, or larger than any such file.
+    """The size in bytes of a bundle's file, if it is a plain file in its folder and not too large.
 
     A link is followed only into the hub client's own cache, which keeps files under `blobs` and links to them. Another
-    one could lead to any file of the user, which would go along when the bundle is saved or published.
-
-    Args:
-        path: The file, with a name that a bundle has; it must be there.
-
-    Returns:
-        Its size in bytes.
+    one could lead to any file of the user, which would be copied when the bundle is saved or published.
 
     Raises:
         BundleError: It is a link, a folder, a pipe or a device, or too large.
@@ -109,9 +103,9 @@ def write_config(folder: str | os.PathLike[str], config: BundleConfig) -> Bundle
 def validate_bundle(
     folder: str | os.PathLike[str], *, require_keras: bool = False, config_sha256: str | None = None
 ) -> BundleConfig:
-    """Check a bundle folder: nothing missing, nothing altered, nothing linked in, settings that make sense.
+    """Check a bundle folder: no file missing, altered or linked in, and settings in range.
 
-    Reads config.json as JSON and the other files only to take their sha256: no other parser sees a byte of them.
+    Parses config.json alone; of the other files only the sha256 is taken.
 
     Args:
         folder: A full bundle or its serving part.
@@ -129,8 +123,7 @@ def validate_bundle(
     if config_sha256 is not None and hashlib.sha256(data).hexdigest() != config_sha256:
         raise BundleError("bundle.config_changed", file=folder / CONFIG_FILE)
     config = _parse_config(folder / CONFIG_FILE, data)
-    needed = REQUIRED_FILES + (KERAS_FILES if require_keras else ())
-    for name in needed:
+    for name in REQUIRED_FILES + (KERAS_FILES if require_keras else ()):
         if not (folder / name).exists():
             raise BundleError("bundle.file_missing", folder=str(folder), name=name)
     # All sizes before the first long read.
@@ -172,8 +165,8 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Build a bundle folder beside the target and swap it in when it is whole.
 
     Yields an empty sibling folder, which becomes the target when the block ends well; otherwise the target stays as it
-    was. A kill in the moment of the swap leaves the old folder under `.NAME.previous`; the next call puts it back and
-    removes what a killed call was building.
+    was. A kill during the swap leaves the old folder under `.NAME.previous`; the next call puts it back and removes
+    what a killed call was building.
 
     Raises:
         BundleError: The target is a file, or a folder with something else than a bundle in it.
@@ -187,7 +180,10 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(previous)
         else:
             previous.rename(target)
-    _remove_left_behind(target)
+    # What killed calls were building goes; what another process still builds is locked.
+    for left in target.parent.glob(f".{glob.escape(target.name)}{_STAGING}*"):
+        with contextlib.suppress(OSError), locked(left, wait=False):
+            shutil.rmtree(left, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}{_STAGING}"))
     with contextlib.ExitStack() as stack:
         # Not every file system has locks.
@@ -205,13 +201,6 @@ def replace_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             if previous.exists() and not target.exists():
                 previous.rename(target)
             raise
-
-
-def _remove_left_behind(target: Path) -> None:
-    """Take away what killed calls for the same target were building; what another process still builds stays."""
-    for staging in target.parent.glob(f".{glob.escape(target.name)}{_STAGING}*"):
-        with contextlib.suppress(OSError), locked(staging, wait=False):
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_target(target: str | os.PathLike[str]) -> None:

@@ -1,14 +1,13 @@
-"""Untrusted bundles: load them first in a process of their own, with limits, and only then in the caller's.
+"""Load untrusted bundles in a limited process of their own before the caller's process loads them.
 
-The sha256 values in config.json show damage, but whoever can rewrite a bundle can rewrite them, too, and a compiled
-model made for it can crash the process that maps it, take all memory, or never end. So a bundle that is neither the
-starter bundle, nor a hub commit named by its 40 hex digits, nor trusted is loaded by another Python first, which
-reproduces its self-check (`rakuten_models.sandbox_worker`). That stops crashes, hangs and memory hogs, but the process
-has the same rights as this one.
+Hashes in config.json show damage, not malice: a crafted model can crash the process that maps it, take all memory, or
+never end. So a bundle that is neither the starter bundle, nor a hub commit named by its 40 hex digits, nor trusted is
+first loaded by another Python, which reproduces its self-check (`rakuten_models.sandbox_worker`). That stops crashes,
+hangs and memory hogs, but the process has the same rights as this one.
 
-What passed is noted by the sha256 of its config.json, which holds those of its other files, and by the versions of
-the libraries that read it: in this process, and as an empty file in the user's cache folder (RAKUTEN_CACHE_DIR, else
-`rakuten-models` in XDG_CACHE_HOME or ~/.cache). So a bundle is tried once on a machine.
+A verified bundle is noted by the sha256 of its config.json, which holds those of its other files, and by the versions
+of the libraries that read it: in this process, and as an empty file in the user's cache folder (RAKUTEN_CACHE_DIR, else
+`rakuten-models` in XDG_CACHE_HOME or ~/.cache). So each bundle is verified once on a machine.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
 
 from rakuten_models.bundle.folder import bundle_files, config_bytes, validate_bundle
 from rakuten_models.errors import BundleError, Message, RakutenModelsError, reason
@@ -38,21 +36,17 @@ CACHE_VARIABLE = "RAKUTEN_CACHE_DIR"
 # To import the libraries, and then to load and answer; each takes a third of a second on an idle machine. Where the
 # start takes longer than usual, the rest may in proportion, but never more than six times as long.
 START_SECONDS, SECONDS = 60.0, 10.0
-
 _USUAL_START, MAX_TIMES = 1.0, 6.0
 
 # Of address space, and besides so many times the bundle's files; the starter bundle (17 MB) takes 0.6 GB.
 MEMORY_BYTES, _TIMES_THE_FILES = 3 << 30, 6
 
 SANDBOX_WORKER = "rakuten_models.sandbox_worker"
-
-_STARTED, _MAX_SAID = "started", 2000
-
+_STARTED, _MAX_LINE = "started", 8000
 _CORES = 4
-
 _LIBRARIES = ("ai-edge-litert", "tokenizers", "numpy", "pillow", "keras", "h5py")
-
-_NO_BUSINESS_OF_THEIRS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
+# Environment variables with these in their names are not passed on.
+_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
 
 _passed: set[str] = set()
 
@@ -64,7 +58,7 @@ def load_in_sandbox(
     seconds: float = SECONDS,
     memory_bytes: int = MEMORY_BYTES,
 ) -> str:
-    """Let another process load a bundle, unless these very files were tried before.
+    """Let another process load a bundle, unless these very files were verified before.
 
     Args:
         folder: The bundle's.
@@ -94,16 +88,13 @@ def load_in_sandbox(
 def mark_verified(
     folder: str | os.PathLike[str], module: str = SANDBOX_WORKER, digest: str | None = None
 ) -> None:
-    """Note that a bundle need not be tried: it was, or it was made here.
+    """Note that a bundle was verified by a module, or was made here.
 
-    Args:
-        folder: The bundle's.
-        module: See `load_in_sandbox`.
-        digest: The sha256 of the config.json that was tried; None for the one that is there.
+    `digest` is the sha256 of the config.json that was verified; None for the one that is there.
     """
     note = _note(digest or hashlib.sha256(config_bytes(folder)).hexdigest(), module)
     _passed.add(note)
-    # Without a cache folder it is tried again by the next process.
+    # Without a cache folder the next process verifies it again.
     with contextlib.suppress(OSError):
         _notes_folder().mkdir(parents=True, exist_ok=True)
         (_notes_folder() / note).touch()
@@ -134,9 +125,8 @@ def sandbox_process(attempt: Callable[[Path, str], None], arguments: Sequence[st
         problem = Message("bundle.sandbox_memory", folder=folder)
     # The libraries that read the files raise nearly anything.
     except Exception as error:
-        problem = Message(
-            "bundle.sandbox_failed", folder=folder, kind=type(error).__name__, reason=reason(error)
-        )
+        kind = type(error).__name__
+        problem = Message("bundle.sandbox_failed", folder=folder, kind=kind, reason=reason(error))
     answer = problem and [problem.code, problem.values]
     print(json.dumps({"problem": answer}, default=str), file=answers, flush=True)
     # Without the libraries' own ends, which could hang.
@@ -171,7 +161,7 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not any(word in name.upper() for word in _NO_BUSINESS_OF_THEIRS)
+        if not any(word in name.upper() for word in _SECRETS)
     } | {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONFAULTHANDLER": ""}
     try:
         process = subprocess.Popen(
@@ -191,7 +181,15 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
     output = process.stdout
     assert output is not None
     lines: queue.Queue[str] = queue.Queue()
-    reader = threading.Thread(target=_read_lines, args=(output, lines), daemon=True)
+
+    def read_lines() -> None:
+        """Put each line, cut to its limit, into the queue, and "" at the end."""
+        with contextlib.suppress(OSError, ValueError):
+            while line := output.readline(_MAX_LINE):
+                lines.put(line.strip())
+        lines.put("")
+
+    reader = threading.Thread(target=read_lines, daemon=True)
     reader.start()
     began = time.monotonic()
     try:
@@ -222,16 +220,8 @@ def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: i
         raise BundleError(message)
 
 
-def _read_lines(stream: IO[str], lines: queue.Queue[str]) -> None:
-    """Put each line into the queue, and "" at the end; never more than a little of what is said."""
-    with contextlib.suppress(OSError, ValueError):
-        while line := stream.readline(_MAX_SAID * 4):
-            lines.put(line.strip())
-    lines.put("")
-
-
 def _next_line(lines: queue.Queue[str], seconds: float) -> str | None:
-    """The next line, "" if there is none any more, None if it takes too long."""
+    """The next line; "" after the last, None after so many seconds."""
     try:
         return lines.get(timeout=seconds)
     except queue.Empty:
@@ -246,13 +236,12 @@ def _end(status: int) -> str:
 
 
 def _notes_folder() -> Path:
-    own = os.environ.get(CACHE_VARIABLE)
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rakuten-models"
-    return base.expanduser() / "tried"
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get(CACHE_VARIABLE) or f"{caches}/rakuten-models").expanduser() / "tried"
 
 
 def _note(digest: str, module: str) -> str:
-    """The name under which a trial is noted: another version of a library may read the same bytes otherwise."""
+    """The note's file name; another version of a library may read the same bytes otherwise."""
     facts = [digest, module, platform.python_version(), platform.machine()]
     for library in _LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):

@@ -37,7 +37,7 @@ def parse_json(data: bytes) -> Any:
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH}") from error
     layer, depth = [value], 0
-    while layer := [inner for each in layer for inner in _inside(each)]:
+    while layer := [inner for each in layer for inner in _children(each)]:
         depth += 1
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
@@ -60,13 +60,9 @@ def number(value: Any, name: str) -> float:
 
 
 def text(value: Any, name: str, most: int = 1000, *, one_line: bool = True) -> str:
-    """The value, or ValueError if it is no string that can be shown.
+    """The value, or ValueError if it is no printable string of at most `most` characters.
 
-    Args:
-        value: What the file holds.
-        name: Of the value, for the sentence.
-        most: Characters.
-        one_line: Refuse control characters, which a terminal would act on.
+    `one_line` refuses control characters, which a terminal would act on.
     """
     if not isinstance(value, str):
         raise ValueError(f"{name} is {shown(value)}, expected a text")
@@ -114,7 +110,7 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _inside(value: Any) -> Sequence[Any]:
+def _children(value: Any) -> Sequence[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else ()

@@ -18,11 +18,7 @@ _FOLDERS = [Path(__file__).parent / "messages"]
 
 
 def register_messages(folder: Path) -> None:
-    """Let another package's sentences be found, too.
-
-    Args:
-        folder: Holds en.json, and other languages' files if there are any.
-    """
+    """Add the sentences of a folder with en.json and maybe other languages' files."""
     if folder not in _FOLDERS:
         _FOLDERS.append(folder)
         templates.cache_clear()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,13 +29,21 @@ PATIENCE_SECONDS = 20.0
 # For any answer, and between two pieces of one: the client's own requests would wait for ever.
 ANSWER_SECONDS = 30.0
 
-_REPO_ID = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
-
-_Result = TypeVar("_Result")
-
 REQUEST_TIMEOUT_SECONDS = 10.0
 
+_REPO_ID = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
+
+# Of an HTTP answer; any other from 500 on may pass, too.
+_STATUS_CODES = {
+    401: "hub.refused_token",
+    403: "hub.refused_token",
+    408: "hub.refused_again",
+    412: "hub.refused_while_written",
+    429: "hub.refused_again",
+}
+
+_Result = TypeVar("_Result")
 
 
 class IncompleteError(Exception):
@@ -45,14 +54,28 @@ class AlteredError(Exception):
     """Files came with other content than the hub lists for them; `str(error)` names them."""
 
 
-def open_client(endpoint: str | None, token: str | None) -> HfApi:
-    """The hub's client with time limits, unless the program has set another transport for the process."""
+@contextlib.contextmanager
+def open_client(
+    action: str, repo_id: str, endpoint: str | None, token: str | None, revision: str = "main", hint: str = ""
+) -> Iterator[HfApi]:
+    """The hub's client with time limits, unless the program has set another transport for the process.
+
+    What the client raises in the block becomes a HubError; for the arguments see `explained`.
+
+    Raises:
+        HubError: The name is not of the form user/name, or what went wrong in the block.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import _http
 
+    check_repo_id(repo_id)
     if _http._GLOBAL_CLIENT_FACTORY is _http.default_client_factory:
         _http.set_client_factory(_limited_transport)
-    return HfApi(endpoint=endpoint, token=token)
+    api = HfApi(endpoint=endpoint, token=token)
+    try:
+        yield api
+    except Exception as error:
+        raise explained(error, action, repo_id, revision, api.endpoint, token, hint) from error
 
 
 def _limited_transport() -> httpx2.Client:
@@ -67,11 +90,9 @@ def _limited_transport() -> httpx2.Client:
 
 def _refuse_long_waits(response: httpx2.Response) -> None:
     """Raise instead of letting the client sleep as long as a hub says, which may be a day."""
-    seconds = _asked_to_wait(response)
-    if response.status_code in (429, 503) and seconds > PATIENCE_SECONDS:
-        raise HubError(
-            "hub.asks_to_wait", host=response.url.host, status=response.status_code, seconds=seconds
-        )
+    seconds, status = _asked_to_wait(response), response.status_code
+    if status in (429, 503) and seconds > PATIENCE_SECONDS:
+        raise HubError("hub.asks_to_wait", host=response.url.host, status=status, seconds=seconds)
 
 
 def _asked_to_wait(response: httpx2.Response) -> float:
@@ -81,11 +102,7 @@ def _asked_to_wait(response: httpx2.Response) -> float:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what cannot be the name of a repository, before the network is asked.
-
-    Raises:
-        HubError: It is not of the form user/name.
-    """
+    """HubError unless it is of the form user/name; asks no network."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
@@ -161,19 +178,10 @@ def explained(
     token: str | None,
     hint: str = "",
 ) -> HubError:
-    """Turn what went wrong into a sentence.
+    """The error to raise for what the client raised.
 
-    Args:
-        error: What the client raised.
-        action: What was tried, as in "fetch" or "send".
-        repo_id: user/name.
-        revision: The branch, tag or commit that was asked for.
-        endpoint: The hub's address.
-        token: Kept out of the sentence.
-        hint: A further sentence for when the hub cannot be had, with a space before it.
-
-    Returns:
-        The error to raise.
+    `action` is what was tried, as in "fetch" or "send"; `token` is kept out of the sentence; `hint` is a further
+    sentence for when the hub cannot be had, with a space before it.
 
     Raises:
         Exception: `error` itself, if it is a sentence already or nothing of the hub's, such as a full disk.
@@ -184,74 +192,52 @@ def explained(
     cause = _root_cause(error)
     if isinstance(cause, HubError):
         raise cause
-    facts: dict[str, Any] = {
-        "action": action,
-        "repo_id": repo_id,
-        "revision": revision,
-        "endpoint": endpoint,
-        "hint": hint,
-        "cause": type(cause).__name__,
-    }
+    status, said = 0, str(cause)
     if isinstance(cause, errors.HfHubHTTPError):
-        facts["status"] = cause.response.status_code
-        facts["said"] = _shown(cause.server_message or cause.response.reason_phrase, token)
-    elif isinstance(cause, AlteredError):
-        facts["files"] = str(cause)
-    elif isinstance(cause, ValueError):
-        facts["said"] = _shown(str(cause), token)
+        status = cause.response.status_code
+        said = cause.server_message or cause.response.reason_phrase
+    said = " ".join(said.split())[:300]
     for kinds, code in (
         (errors.OfflineModeIsEnabled, "hub.offline"),
         ((httpx2.TransportError, ConnectionError), "hub.unreachable"),
         (errors.GatedRepoError, "hub.gated"),
         (errors.RepositoryNotFoundError, "hub.repository_missing"),
         (errors.RevisionNotFoundError, "hub.revision_missing"),
-        (errors.HfHubHTTPError, _status_code(facts.get("status", 0))),
+        (
+            errors.HfHubHTTPError,
+            _STATUS_CODES.get(status, "hub.refused_again" if status >= 500 else "hub.refused"),
+        ),
         (json.JSONDecodeError, "hub.no_hub"),
         (AlteredError, "hub.altered"),
         (IncompleteError, "hub.incomplete"),
         (ValueError, "hub.client_refused"),
+        # As in `_may_pass`.
+        (OSError if type(cause) is OSError and cause.errno is None else (), "hub.incomplete"),
     ):
         if isinstance(cause, kinds):
-            return HubError(code, **facts)
-    if type(cause) is OSError and cause.errno is None:
-        return HubError("hub.incomplete", **facts)
+            return HubError(
+                code,
+                action=action,
+                repo_id=repo_id,
+                revision=revision,
+                endpoint=endpoint,
+                hint=hint,
+                cause=type(cause).__name__,
+                status=status,
+                said=said.replace(token, "***") if token else said,
+                files=str(cause) if isinstance(cause, AlteredError) else "",
+            )
     raise error
 
 
-def _shown(said: str, token: str | None) -> str:
-    """What the hub or its client says, on one line and without the token."""
-    said = " ".join(said.split())[:300]
-    return said.replace(token, "***") if token else said
-
-
-def _status_code(status: int) -> str:
-    """The code of the sentence about an HTTP status."""
-    if status in (401, 403):
-        return "hub.refused_token"
-    if status == 412:
-        return "hub.refused_while_written"
-    if status >= 500 or status in (408, 429):
-        return "hub.refused_again"
-    return "hub.refused"
-
-
 def is_private(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> bool:
-    """Whether only those with a token may read a model repository.
-
-    Args:
-        repo_id: user/name.
-        token: None is the one that `hf auth login` or HF_TOKEN left.
-        endpoint: The hub's address; None is the client's own.
+    """Whether only those with a token may read a model repository; for the arguments see `upload_folder`.
 
     Raises:
         HubError: No such repository, no access, no network, or the hub fails.
     """
-    check_repo_id(repo_id)
-    api = open_client(endpoint, token)
-    try:
+    with open_client("read", repo_id, endpoint, token) as api:
         information = retried(lambda: api.model_info(repo_id, timeout=REQUEST_TIMEOUT_SECONDS))
-    except Exception as error:
-        raise explained(error, "read", repo_id, "main", api.endpoint, token) from error
     return bool(information.private or information.gated)
 
 

@@ -15,7 +15,6 @@ from rakuten_models.hub.client import (
     AlteredError,
     IncompleteError,
     check_repo_id,
-    explained,
     open_client,
     retried,
     same_content,
@@ -47,8 +46,7 @@ def download_folder(
         endpoint: The hub's address; None is the client's own (HF_ENDPOINT or huggingface.co).
 
     Returns:
-        The folder that holds the files, and the 40-character commit they are from. The folder may hold more
-        files.
+        The folder, which may hold more files, and the 40-character commit they are from.
 
     Raises:
         HubError: No such repository, revision or file, no access, no network, or the hub fails.
@@ -70,8 +68,8 @@ def download_folder(
         facts = {"repo_id": repo_id, "revision": wanted, "files": ", ".join(not_cached), "cache": str(cache)}
         raise HubError("hub.not_cached" if cached_commit else "hub.revision_not_cached", **facts)
 
-    api = open_client(endpoint, token)
-    try:
+    hint = "" if not_cached else Message("hub.copy_is_here", revision=wanted, commit=cached_commit)
+    with open_client("fetch", repo_id, endpoint, token, wanted, hint) as api:
         information = retried(
             lambda: api.model_info(
                 repo_id, revision=wanted, files_metadata=True, timeout=client.REQUEST_TIMEOUT_SECONDS
@@ -120,14 +118,13 @@ def download_folder(
             return folder
 
         folder = retried(fetch)
-    except Exception as error:
-        hint = "" if not_cached else Message("hub.copy_is_here", revision=wanted, commit=cached_commit)
-        raise explained(error, "fetch", repo_id, wanted, api.endpoint, token, hint) from error
     # Noted only now that everything is there, so that the name leads to a whole folder when offline.
     if wanted != commit:
         # A cache that cannot be written serves what it holds all the same.
         with contextlib.suppress(OSError):
-            _note_commit(repository_cache, wanted, commit)
+            reference = repository_cache / "refs" / wanted
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(reference, commit)
     return folder, commit
 
 
@@ -138,10 +135,3 @@ def _cached_commit(repository_cache: Path, revision: str) -> str | None:
     reference = repository_cache / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else ""
     return commit if COMMIT.fullmatch(commit) else None
-
-
-def _note_commit(repository_cache: Path, revision: str, commit: str) -> None:
-    """Write the client's own note of what a branch or tag stands for."""
-    reference = repository_cache / "refs" / revision
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(reference, commit)

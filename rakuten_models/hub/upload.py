@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING
 
 from rakuten_models.errors import HubError
 from rakuten_models.hub import client
-from rakuten_models.hub.client import (
-    COMMIT,
-    check_repo_id,
-    explained,
-    open_client,
-    retried,
-    same_content,
-)
+from rakuten_models.hub.client import COMMIT, check_repo_id, explained, open_client, retried, same_content
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -70,8 +63,7 @@ def upload_folder(
     absent = [name for name in files if not (folder / name).is_file()]
     if absent:
         raise HubError("hub.nothing_to_send", folder=str(folder), files=", ".join(absent), repo_id=repo_id)
-    api = open_client(endpoint, token)
-    try:
+    with open_client("send", repo_id, endpoint, token, branch or "main") as api:
         create_repository(repo_id, private=private, repo_type=repo_type, token=token, endpoint=endpoint)
         if branch is not None:
             retried(lambda: api.create_branch(repo_id, branch=branch, repo_type=repo_type, exist_ok=True))
@@ -109,8 +101,6 @@ def upload_folder(
             ).oid
 
         revision = retried(commit)
-    except Exception as error:
-        raise explained(error, "send", repo_id, branch or "main", api.endpoint, token) from error
     if tag is not None and tag not in tagged:
         _set_tag(api, repo_id, repo_type, tag, revision, token)
     return revision
@@ -124,22 +114,12 @@ def create_repository(
     token: str | None = None,
     endpoint: str | None = None,
 ) -> None:
-    """Make a repository unless it is there.
-
-    Args:
-        repo_id: user/name.
-        private: Whether only its owner may see it. A public repository that is already there is refused.
-        repo_type: "model", or "space" for a Gradio app.
-        token: With write permission; None is the one that `hf auth login` or HF_TOKEN left.
-        endpoint: The hub's address; None is the client's own.
+    """Make a repository unless it is there; for the arguments see `upload_folder`.
 
     Raises:
-        HubError: No permission, a public repository where a private one is wanted, no network, or the hub
-            fails.
+        HubError: No permission, a public repository where a private one is wanted, no network, or the hub fails.
     """
-    check_repo_id(repo_id)
-    api = open_client(endpoint, token)
-    try:
+    with open_client("send", repo_id, endpoint, token) as api:
         retried(
             lambda: api.create_repo(
                 repo_id,
@@ -155,12 +135,10 @@ def create_repository(
         if private and not information.private:
             page = f"spaces/{repo_id}" if repo_type == "space" else repo_id
             raise HubError("hub.public", repo_id=repo_id, settings=f"{api.endpoint}/{page}/settings")
-    except Exception as error:
-        raise explained(error, "send", repo_id, "main", api.endpoint, token) from error
 
 
 def _tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
-    """The commit that each tag stands for."""
+    """Commits by tag."""
     references = retried(lambda: api.list_repo_refs(repo_id, repo_type=repo_type))
     return {reference.name: reference.target_commit for reference in references.tags}
 

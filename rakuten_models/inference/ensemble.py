@@ -44,12 +44,7 @@ class ModelOutputs:
 class Ensemble:
     """The text, image and fusion model of one bundle. Safe to use from several threads.
 
-    Args:
-        text: The text model.
-        image: The image model.
-        fusion: The fusion model.
-        categories: In the order of the models' logits.
-        calibration: By model name.
+    `categories` are in the order of the models' logits, `calibration` is by model name.
 
     Raises:
         BundleError: The models do not fit each other or the categories.
@@ -70,12 +65,9 @@ class Ensemble:
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
     def run(self, products: Sequence[Product], *, for_explanation: bool = False) -> ModelOutputs:
-        """Run the models on n products.
+        """Run the models on n products in any mix.
 
-        Args:
-            products: In any mix.
-            for_explanation: Add the text model's inputs to its outputs, and the picture as "picture" to the image
-                model's.
+        `for_explanation` adds the inputs to the text outputs, and the picture as "picture" to the image outputs.
         """
         outputs = ModelOutputs([_wrong_type(product) for product in products])
         valid = [row for row, error in enumerate(outputs.errors) if error is None]
@@ -84,7 +76,7 @@ class Ensemble:
         image_rows = [row for row in valid if products[row].image is not None]
         texts = [cleaned[row] for row in outputs.text_rows]
         run_text = self.text.with_inputs if for_explanation else self.text
-        # A picture's decoder is busy on one core: the texts are answered on another meanwhile.
+        # Decoding a picture keeps one core busy: the texts run on another meanwhile.
         beside = self._text_thread.submit(run_text, texts) if texts and image_rows else None
         if texts and beside is None:
             outputs.text = run_text(texts)
@@ -103,10 +95,6 @@ class Ensemble:
                 }
         if beside is not None:
             outputs.text = beside.result()
-        self._run_fusion(outputs)
-        return outputs
-
-    def _run_fusion(self, outputs: ModelOutputs) -> None:
         outputs.fusion_rows = sorted(set(outputs.text_rows) & set(outputs.image_rows))
         if outputs.fusion_rows and outputs.text is not None and outputs.image is not None:
             text_index = np.searchsorted(outputs.text_rows, outputs.fusion_rows)
@@ -120,6 +108,7 @@ class Ensemble:
                 text_present=present,
                 image_present=present,
             )
+        return outputs
 
     def calibrated(self, model: str, logits: np.ndarray) -> np.ndarray:
         """float32 (n, categories), the probabilities behind a model's logits.

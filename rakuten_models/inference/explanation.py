@@ -92,11 +92,7 @@ class Explanation:
 
 
 def find_category(categories: Sequence[Category], prdtypecode: int) -> Category:
-    """The category with a code.
-
-    Raises:
-        ExplanationError: There is none.
-    """
+    """The category with a code; ExplanationError if there is none."""
     for category in categories:
         if category.prdtypecode == prdtypecode:
             return category
@@ -126,7 +122,7 @@ class Analysis:
     text_model: TextModelRunner
 
     def explain(self, prdtypecode: int | None = None) -> Explanation:
-        """Say which words and which regions of the picture spoke for a category and which against it.
+        """Which words and which regions of the picture spoke for a category and which against it.
 
         If only the picture could not be read, the answer from the text is explained.
 
@@ -145,22 +141,18 @@ class Analysis:
             category = find_category(prediction.categories, prdtypecode)
         words: tuple[WordContribution, ...] = ()
         base = text_score = heat_map = image_score = picture = None
-        cleaned = clean_product(self.product)
+        cleaned, index = clean_product(self.product), category.index
         if outputs.text is not None:
-            text_score = float(_centred(outputs.text["logits"][0])[category.index])
-            words, base = _explain_text(cleaned, self.text_model, outputs.text, category.index)
+            text_score = float(_centred(outputs.text["logits"][0])[index])
+            words, base = _explain_text(cleaned, self.text_model, outputs.text, index)
         if outputs.image is not None:
-            image_score = float(_centred(outputs.image["logits"][0])[category.index])
-            heat_map = _centred(outputs.image["category_maps"][0])[:, :, category.index]
+            image_score = float(_centred(outputs.image["logits"][0])[index])
+            heat_map = _centred(outputs.image["category_maps"][0])[:, :, index]
             picture = outputs.image["picture"][0]
         text_part, image_part = text_score, image_score
         if outputs.fusion is not None and outputs.text is not None and outputs.image is not None:
-            text_part, image_part = _split_score(
-                outputs.fusion["logits"][0],
-                outputs.text["logits"][0],
-                outputs.image["logits"][0],
-                category.index,
-            )
+            fused, text, image = (each["logits"][0] for each in (outputs.fusion, outputs.text, outputs.image))
+            text_part, image_part = _split_score(fused, text, image, index)
         return Explanation(
             prediction=prediction,
             category=category,
@@ -205,19 +197,10 @@ def _centred(logits: np.ndarray) -> np.ndarray:
 def _split_score(
     fused: np.ndarray, text: np.ndarray, image: np.ndarray, category_index: int
 ) -> tuple[float, float]:
-    """What text and picture each added to the fusion model's centred logit of a category.
+    """The text's and the picture's part of the fusion model's centred logit of a category.
 
-    Fusion adds both models' centred logits, each times one factor for the whole product: so two factors explain all
-    categories at once and can be read off its answer.
-
-    Args:
-        fused: float32 (categories,), the fusion model's logits.
-        text: float32 (categories,), the text model's.
-        image: float32 (categories,), the image model's.
-        category_index: Which.
-
-    Returns:
-        The text's and the picture's part; their sum is the centred fused logit.
+    Takes the three models' logits, float32 (categories,). Fusion adds both models' centred logits, each times one
+    factor for the whole product, so two factors explain all categories at once and follow from its logits.
     """
     centred = np.stack([_centred(text), _centred(image)], axis=1).astype(np.float64)
     factors = np.linalg.lstsq(centred, _centred(fused.astype(np.float64)), rcond=None)[0]
@@ -226,14 +209,14 @@ def _split_score(
 
 
 def highlight_segments(text: str, words: Sequence[WordContribution]) -> list[tuple[str, float | None]]:
-    """Cut a text into marked and unmarked stretches.
+    """Cut a text into marked and unmarked segments.
 
     Args:
         text: A cleaned designation or description.
         words: Those of an explanation that lie in this field, in reading order.
 
     Returns:
-        (stretch, contribution, or None where no word is); the stretches together are the text.
+        (segment, contribution, or None where no word is); the segments together are the text.
     """
     segments: list[tuple[str, float | None]] = []
     position = 0
@@ -260,8 +243,7 @@ def heat_map_image(picture: np.ndarray, heat_map: np.ndarray) -> Image.Image:
     # In grey, or the picture's own blue would look like heat.
     grey = Image.fromarray(fit_image(Image.fromarray(picture), _HEAT_SIZE)).convert("L").convert("RGB")
     values = heat_map.astype(np.float32) / max(float(np.abs(heat_map).max()), 1e-12)
-    values = np.asarray(Image.fromarray(values).resize(grey.size, Image.Resampling.BILINEAR))
-    values = values[:, :, np.newaxis]
+    values = np.asarray(Image.fromarray(values).resize(grey.size, Image.Resampling.BILINEAR))[..., np.newaxis]
     opacity = np.abs(values) * _HEAT_OPACITY
     colour = np.where(values > 0, np.array(FOR_COLOUR, np.float32), np.array(AGAINST_COLOUR, np.float32))
     mixed = np.asarray(grey, np.float32) * (1 - opacity) + colour * opacity

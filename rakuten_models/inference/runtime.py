@@ -19,7 +19,6 @@ from rakuten_models.preprocessing.image import ImageSettings, decode_image, fit_
 from rakuten_models.preprocessing.text import TextSettings, encode_cleaned
 
 TEXT_INPUTS = frozenset(("token_ids", "character_ids"))
-
 FUSION_INPUTS = frozenset(
     ("text_features", "text_logits", "image_features", "image_logits", "text_present", "image_present")
 )
@@ -61,28 +60,37 @@ class CompiledModel:
     Args:
         path: The file. Its sha256 must have been checked: a malformed file can crash the process.
         threads: Processors that one call may use.
-        signatures: Those that will be run.
 
     Raises:
-        BundleError: The file cannot be read as a compiled model with these signatures.
+        BundleError: The file cannot be read as a compiled model.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], threads: int = 1, signatures: Sequence[str] = (SERVING,)
-    ) -> None:
-        """Map the file and prepare its signatures."""
+    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
+        """Map the file and prepare its first signature."""
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._runners: dict[str, Any] = {}
         try:
             self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
-            self._runners = {name: self._interpreter.get_signature_runner(name) for name in signatures}
         except (ValueError, RuntimeError) as error:
             raise BundleError("bundle.model_unreadable", file=path, reason=reason(error)) from error
-        self._lock = threading.Lock()
-        self.path = Path(path)
+        self.prepare(SERVING)
         self.inputs: Mapping[str, Mapping[str, Any]] = self._runners[SERVING].get_input_details()
         self.outputs: Mapping[str, Mapping[str, Any]] = self._runners[SERVING].get_output_details()
 
+    def prepare(self, signature: str) -> None:
+        """Make a signature ready to be run.
+
+        Raises:
+            BundleError: The file has no such signature.
+        """
+        try:
+            self._runners[signature] = self._interpreter.get_signature_runner(signature)
+        except (ValueError, RuntimeError) as error:
+            raise BundleError("bundle.model_unreadable", file=self.path, reason=reason(error)) from error
+
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run once; arrays by the names in DESIGN of the bundle, first axis n.
+        """Run once; arrays by input name, first axis n.
 
         Raises:
             BundleError: The model cannot be run on them.
@@ -134,7 +142,6 @@ class CompiledModel:
                 for length, want in zip(shape[1:], wanted, strict=True)
             )
             if found[name]["dtype"] is not kind or not fits:
-                columns = " x ".join("any" if want is None else str(want) for want in wanted)
                 raise BundleError(
                     "bundle.arrays_do_not_fit",
                     file=self.path,
@@ -142,12 +149,12 @@ class CompiledModel:
                     dtype=found[name]["dtype"].__name__,
                     shape=str(shape),
                     expected_dtype=kind.__name__,
-                    columns=columns,
+                    columns=" x ".join("any" if want is None else str(want) for want in wanted),
                 )
 
 
 class _Workers:
-    """Threads, one a core, each with an interpreter of its own that is made when it is first needed."""
+    """Threads, one a core, each with its own interpreter, made when it is first needed."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
@@ -166,23 +173,19 @@ class _Workers:
 
 
 class TextModelRunner:
-    """The text model with all that it needs to read products, on every core.
+    """The text model with its tokenizer and settings, on every core.
 
-    Texts of about one length run together, as wide as the longest of them: what stands behind a text's end costs time
-    and changes no bit of its answer.
-
-    Args:
-        path: The compiled model.
-        tokenizer: The bundle's.
-        settings: The bundle's.
+    Texts of about one length run together, as wide as the longest of them: padding costs time and changes no bit of an
+    answer.
     """
 
     def __init__(self, path: str | os.PathLike[str], tokenizer: Tokenizer, settings: TextSettings) -> None:
         """Load the model and check that it takes what preprocessing makes."""
-        self.model = CompiledModel(path, signatures=(SERVING, EXPLAINING))
+        self.model = CompiledModel(path)
         self.tokenizer = tokenizer
         self.settings = settings
         self.model.check_signature(TEXT_INPUTS, {"logits", "features"})
+        self.model.prepare(EXPLAINING)
         self._workers = _Workers(self.model.path, "text")
 
     def __call__(self, cleaned: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
@@ -202,11 +205,8 @@ class TextModelRunner:
             [cleaned[row] for row in order[start : start + _TEXTS_A_TASK]]
             for start in range(0, len(cleaned), _TEXTS_A_TASK)
         ]
-        parts = (
-            [self._answer(tasks[0], self.model)]
-            if len(tasks) == 1
-            else self._workers.map(self._answer, tasks)
-        )
+        single = len(tasks) == 1
+        parts = [self._answer(tasks[0], self.model)] if single else self._workers.map(self._answer, tasks)
         rows = np.argsort(order)
         return {
             name: np.concatenate([run[name] for part in parts for run in part])[rows]
@@ -216,15 +216,16 @@ class TextModelRunner:
     def _answer(
         self, cleaned: Sequence[tuple[str, str]], model: CompiledModel
     ) -> list[dict[str, np.ndarray]]:
-        """The outputs of some runs, in order."""
         encoded = encode_cleaned(cleaned, self.tokenizer, self.settings)
-        runs = []
-        for start in range(0, len(cleaned), _TEXTS_A_RUN):
-            part = {name: ids[start : start + _TEXTS_A_RUN] for name, ids in encoded.items()}
-            runs.append(
-                model(**{name: _cut_to_longest(ids, _WIDTH_STEPS[name]) for name, ids in part.items()})
+        return [
+            model(
+                **{
+                    name: _cut_to_longest(ids[start : start + _TEXTS_A_RUN], _WIDTH_STEPS[name])
+                    for name, ids in encoded.items()
+                }
             )
-        return runs
+            for start in range(0, len(cleaned), _TEXTS_A_RUN)
+        ]
 
     def with_inputs(self, cleaned: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
         """As by calling it, in one run, with the model's inputs (see `encode_texts`) beside its outputs."""
@@ -256,14 +257,10 @@ def _cut_to_longest(ids: np.ndarray, step: int) -> np.ndarray:
 
 
 class ImageModelRunner:
-    """The image model with all that it needs to read pictures, on every core.
+    """The image model with its settings, on every core.
 
     One picture is answered soonest by one interpreter on all cores; many by one interpreter a core, each with one
     picture at a time, which was measured to beat batches.
-
-    Args:
-        path: The compiled model.
-        settings: The bundle's.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: ImageSettings) -> None:

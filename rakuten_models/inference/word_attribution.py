@@ -19,8 +19,7 @@ _WORDS = Split(Regex(r"\w+"), "isolated")
 
 _RUN = re.compile(r"\s+|\S+")
 
-# No more of a text is looked at than so many characters a byte that the model reads (an accent of its own is a
-# character, but no byte of the model's).
+# Characters of a text per byte that the model reads; a combining accent is a character that normalising drops.
 _CHARACTERS_A_BYTE = 2
 
 

@@ -1,4 +1,4 @@
-"""A catalog's text as a person would read it: the first step of rakuten_models/preprocessing/text.py."""
+"""Catalog text to plain text: no HTML, entities or mojibake; the first step of text preprocessing."""
 
 from __future__ import annotations
 
@@ -13,40 +13,34 @@ MAX_CHARACTERS = 20_000
 # An escaped ampersand in front of an entity, as double escaping leaves it: "&amp; nbsp;", "&amp;eacute;".
 _DOUBLE_ESCAPE = re.compile(r"&amp;\s?(?=#?\w{2,8};)")
 
-# Python refuses to read a number of more than 4,300 digits; this one stands for no character either.
+# Python refuses to read a number of more than 4,300 digits; the code point after the last stands for it.
 _ENDLESS_NUMBER, _NO_CHARACTER = re.compile(r"(?<=&#)[0-9]{1000,}"), "1114112"
 
 _INVISIBLE_START = re.compile(r"<(script|style)\b", re.IGNORECASE)
-
 _INVISIBLE_END = re.compile(r"</(script|style)(\s*>)?", re.IGNORECASE)
-
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
-
 _ZERO_WIDTH = re.compile(r"[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-
 _APOSTROPHE = re.compile("[\u2018\u2019\u201b\u02bc\u00b4\u0060\u2032]")
 
 # Exports that knew no "œ" and no typographic apostrophe wrote an inverted question mark for both.
 _LOST_LIGATURE = re.compile(r"¿(?=uvre|uf|urs?\b|uds?\b|il|ux?\b)", re.IGNORECASE)
-
 _LOST_APOSTROPHE = re.compile(r"(?<=[^\W\d_])¿(?=[^\W\d_])")
 
-# UTF-8 read as Latin-1 and lower-cased afterwards, which ftfy cannot see: "grà¢ce" was "grâce". What stands before is
-# looked at last, here and below: a pattern that begins with a letter is found many times sooner.
+# UTF-8 read as Latin-1 and lower-cased afterwards, which ftfy cannot see: "grà¢ce" was "grâce". The lookbehind comes
+# last, here and below: a pattern that begins with a literal is found many times sooner.
 _LOWERED_MOJIBAKE = re.compile(r"[ãà]([\xa2\xa7-\xab\xae\xb4\xb9\xbb])(?<=[^\W\d_]..)(?=[^\W\d_])", re.DOTALL)
 
 # A paragraph tag of which only the letter is left: "pIn Ancient Persia".
 _TAG_LETTER = re.compile(r"p(?=[A-ZÀ-Ý][a-zà-ÿ])(?<![^\s\-.!?]p)")
 
-# Of these characters and ASCII alone nothing can be made that ftfy would mend (a test tries it), and most French texts
-# hold no others: looking for one costs a thirtieth of asking ftfy.
+# ftfy changes no text of ASCII and these characters alone (a test shows it), and most French texts hold no others:
+# searching for one costs a thirtieth of asking ftfy.
 _MAY_BE_BROKEN = re.compile("[^\x00-\x7fàâäçèéêëîïôöùûü\u2019\u2013\u2026]")
 
 
 def clean_text(text: str) -> str:
-    """What a person would read: no HTML, no entities, no broken encoding, single spaces.
+    """Plain text: no HTML, no entities, no broken encoding, single spaces.
 
     Letter case and accents stay; the tokenizer's own normaliser deals with them.
 
@@ -62,7 +56,11 @@ def clean_text(text: str) -> str:
         if "&" in text:
             text = unescape(_DOUBLE_ESCAPE.sub("&", text))
     if "<" in text:
-        text = _TAG.sub(" ", _without_invisible_elements(text))
+        visible, position = [], 0
+        for start, end in invisible_elements(text):
+            visible.append(text[position:start])
+            position = end
+        text = _TAG.sub(" ", " ".join([*visible, text[position:]]))
     if not text.isascii():
         text = _mend_encoding(text)
     text = _TAG_LETTER.sub("", text)
@@ -75,10 +73,10 @@ def unescape(text: str) -> str:
 
 
 def invisible_elements(text: str) -> Iterator[tuple[int, int]]:
-    """Where scripts and style sheets begin and end, tags included; one that is never closed is none.
+    """Spans of scripts and style sheets, tags included; one that is never closed is none.
 
-    Each sign is looked at once: one pattern for the whole element would look for the end anew at each beginning, which
-    takes seconds for 20,000 characters of them.
+    Linear in the length: one pattern for the whole element would search its end anew from each start tag, which takes
+    seconds for 20,000 characters of them.
     """
     ends: dict[str, deque[re.Match[str]]] = {}
     for match in _INVISIBLE_END.finditer(text):
@@ -90,39 +88,25 @@ def invisible_elements(text: str) -> Iterator[tuple[int, int]]:
         following = ends.get(start.group(1).lower(), deque())
         while following and following[0].start() < start.end():
             following.popleft()
-        # Its first end decides, whole or broken.
+        # The first end tag decides, whole or broken.
         if following and following[0].group(2):
             position = following[0].end()
             yield start.start(), position
 
 
-def _without_invisible_elements(text: str) -> str:
-    """The text with a space for each of them."""
-    visible, position = [], 0
-    for start, end in invisible_elements(text):
-        visible.append(text[position:start])
-        position = end
-    return " ".join([*visible, text[position:]])
-
-
 def _mend_encoding(text: str) -> str:
-    """Undo what wrong encodings did; drop what no reader sees."""
-    # Half of a surrogate pair cannot be written as UTF-8, and the tokenizer refuses it.
+    """Undo wrong decoding; drop invisible characters."""
+    # Half of a surrogate pair has no UTF-8, and the tokenizer refuses it.
     text = text.encode("utf-8", "ignore").decode("utf-8")
     if _MAY_BE_BROKEN.search(text):
-        text = _decode_again(text)
+        # Imported here: the import takes a tenth of the time to a first answer, and many texts need none of it.
+        import ftfy
+        import ftfy.badness
+        import ftfy.fixes
+
+        text = ftfy.fixes.fix_c1_controls(text)
+        text = ftfy.fix_encoding(text) if ftfy.badness.is_bad(text) else text
     if "¿" in text:
         text = _LOST_APOSTROPHE.sub("'", _LOST_LIGATURE.sub("œ", text))
     text = _LOWERED_MOJIBAKE.sub(lambda match: chr(ord(match.group(1)) + 0x40), text)
     return _APOSTROPHE.sub("'", _ZERO_WIDTH.sub("", text))
-
-
-def _decode_again(text: str) -> str:
-    """Read in the right encoding what was read in a wrong one, if ftfy says so."""
-    # Imported here, for that takes a tenth of the time to a first answer and many texts need none of it.
-    import ftfy
-    import ftfy.badness
-    import ftfy.fixes
-
-    text = ftfy.fixes.fix_c1_controls(text)
-    return ftfy.fix_encoding(text) if ftfy.badness.is_bad(text) else text

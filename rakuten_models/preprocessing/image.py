@@ -1,4 +1,4 @@
-"""Bytes, paths, images and arrays to pixels: the one decoder, for training and serving."""
+"""Pictures of any kind to pixels: the one decoder, for training and serving."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MAX_SCANS = 100
 # Transparent pixels that are laid on white at a time, which bounds the memory.
 _STRIP = 1_000_000
 
-# Of what a decoder says of a damaged file.
+# Characters of a decoder's message about a damaged file.
 _MAX_REASON = 200
 
-# The markers in a JPEG that begin a segment with a length, and its end: none of those that stand alone in its data.
+# A JPEG's markers that begin a segment with a length, and its end marker; not those that stand alone in its data.
 _SCAN, _MARKER = b"\xff\xda", re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 
 
@@ -76,7 +76,8 @@ def decode_image(image: Any, size: int) -> Image.Image:
     Raises:
         ProductError: See `read_image`.
     """
-    name = _image_name(image)
+    # For "The picture{name} ..." in the sentences.
+    name = f" {Path(image).name!r}" if isinstance(image, (str, os.PathLike)) else ""
     try:
         picture = _open_image(image, name)
         _check_size(picture.size, name)
@@ -93,9 +94,8 @@ def decode_image(image: Any, size: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ProductError("product.picture_unreadable", name=name) from error
     except Image.DecompressionBombError as error:
-        raise ProductError(
-            "product.picture_too_many_pixels", name=name, limit=MAX_PIXELS // 1_000_000
-        ) from error
+        limit = MAX_PIXELS // 1_000_000
+        raise ProductError("product.picture_too_many_pixels", name=name, limit=limit) from error
     # Pillow's format readers raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
@@ -103,7 +103,7 @@ def decode_image(image: Any, size: int) -> Image.Image:
 
 
 def fit_image(picture: Image.Image, size: int) -> np.ndarray:
-    """The second half of `read_image`: uint8 (size, size, 3), RGB, with white around what is not square."""
+    """The second half of `read_image`: uint8 (size, size, 3), RGB, padded to a square with white."""
     scale = size / max(picture.size)
     fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(fitted, Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -114,59 +114,44 @@ def fit_image(picture: Image.Image, size: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _image_name(image: Any) -> str:
-    """What stands behind "The picture" in a sentence about it."""
-    return f" {Path(image).name!r}" if isinstance(image, (str, os.PathLike)) else ""
-
-
 def _check_size(size: tuple[int, int], name: str) -> None:
-    """Refuse what would take too much memory, before it is decoded."""
     width, height = size
     if width * height > MAX_PIXELS:
-        raise ProductError(
-            "product.picture_too_large",
-            name=name,
-            width=width,
-            height=height,
-            limit=MAX_PIXELS // 1_000_000,
-        )
+        limit = MAX_PIXELS // 1_000_000
+        raise ProductError("product.picture_too_large", name=name, width=width, height=height, limit=limit)
 
 
 def _check_scans(picture: Image.Image) -> None:
-    """Refuse a JPEG of so many passes that decoding it would take minutes.
-
-    Raises:
-        ValueError: It has more than 100.
-    """
+    """ValueError for a JPEG of more than 100 scans, whose decoding would take minutes."""
     if not isinstance(picture, JpegImageFile) or picture.fp is None:
         return
     picture.fp.seek(0)
     data = picture.fp.read()
-    # Notes, and what stands behind the picture's end, may hold these two bytes, too.
+    # Comments, and data behind the picture's end, may hold these two bytes, too.
     if data.count(_SCAN) > _MAX_SCANS and _scans(data) > _MAX_SCANS:
         raise ValueError(f"a JPEG of more than {_MAX_SCANS} scans")
 
 
 def _scans(data: bytes) -> int:
-    """The scans of a JPEG up to its end, or to where it is broken."""
+    """The number of scans of a JPEG up to its end, or to where it is broken."""
     scans, position = 0, 2
     while found := _MARKER.search(data, position):
         marker, position = found.group()[-1:], found.end()
         if marker == b"\xd9":
             break
         scans += marker == _SCAN[1:]
-        # Notes and tables say their length, and may hold anything.
+        # Segments say their length, and may hold anything.
         position += int.from_bytes(data[position : position + 2], "big")
     return scans
 
 
 def _turn_upright(picture: Image.Image) -> None:
-    """Turn it as its EXIF orientation says; EXIF data that cannot be read says nothing."""
+    """Apply the EXIF orientation; EXIF data that cannot be read is ignored."""
     try:
         ImageOps.exif_transpose(picture, in_place=True)
     except MemoryError:
         raise
-    # As with the pixels, nearly any error; but these are there, and good.
+    # As with the pixels, nearly any error; but the pixels are good.
     except Exception:
         return
 
@@ -196,22 +181,17 @@ def _open_image(image: Any, name: str) -> Image.Image:
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] not in (3, 4))
-        or array.size == 0
-    ):
-        raise ProductError(
-            "product.picture_wrong_array", name=name, dtype=str(array.dtype), shape=str(array.shape)
-        )
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not fits or array.size == 0:
+        kind, shape = str(array.dtype), str(array.shape)
+        raise ProductError("product.picture_wrong_array", name=name, dtype=kind, shape=shape)
     # Before the copy.
     _check_size((array.shape[1], array.shape[0]), name)
     return Image.fromarray(array)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """To RGB as a person would see it: 16 bits scaled down, transparency on white."""
+    """To RGB: 16 bits scaled to 8, transparency on white."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.array(picture, np.float32)
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
@@ -219,11 +199,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         if values.max() > 255:
             values /= 257.0
         picture = Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
-    return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """RGB of a picture with transparent parts."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
     whole = Image.new("RGB", picture.size)
     height = max(1, _STRIP // picture.width)
     for top in range(0, picture.height, height):

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from rakuten_models.preprocessing.cleaning import clean_text
 from rakuten_models.product import Product
 
-# Of a cleaned text so many characters are read at first; they hold all that the model reads, or the whole is read.
+# Characters of a cleaned text that are tokenized at first; all of it only if these do not fill the model's input.
 _HEAD, _HEAD_MARGIN = 4096, 256
 
 
@@ -50,7 +50,7 @@ def has_text(product: Product) -> bool:
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """Read a `tokenizers` file; truncation and padding are ours and are switched off."""
+    """Read a `tokenizers` file, with its own truncation and padding switched off."""
     tokenizer = Tokenizer.from_file(os.fspath(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()

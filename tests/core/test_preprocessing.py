@@ -484,7 +484,7 @@ def test_transparency_in_strips_is_that_of_the_whole(size):
     picture = Image.new("RGBA", size, (200, 10, 60, 128))
     picture.paste((0, 0, 0, 0), (0, 0, max(1, size[0] // 2), max(1, size[1] // 2)))
     whole = Image.alpha_composite(Image.new("RGBA", size, "white"), picture).convert("RGB")
-    assert image_module._on_white(picture).tobytes() == whole.tobytes()
+    assert image_module._to_rgb(picture).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])

@@ -74,8 +74,9 @@ def save_and_compile(
     size = serving_path.stat().st_size
     if size < least:
         raise BundleError("training.lost_weights", name=name, size=size, least=least)
-    compiled = CompiledModel(serving_path, signatures=tuple(signatures))
+    compiled = CompiledModel(serving_path)
     if explainer is not None:
+        compiled.prepare(EXPLAINING)
         check_explanations(compiled, example)
     return compare(saved, compiled, name, example)
 
