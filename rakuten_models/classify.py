@@ -27,14 +27,10 @@ _STRONGEST_WORDS = 5
 def prediction_to_table(
     prediction: Prediction, threshold: float | None, language: str, count: int, block: str
 ) -> str:
-    """One prediction as lines for a terminal.
+    """One prediction as lines for a terminal; of one that could not be scored, only the reason.
 
-    Args:
-        prediction: Of one that could not be scored, only the reason is given.
-        threshold: The one that `predict` decided by.
-        language: Of the category names, "en" or "fr".
-        count: Categories to list.
-        block: The character that bars are made of.
+    `threshold` is the one that `predict` decided by, `language` that of the category names ("en" or "fr"), `count` the
+    number of categories to list, `block` the character of the bars.
     """
     category, best_probability = prediction.category, prediction.probability
     if category is None or best_probability is None:
@@ -61,9 +57,8 @@ def prediction_to_table(
     ]
     for item, probability in top:
         bar = block * round(probability * _BAR_WIDTH)
-        lines.append(
-            f"{item.name(language):{indent}}  {item.prdtypecode:>10}  {percent(probability):>11}  {bar}".rstrip()
-        )
+        line = f"{item.name(language):{indent}}  {item.prdtypecode:>10}  {percent(probability):>11}  {bar}"
+        lines.append(line.rstrip())
     lines += ["", f"{'Model':8}  {'Its own answer':{max(indent, 14)}}  {'Code':>10}  Probability"]
     for name, item, probability in answers:
         lines.append(

@@ -32,12 +32,7 @@ def percent(probability: float) -> str:
 
 
 def best_category(categories: Sequence[Category], probabilities: np.ndarray) -> tuple[Category, float]:
-    """The most probable category of one model, with its probability.
-
-    Args:
-        categories: In the order of the probabilities.
-        probabilities: float32 (categories,), sums to 1.
-    """
+    """The most probable category by one model's probabilities, float32 (categories,), with its probability."""
     index = int(probabilities.argmax())
     return categories[index], float(probabilities[index])
 
@@ -53,19 +48,15 @@ def prediction_to_json(
         language: Of the names in the lists, "en" or "fr".
 
     Returns:
-        {"prdtypecode": int or None, "category": {"en": name, "fr": name} or None, "probability": float or
-        None, "decision": "accept" or "review", "threshold": float or None, "image_weight": float or None,
-        "probabilities": [{"prdtypecode", "name", "probability"}, ...] highest first, "text" and "image":
-        that model's best entry of the same form, or None without its input, "error": sentence or
-        None}.
+        {"prdtypecode": int or None, "category": {"en": name, "fr": name} or None, "probability": float or None,
+        "decision": "accept" or "review", "threshold": float or None, "image_weight": float or None, "probabilities":
+        [{"prdtypecode", "name", "probability"}, ...] highest first, "text" and "image": that model's best entry of the
+        same form, or None without its input, "error": sentence or None}.
     """
 
     def entry(category: Category, probability: float) -> dict[str, Any]:
-        return {
-            "prdtypecode": category.prdtypecode,
-            "name": category.name(language),
-            "probability": probability,
-        }
+        code, name = category.prdtypecode, category.name(language)
+        return {"prdtypecode": code, "name": name, "probability": probability}
 
     def best_entry(probabilities: np.ndarray | None) -> dict[str, Any] | None:
         return None if probabilities is None else entry(*best_category(prediction.categories, probabilities))

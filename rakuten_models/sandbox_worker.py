@@ -38,7 +38,7 @@ _REFUSED_OPERATORS = frozenset(
     in ("ASSIGN_VARIABLE", "CUSTOM", "DELEGATE", "IF", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE", "WHILE")
 )
 
-# A regular expression can be written so that it takes years on a certain text: ours, and no other.
+# The only regular expression allowed: another could take years on a certain text.
 _PATTERN = {"Regex": r"\w+"}
 _NORMALIZERS = frozenset(("Sequence", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Lowercase"))
 _PRE_TOKENIZERS = frozenset(("Split", "Whitespace", "WhitespaceSplit"))

@@ -1,7 +1,4 @@
-"""The bundle: one folder with three models, the tokenizer, the settings, the figures and the card.
-
-Reads and writes config.json and checks a folder before anything in it is used; loads no model.
-"""
+"""A bundle's folder: reads and writes config.json, and checks all files before one is used; loads no model."""
 
 from __future__ import annotations
 
@@ -150,11 +147,7 @@ def bundle_files(folder: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def check_publishable(folder: str | os.PathLike[str]) -> None:
-    """Refuse to publish a bundle without its card, figures or plots, which nobody could load from a hub.
-
-    Raises:
-        BundleError: Names what is missing.
-    """
+    """BundleError for a bundle without its card, metrics or plots: `from_pretrained` fetches them all from a hub."""
     absent = [name for name in SERVING_FILES if not (Path(folder) / name).is_file()]
     if absent:
         raise BundleError("bundle.not_publishable", folder=str(folder), files=", ".join(absent))

@@ -143,7 +143,7 @@ def _limit_this_process(seconds: float, memory_bytes: int) -> None:
     except ImportError:  # Windows has no such limits: time alone is limited there
         return
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    # Also if nobody waits for this process any more.
+    # Also if the parent process is gone.
     for kind, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, int(used + _CORES * seconds) + 1),

@@ -32,8 +32,8 @@ def upload_folder(
 ) -> str:
     """Send files of a folder to a repository as one commit; the repository is made if there is none.
 
-    The commit names the head it was made for, so it can never land twice or over somebody else's. After a
-    fault the head is read again: if it holds our files, the commit had landed and only its answer was lost.
+    The commit names its parent, so it can never land twice or over another writer's. After a fault the head is read
+    again: if it holds these files, the commit had landed and only its answer was lost.
 
     Args:
         folder: Where the files lie.
@@ -145,7 +145,7 @@ def _tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
 
 def _set_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, revision: str, token: str | None) -> None:
     try:
-        # exist_ok: after a lost answer the tag is there, and whether it is ours shows below.
+        # exist_ok: after a lost answer the tag is there; the commit it stands for is compared below.
         retried(
             lambda: api.create_tag(repo_id, tag=tag, revision=revision, repo_type=repo_type, exist_ok=True)
         )

@@ -31,10 +31,10 @@ def calibrate(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Softmax of logits / (temperature * p ** confidence_power * s ** spread_power * t).
 
     p is the row's top probability before calibration; s the standard deviation of its logits, which grows with what
-    a model knows of a product; t its top category's own temperature. This is the one place where calibration is
-    applied. With both powers 0 and without t it is temperature scaling (Guo et al. 2017, "On Calibration of Modern
-    Neural Networks"); otherwise each answer gets a temperature of its own, as in Balanya et al. 2022, "Adaptive
-    Temperature Scaling for Robust Calibration of Deep Neural Networks". No answer's order of categories changes.
+    a model knows of a product; t its top category's own temperature. With both powers 0 and without t it is
+    temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks"); otherwise each answer gets a
+    temperature of its own, as in Balanya et al. 2022, "Adaptive Temperature Scaling for Robust Calibration of Deep
+    Neural Networks". No answer's order of categories changes.
 
     Args:
         logits: float32 (n, categories), as a model gives them.

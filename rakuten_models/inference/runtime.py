@@ -45,10 +45,7 @@ def usable_cores() -> int:
 
 
 def centred_weights(category_index: int, categories: int) -> np.ndarray:
-    """float32 (1, categories): logits times these are a category's logit less the mean of all logits.
-
-    Logits mean something only beside each other: the same number added to all of them changes no probability.
-    """
+    """float32 (1, categories): logits times these are a category's logit less the mean of all logits."""
     weights = np.full((1, categories), -1 / categories, np.float32)
     weights[0, category_index] += 1
     return weights
@@ -189,10 +186,7 @@ class TextModelRunner:
         self._workers = _Workers(self.model.path, "text")
 
     def __call__(self, cleaned: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
-        """Run on n >= 1 products.
-
-        Args:
-            cleaned: Their texts, from `clean_product`.
+        """Run on n >= 1 products' texts, from `clean_product`.
 
         Returns:
             {"logits": float32 (n, categories), "features": float32 (n, text features)}.
@@ -238,8 +232,8 @@ class TextModelRunner:
         """How much each token and each character added to a weighted sum of the logits.
 
         Args:
-            encoded: One product, from `encode`.
-            features: float32 (1, text features), the model's answer to it.
+            encoded: One product, from `encode_cleaned`.
+            features: float32 (1, text features), the model's output for it.
             weights: float32 (1, categories), from `centred_weights`.
 
         Returns:
@@ -275,9 +269,7 @@ class ImageModelRunner:
     ) -> list[dict[str, np.ndarray] | ProductError]:
         """Run on pictures of any kind that `read_image` takes.
 
-        Args:
-            images: The pictures.
-            keep_pictures: Add "picture": uint8 (1, height, width, 3), RGB, of at most 896 pixels.
+        `keep_pictures` adds "picture": uint8 (1, height, width, 3), RGB, sides of at most 896 pixels.
 
         Returns:
             For each, in order, {"logits": float32 (1, categories), "features": float32 (1, image features),
