@@ -134,7 +134,7 @@ class TextTrainingSettings:
         epochs: Passes over the training rows.
         batch_size: Rows a step.
         learning_rate: Of the first step; falls linearly to 0.
-        decay: Weight decay of table rows; see `NetworkSettings`.
+        decay: Share of a touched table row that a step takes away, for each unit of the learning rate.
         feature_dropout: Share of a text's words, pairs and n-grams that a step does not see.
         unit_dropout: Share of the features that a step does not see.
         label_smoothing: Probability mass spread evenly over all categories.

@@ -119,7 +119,7 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
         np.array([0, 2, 3, 4]),
     )
     assert numbers.frozen_categories.tolist() == [1]
-    network = SparseNetwork(fitter._student_rows, 5, fitter_settings(settings), [0])
+    network = SparseNetwork(fitter._student_rows, 5, settings.text, 1.0, [0])
     network.start_from(numbers)
     linear = start.text.linear_part(fitter.rows.sparse.shape[1], tokenizer.get_vocab_size())
     assert linear.shape[1] == 3 and linear.any()
@@ -133,12 +133,6 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
     assert known.sum() >= len(products) / 2
     # The encoder's part of a text is kept in 16 bits.
     np.testing.assert_allclose(found[known], expected[known], atol=0.02)
-
-
-def fitter_settings(settings):
-    from training.text.sparse_network import NetworkSettings
-
-    return NetworkSettings(settings.text.model.units, 1, 8, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def test_a_category_without_rows_keeps_its_column(before, after):

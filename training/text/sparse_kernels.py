@@ -10,6 +10,9 @@ import numpy as np
 
 _Value = TypeVar("_Value")
 
+# A batch: row starts, columns and values of the sparse matrix; int (n,) the chosen texts; bool, which entries are seen.
+Entries = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
 
 def _compiled(function: Callable[..., _Value]) -> Callable[..., _Value]:
     """Compiled for the processor, and cached on disk."""
@@ -18,16 +21,9 @@ def _compiled(function: Callable[..., _Value]) -> Callable[..., _Value]:
 
 
 @_compiled
-def _add_table_rows(
-    starts: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    chosen: np.ndarray,
-    seen: np.ndarray,
-    table: np.ndarray,
-    pooled: np.ndarray,
-) -> None:
+def add_table_rows(entries: Entries, table: np.ndarray, pooled: np.ndarray) -> None:
     """Add to row i of pooled the table rows of text chosen[i], each times its value, where they are seen."""
+    starts, columns, values, chosen, seen = entries
     entry = 0
     for row in range(chosen.shape[0]):
         for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
@@ -39,21 +35,14 @@ def _add_table_rows(
 
 
 @_compiled
-def _gather_gradient(
-    starts: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    chosen: np.ndarray,
-    seen: np.ndarray,
-    error: np.ndarray,
-    slots: np.ndarray,
-    touched: np.ndarray,
-    gradient: np.ndarray,
+def gather_gradient(
+    entries: Entries, error: np.ndarray, slots: np.ndarray, touched: np.ndarray, gradient: np.ndarray
 ) -> int:
     """The gradient of each table row that was seen, one after the other; returns how many rows these are.
 
     `slots` holds -1 for every column before the call, and the row of its gradient after it.
     """
+    starts, columns, values, chosen, seen = entries
     entry, found = 0, 0
     for row in range(chosen.shape[0]):
         for position in range(starts[chosen[row]], starts[chosen[row] + 1]):
@@ -72,23 +61,20 @@ def _gather_gradient(
 
 
 @_compiled
-def _move_table_rows(
+def move_table_rows(
     touched: np.ndarray,
     gradient: np.ndarray,
     slots: np.ndarray,
     table: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    momentum: np.float32,
-    memory: np.float32,
-    rate: np.float32,
-    epsilon: np.float32,
-    decay: np.float32,
+    moments: tuple[np.ndarray, np.ndarray],
+    rates: tuple[np.float32, np.float32, np.float32, np.float32, np.float32],
 ) -> None:
     """Adam on the touched rows; the others keep their moments ("lazy" Adam), and decay apart from them.
 
     The decay is that of AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization").
     """
+    first, second = moments
+    momentum, memory, rate, epsilon, decay = rates
     for at in range(touched.shape[0]):
         column = touched[at]
         slots[column] = -1

@@ -14,7 +14,8 @@ import scipy.sparse
 from scipy.special import log_softmax
 
 from training.block_cache import BlockCache
-from training.text.sparse_kernels import _add_table_rows, _gather_gradient, _move_table_rows
+from training.settings import TextTrainingSettings
+from training.text.sparse_kernels import add_table_rows, gather_gradient, move_table_rows
 
 # Texts whose rows are in memory at a time where a network only predicts.
 _BLOCK = 4096
@@ -59,31 +60,6 @@ class TextRows:
             yield self.sparse[positions], self.dense[positions]
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
-    """How one network is fitted.
-
-    Attributes:
-        units: Width of the table.
-        epochs: Passes over the rows.
-        batch_size: Rows a step.
-        learning_rate: Of the first step; falls linearly to 0.
-        dense_rate: The learning rate of what reads `TextRows.dense`, as a share of the other's.
-        decay: Share of a touched table row that is taken away in a step, for each unit of the learning rate.
-        feature_dropout: Share of a row's entries that a step does not see.
-        unit_dropout: Share of the features that a step does not see.
-    """
-
-    units: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    dense_rate: float
-    decay: float
-    feature_dropout: float
-    unit_dropout: float
-
-
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
     """Weights that a network starts from instead of random ones.
@@ -107,8 +83,9 @@ def fit_network(
     rows: TextRows,
     targets: np.ndarray,
     weights: np.ndarray,
-    settings: NetworkSettings,
+    settings: TextTrainingSettings,
     *,
+    dense_rate: float,
     seed: Sequence[int],
     report: Callable[[SparseNetwork, int, float], None],
     start: InitialWeights | None = None,
@@ -121,13 +98,14 @@ def fit_network(
         targets: float32 (n, categories), rows sum to 1.
         weights: float32 (n,) with mean 1: how much each row counts.
         settings: The choices.
+        dense_rate: The learning rate of what reads `TextRows.dense`, as a share of the tables'.
         seed: Numbers that fix the start, the order and what is dropped.
         report: Called after each pass with the network, the pass (1 for the first) and its mean loss in nats.
         start: Where to start from; None: at random.
         checkpoint: Saves the network after each pass, and is resumed from.
     """
-    network = SparseNetwork(rows, targets.shape[1], settings, [*seed, 0])
-    if start is not None:
+    network = SparseNetwork(rows, targets.shape[1], settings, dense_rate, [*seed, 0])
+    if start:
         network.start_from(start)
     random = np.random.default_rng([*seed, 1])
     # A tiny catalog still needs some steps to leave its random start.
@@ -167,12 +145,17 @@ class SparseNetwork:
     _MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.99, 1e-7
 
     def __init__(
-        self, rows: TextRows, categories: int, settings: NetworkSettings, seed: Sequence[int]
+        self,
+        rows: TextRows,
+        categories: int,
+        settings: TextTrainingSettings,
+        dense_rate: float,
+        seed: Sequence[int],
     ) -> None:
         """A random start, to be fitted on these rows."""
         self._random = np.random.default_rng(seed)
         normal = self._random.standard_normal
-        columns, width, units = rows.sparse.shape[1], rows.dense.shape[1], settings.units
+        columns, width, units = rows.sparse.shape[1], rows.dense.shape[1], settings.model.units
         self.table = normal((columns, units), np.float32) * np.float32(_TABLE_SPREAD)
         self.head = normal((units, categories), np.float32) / np.float32(np.sqrt(units))
         self.bias = np.zeros(categories, np.float32)
@@ -184,7 +167,7 @@ class SparseNetwork:
             for name in ("table", "dense", "head", "bias")
         }
         self._slots = np.full(columns, -1, np.int32)
-        self._steps, self._settings = 0, settings
+        self._steps, self._settings, self._dense_rate = 0, settings, dense_rate
         self._frozen_categories = np.zeros(0, np.int64)
 
     def start_from(self, start: InitialWeights) -> None:
@@ -225,36 +208,31 @@ class SparseNetwork:
 
     def logits(self, rows: TextRows) -> np.ndarray:
         """float32 (n, categories)."""
-        logits = self.features(rows) @ self.head + self.bias
+        logits: np.ndarray = self.features(rows) @ self.head + self.bias
         if self.linear.shape[1]:
             start = 0
             for sparse, _ in rows.blocks():
                 logits[start : start + sparse.shape[0]] += sparse @ self.linear
                 start += sparse.shape[0]
-        found: np.ndarray = logits
-        return found
+        return logits
 
     def step(
         self, chosen: np.ndarray, targets: np.ndarray, weights: np.ndarray, learning_rate: float
     ) -> float:
-        """One step; returns the sum of the rows' weighted cross-entropies, in nats.
+        """One step on some of the rows, int (n,); returns the sum of their weighted cross-entropies, in nats.
 
-        Args:
-            chosen: int (n,), which of the rows.
-            targets: float32 (n, categories), rows sum to 1.
-            weights: float32 (n,).
-            learning_rate: Above 0.
+        `targets` is float32 (n, categories), its rows sum to 1; `weights` is float32 (n,).
         """
         self._steps += 1
         assert self._rows is not None, "a network without rows is not fitted any more"
         settings, sparse = self._settings, self._rows.sparse
         chosen = self._rows.positions_of(chosen)
-        entries = (sparse.indptr, sparse.indices, sparse.data, chosen)
         kept_share = np.float32(1 - settings.feature_dropout)
         count = int((sparse.indptr[chosen + 1] - sparse.indptr[chosen]).sum())
         seen = self._random.random(count, np.float32) < kept_share
-        pooled = np.zeros((len(chosen), settings.units), np.float32)
-        _add_table_rows(*entries, seen, self.table, pooled)
+        entries = (sparse.indptr, sparse.indices, sparse.data, chosen, seen)
+        pooled = np.zeros((len(chosen), self.table.shape[1]), np.float32)
+        add_table_rows(entries, self.table, pooled)
         pooled /= kept_share
         dense = self._rows.dense[chosen].astype(np.float32)
         dense *= (self._random.random(dense.shape, np.float32) >= _DENSE_DROPOUT) / np.float32(
@@ -275,21 +253,19 @@ class SparseNetwork:
         rate = learning_rate * np.sqrt(1 - self._MEMORY**self._steps) / (1 - self._MOMENTUM**self._steps)
         self._move("head", features.T @ error, rate)
         self._move("bias", error.sum(axis=0), rate)
-        self._move("dense", dense.T @ pooled_error, rate * settings.dense_rate)
+        self._move("dense", dense.T @ pooled_error, rate * self._dense_rate)
 
         touched = np.empty(count, np.int32)
-        gradient = np.empty((count, settings.units), np.float32)
-        found = _gather_gradient(*entries, seen, pooled_error / kept_share, self._slots, touched, gradient)
-        _move_table_rows(
+        gradient = np.empty((count, self.table.shape[1]), np.float32)
+        found = gather_gradient(entries, pooled_error / kept_share, self._slots, touched, gradient)
+        rates = (self._MOMENTUM, self._MEMORY, rate, self._EPSILON, settings.decay * learning_rate)
+        move_table_rows(
             touched[:found],
             gradient,
             self._slots,
             self.table,
-            *self._moments["table"],
-            *map(
-                np.float32,
-                (self._MOMENTUM, self._MEMORY, rate, self._EPSILON, settings.decay * learning_rate),
-            ),
+            self._moments["table"],
+            tuple(map(np.float32, rates)),
         )
         return loss
 

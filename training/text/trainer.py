@@ -34,7 +34,6 @@ from training.text.ngram_vocabulary import choose_ngrams
 from training.text.sparse_network import (
     InitialWeights,
     NetworkCheckpoint,
-    NetworkSettings,
     SparseNetwork,
     TextRows,
     fit_network,
@@ -88,8 +87,7 @@ class TextFitter:
     """The texts' features, made once, and the networks that are fitted on parts of them.
 
     Attributes:
-        settings: As given.
-        categories: As given.
+        settings, categories: As given.
         cache: Of features and unfinished networks.
         rows: The n products' TextRows without dense features.
     """
@@ -205,32 +203,26 @@ class TextFitter:
         network.table[: len(self._word_vectors)] += self._word_vectors @ network.dense
         network.dense = network.dense[:0]
         if self._linear_columns:
-            self._add_linear_part(network, train, row_weights, start)
+            kernel, bias = fit_linear_part(
+                self.rows.sparse[train],
+                truth,
+                row_weights,
+                self._texts_with_column,
+                self.rows.sparse.shape[0],
+                self.categories,
+                self._seed,
+            )
+            kernel *= settings.linear_share
+            bias *= settings.linear_share
+            if start is not None:
+                start.blend(kernel, bias, self._vocabulary, truth)
+            network.linear = kernel
+            network.bias += bias
         return network
 
     @property
     def _linear_columns(self) -> int:
         return self._model.linear_columns(self.categories) if self.settings.linear_share else 0
-
-    def _add_linear_part(
-        self, network: SparseNetwork, train: np.ndarray, weights: np.ndarray, start: TextWeights | None
-    ) -> None:
-        """Fit the linear part on some of the products, weights of mean 1, and put it beside the network."""
-        kernel, bias = fit_linear_part(
-            self.rows.sparse[train],
-            self._category_index[train],
-            weights,
-            self._texts_with_column,
-            self.rows.sparse.shape[0],
-            self.categories,
-            self._seed,
-        )
-        kernel *= self.settings.linear_share
-        bias *= self.settings.linear_share
-        if start is not None:
-            start.blend(kernel, bias, self._vocabulary, self._category_index[train])
-        network.linear = kernel
-        network.bias += bias
 
     def to_keras(self, network: SparseNetwork) -> keras.Model:
         """The inference model of `build_text_model` with the network's weights, its tables in 8 bits a value."""
@@ -268,21 +260,15 @@ class TextFitter:
     ) -> SparseNetwork:
         """Fit the network with this number."""
         settings, student = self.settings, number == _STUDENT
+        if not student:
+            settings = dataclasses.replace(settings, feature_dropout=settings.teacher_feature_dropout)
         checkpoint = NetworkCheckpoint(cache, f"network_{number}")
         network = fit_network(
             rows,
             targets,
             weights,
-            NetworkSettings(
-                units=settings.model.units,
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
-                dense_rate=_WORD_RATE if student else _SENTENCE_RATE,
-                decay=settings.decay,
-                feature_dropout=settings.feature_dropout if student else settings.teacher_feature_dropout,
-                unit_dropout=settings.unit_dropout,
-            ),
+            settings,
+            dense_rate=_WORD_RATE if student else _SENTENCE_RATE,
             seed=[self._seed, number],
             report=lambda network, epoch, loss: report(number, network, epoch, loss),
             start=start,
