@@ -16,28 +16,21 @@ def build_fusion_model(categories: int, text_features: int, image_features: int)
     probability distributions", section 3.) A product with one modality gets exactly its logits, and an image_weight of
     exactly 0 or 1.
 
-    Args:
-        categories: Number of categories.
-        text_features: Width of the text model's features.
-        image_features: Width of the image model's features.
-
     Returns:
         A model {"text_features" (n, text_features), "text_logits" (n, categories), "image_features" (n,
         image_features), "image_logits" (n, categories), "text_present" (n, 1), "image_present" (n, 1)}, all float32,
         presence 0 or 1, -> {"logits" (n, categories), "image_weight" (n, 1) in [0, 1]}; untrained, the product of both
         models' probabilities.
     """
-    inputs = {
-        name: keras.Input((width,), name=name)
-        for name, width in (
-            ("text_features", text_features),
-            ("text_logits", categories),
-            ("image_features", image_features),
-            ("image_logits", categories),
-            ("text_present", 1),
-            ("image_present", 1),
-        )
+    widths = {
+        "text_features": text_features,
+        "text_logits": categories,
+        "image_features": image_features,
+        "image_logits": categories,
+        "text_present": 1,
+        "image_present": 1,
     }
+    inputs = {name: keras.Input((width,), name=name) for name, width in widths.items()}
     logarithms = {}
     for modality in ("text", "image"):
         # Where the output is used at all, presence is 1: this is one learned number, the inverse temperature.
@@ -55,15 +48,8 @@ def build_fusion_model(categories: int, text_features: int, image_features: int)
     ]
     agreement = keras.ops.sum(probabilities["text"] * probabilities["image"], axis=-1, keepdims=True)
     signals = keras.layers.Concatenate(name="signals")([*confidence, agreement])
-    gate_inputs = keras.layers.Concatenate(name="gate_inputs")(
-        [
-            signals,
-            probabilities["text"],
-            probabilities["image"],
-            inputs["text_features"],
-            inputs["image_features"],
-        ]
-    )
+    features = (inputs["text_features"], inputs["image_features"])
+    gate_inputs = keras.layers.Concatenate(name="gate_inputs")([signals, *probabilities.values(), *features])
     weight = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="zeros", name="gate")(gate_inputs)
     strength = keras.layers.Dense(
         1,

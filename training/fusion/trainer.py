@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import partial
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import scipy.optimize
-import scipy.special
+from scipy.special import expit, log_softmax
 
 from training.calibration import fit_temperature
 from training.fusion.model import build_fusion_model
@@ -22,6 +23,9 @@ from training.metrics import weighted_f1
 from training.settings import FusionSettings
 
 SIGNALS = 5
+
+# The layers that hold a gate's parameters, in the order of Gate's attributes.
+_LAYERS = ("text_scale", "image_scale", "gate", "strength")
 
 # The weight of the picture where there is nothing to learn it from: text is the surer modality.
 DEFAULT_IMAGE_WEIGHT = 0.35
@@ -70,10 +74,8 @@ class Gate:
     """Parameters of a gate, as the Keras model takes them.
 
     Attributes:
-        text_scale: Inverse temperature of the text's logits.
-        image_scale: The same of the picture's.
-        kernel: float (inputs,), in the order of the layer "gate_inputs".
-        bias: Of the gate.
+        text_scale, image_scale: Inverse temperature of each modality's logits.
+        kernel, bias: float (inputs,), in the order of the layer "gate_inputs", and a number.
         strength_kernel: float (SIGNALS,).
         strength_bias: Logarithm of the strength where all signals are 0.
     """
@@ -88,20 +90,11 @@ class Gate:
     @classmethod
     def from_keras(cls, model: keras.Model) -> Gate:
         """The gate of a model of `build_fusion_model`."""
-        (text_scale,), (image_scale,) = (
-            model.get_layer(f"{modality}_scale").get_weights() for modality in ("text", "image")
+        weights = [model.get_layer(name).get_weights() for name in _LAYERS]
+        text, image, kernel, bias, strength, constant = (
+            each.astype(np.float64).ravel() for layer in weights for each in layer
         )
-        (kernel, bias), (strength_kernel, strength_bias) = (
-            model.get_layer(name).get_weights() for name in ("gate", "strength")
-        )
-        return cls(
-            float(text_scale[0, 0]),
-            float(image_scale[0, 0]),
-            kernel[:, 0].astype(np.float64),
-            float(bias[0]),
-            strength_kernel[:, 0].astype(np.float64),
-            float(strength_bias[0]),
-        )
+        return cls(text.item(), image.item(), kernel, bias.item(), strength, constant.item())
 
     def for_categories(self, before: int, after: int) -> Gate:
         """The same gate where more categories follow those it knows; their weights are 0."""
@@ -136,9 +129,8 @@ def fit_fusion(
     rows = len(category_index)
     if rows < settings.minimum_rows:
         gate = start or _default_gate(outputs.inputs_width)
-        how = f"trusts every picture by {DEFAULT_IMAGE_WEIGHT:.0%}"
-        if start:
-            how = "keeps the gate it started from"
+        default = f"trusts every picture by {DEFAULT_IMAGE_WEIGHT:.0%}"
+        how = "keeps the gate it started from" if start else default
         note = (
             f"Only {rows} validation rows have text, picture and an own label (at least "
             f"{settings.minimum_rows} are needed): fusion {how}."
@@ -172,8 +164,7 @@ def fit_fusion(
     return FusionFit(_to_keras(gate, outputs), found[chosen].astype(np.float32), report)
 
 
-@dataclass(frozen=True, eq=False)
-class _Outputs:
+class _Outputs(NamedTuple):
     """Both models' outputs for the same rows, float64."""
 
     text_logits: np.ndarray
@@ -186,19 +177,18 @@ class _Outputs:
         values = (outputs[name] for name in ("logits", "features") for outputs in (text, image))
         return cls(*(np.asarray(each, np.float64) for each in values))
 
-    @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return self.text_logits, self.image_logits, self.text_features, self.image_features
-
     def rows(self, chosen: np.ndarray) -> _Outputs:
-        return _Outputs(*(values[chosen] for values in self.arrays))
+        return _Outputs(*(values[chosen] for values in self))
 
     @property
     def inputs_width(self) -> int:
-        return SIGNALS + sum(int(values.shape[1]) for values in self.arrays)
+        return SIGNALS + sum(int(values.shape[1]) for values in self)
 
     def logarithms(self, text_scale: float, image_scale: float) -> tuple[np.ndarray, np.ndarray]:
-        return _log_softmax(self.text_logits * text_scale), _log_softmax(self.image_logits * image_scale)
+        return (
+            log_softmax(self.text_logits * text_scale, axis=1),
+            log_softmax(self.image_logits * image_scale, axis=1),
+        )
 
     def gate_inputs(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float64 (n, inputs_width), in the order of the layer "gate_inputs"."""
@@ -215,7 +205,7 @@ class _Outputs:
     def fused(self, gate: Gate) -> np.ndarray:
         text, image = self.logarithms(gate.text_scale, gate.image_scale)
         inputs = self.gate_inputs(text, image)
-        weight = scipy.special.expit(inputs @ gate.kernel + gate.bias)[:, None]
+        weight = expit(inputs @ gate.kernel + gate.bias)[:, None]
         strength = np.exp(inputs[:, :SIGNALS] @ gate.strength_kernel + gate.strength_bias)[:, None]
         fused: np.ndarray = strength * (text + weight * (image - text))
         return fused
@@ -274,29 +264,23 @@ def _fit(
         prior[width + 1 : -1] = (start.strength_kernel * scale[:SIGNALS])[:strength_width]
         prior[-1] = start.strength_bias + centre[:SIGNALS] @ start.strength_kernel
     scaled = ((values - centre) / spread)[:, :width]
-    signals = ((values - centre) / spread)[:, :strength_width]
+    signals = scaled[:, :strength_width]
     rows = np.arange(n)
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        weight = scipy.special.expit(scaled @ parameters[:width] + parameters[width])
+        weight = expit(scaled @ parameters[:width] + parameters[width])
         log_strength = signals @ parameters[width + 1 : -1] + parameters[-1]
         strength = np.exp(np.clip(log_strength, -10.0, 10.0))
         logits = strength[:, None] * (text + weight[:, None] * (image - text))
-        logarithms = _log_softmax(logits)
+        logarithms = log_softmax(logits, axis=1)
         slope = np.exp(logarithms)
         slope[rows, category_index] -= 1.0
         slope /= n
         weight_slope = (slope * (image - text)).sum(axis=1) * strength * weight * (1.0 - weight)
         strength_slope = (slope * logits).sum(axis=1)
         offset = parameters - prior
-        gradient = np.concatenate(
-            [
-                scaled.T @ weight_slope,
-                [weight_slope.sum()],
-                signals.T @ strength_slope,
-                [strength_slope.sum()],
-            ]
-        )
+        slopes = ((scaled, weight_slope), (signals, strength_slope))
+        gradient = np.concatenate([part for x, y in slopes for part in (x.T @ y, [y.sum()])])
         loss = -logarithms[rows, category_index].mean() + 0.5 * (penalties * offset**2).sum()
         return float(loss), gradient + penalties * offset
 
@@ -339,20 +323,16 @@ def _to_keras(gate: Gate, outputs: _Outputs) -> keras.Model:
     model = build_fusion_model(
         outputs.text_logits.shape[1], outputs.text_features.shape[1], outputs.image_features.shape[1]
     )
-    for name, weights in (
-        ("text_scale", [np.array([[gate.text_scale]])]),
-        ("image_scale", [np.array([[gate.image_scale]])]),
-        ("gate", [gate.kernel[:, None], np.array([gate.bias])]),
-        ("strength", [gate.strength_kernel[:, None], np.array([gate.strength_bias])]),
-    ):
-        model.get_layer(name).set_weights([weight.astype(np.float32) for weight in weights])
+    weights: tuple[list[Any], ...] = (
+        [[[gate.text_scale]]],
+        [[[gate.image_scale]]],
+        [gate.kernel[:, None], [gate.bias]],
+        [gate.strength_kernel[:, None], [gate.strength_bias]],
+    )
+    for name, values in zip(_LAYERS, weights, strict=True):
+        model.get_layer(name).set_weights([np.asarray(value, np.float32) for value in values])
     return model
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    logarithms: np.ndarray = scipy.special.log_softmax(logits, axis=1)
-    return logarithms
-
-
 def _log_loss(logits: np.ndarray, category_index: np.ndarray) -> float:
-    return float(-_log_softmax(logits)[np.arange(len(logits)), category_index].mean())
+    return float(-log_softmax(logits, axis=1)[np.arange(len(logits)), category_index].mean())

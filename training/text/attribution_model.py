@@ -72,15 +72,9 @@ def _shared_out(worth: keras.KerasTensor, length: int, counts: keras.KerasTensor
         return worth
     among = _sum([shifted(counts, offset, length - 1) for offset in range(length)])
     share = worth / keras.ops.maximum(among, 1.0)
-    spread = [
-        keras.ops.pad(share, [[0, 0], [offset, 0]])[:, :-offset] if offset else share
-        for offset in range(length)
-    ]
-    return _sum(spread) * counts
+    moved = [keras.ops.pad(share, [[0, 0], [offset, 0]])[:, :-offset] for offset in range(1, length)]
+    return _sum([share, *moved]) * counts
 
 
 def _sum(tensors: list[keras.KerasTensor]) -> keras.KerasTensor:
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
+    return sum(tensors[1:], tensors[0])

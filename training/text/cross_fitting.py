@@ -66,13 +66,7 @@ def cross_fitted_logits(
 def predict_fold(
     fitter: TextFitter, train: np.ndarray, held_out: np.ndarray, name: str = "fold"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a network on some rows and predict others.
-
-    Args:
-        fitter: Holds the rows.
-        train: int, which to fit on.
-        held_out: int (m,), which to predict.
-        name: Of the fit in the fitter's cache.
+    """Fit a network on the rows `train` (int), named so in the fitter's cache, and predict `held_out` (int (m,)).
 
     Returns:
         held_out, and float32 (m, categories), the logits.

@@ -15,7 +15,7 @@ from training.block_cache import BlockCache
 from training.settings import TextModelSettings
 from training.text.features import TABLES, index_layer, text_feature_rows, text_inputs
 from training.text.ngram_vocabulary import NgramIndex
-from training.text.sentence_encoder import WIDTH, centred, encode_sentences
+from training.text.sentence_encoder import WIDTH, encode_sentences
 
 PADDING_TOKEN, UNKNOWN_TOKEN = "[PAD]", "[UNK]"  # ids 0 and 1, as the model expects
 
@@ -39,7 +39,8 @@ def vectors_of_vocabulary(
         lambda start, stop: encode_sentences(words[start:stop]),
         _WORDS_AT_ONCE,
     )
-    vectors = centred(encoded)
+    vectors = encoded.astype(np.float32)
+    vectors -= vectors.mean(axis=0)
     vectors[[vocabulary[PADDING_TOKEN], vocabulary[UNKNOWN_TOKEN]]] = 0
     squares = 0.0
     for start in range(0, sparse.shape[0], _ROWS_AT_ONCE):

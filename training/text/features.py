@@ -47,13 +47,9 @@ def index_name(table: str) -> str:
 
 def index_layer(table: str, settings: TextModelSettings) -> keras.layers.Layer:
     """The index of a table, int32 (slots, 1), empty."""
+    slots, name = settings.slots()[table], index_name(table)
     return keras.layers.Embedding(
-        settings.slots()[table],
-        1,
-        embeddings_initializer="zeros",
-        dtype="int32",
-        trainable=False,
-        name=index_name(table),
+        slots, 1, embeddings_initializer="zeros", dtype="int32", trainable=False, name=name
     )
 
 

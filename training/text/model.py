@@ -22,7 +22,7 @@ def build_text_model(
     Classification".)
 
     Args:
-        categories: Number of categories, at least 2.
+        categories: How many, at least 2.
         vocabulary: Number of the tokenizer's tokens; id 0 is padding and id 1 the unknown word.
         text_settings: How texts become ids.
         settings: Size and shape, `TextModelSettings()` if None.

@@ -47,18 +47,16 @@ def choose_ngrams(
 ) -> dict[str, NgramIndex]:
     """The pairs and n-grams that occur in the most products, by table; labels are not looked at."""
     inputs = text_inputs()
+    hashes = text_hashes(inputs, text_settings, settings)
     graph = keras.Model(
         inputs,
-        {
-            table: {"first": first, "second": second, "valid": keras.ops.cast(valid, "int32")}
-            for table, ((first, second), valid, _) in text_hashes(inputs, text_settings, settings).items()
-        },
+        {table: [*both, keras.ops.cast(valid, "int32")] for table, (both, valid, _) in hashes.items()},
     )
     counted: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {table: [] for table in settings.slots()}
     for start in range(0, len(products), _TEXTS_AT_ONCE):
         encoded = encode_texts(products[start : start + _TEXTS_AT_ONCE], tokenizer, text_settings)
         for table, found in graph(encoded, training=False).items():
-            first, second, valid = (np.asarray(found[name]) for name in ("first", "second", "valid"))
+            first, second, valid = map(np.asarray, found)
             text, column = np.nonzero(valid)
             keys = first[text, column].astype(np.int64) * _SECOND + second[text, column]
             # Once a text: 9 bits for the text above 46 of both hashes.

@@ -33,13 +33,6 @@ def encode_sentences(texts: Sequence[str]) -> np.ndarray:
     return vectors
 
 
-def centred(vectors: np.ndarray) -> np.ndarray:
-    """float32 (n, 512): the vectors of single words, with the mean of all of them taken away."""
-    vectors = vectors.astype(np.float32)
-    vectors -= vectors.mean(axis=0)
-    return vectors
-
-
 @functools.cache
 def _encoder() -> Any:
     """Read once: it takes about a second and 150 MB, which is why it is not read where nobody asks."""

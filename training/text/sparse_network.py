@@ -309,7 +309,3 @@ class NetworkCheckpoint:
         arrays, note = network.state()
         note |= {"order": order.bit_generator.state, "passes": passes, "loss": loss}
         self.cache.save(self.name, arrays, note)
-
-    def remove(self) -> None:
-        """Remove the saved state."""
-        self.cache.remove(self.name)

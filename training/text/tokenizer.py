@@ -12,12 +12,7 @@ from training.text.feature_matrix import PADDING_TOKEN, UNKNOWN_TOKEN
 
 
 def train_tokenizer(texts: Iterable[str], settings: TextTrainingSettings) -> Tokenizer:
-    """A tokenizer of the catalog's words, lower-cased, without accents; 0 is padding and 1 the unknown word.
-
-    Args:
-        texts: Designations and descriptions; they are cleaned here.
-        settings: The choices.
-    """
+    """A tokenizer of the words of some texts, cleaned here, lower-cased, without accents; 0 is padding, 1 unknown."""
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN_TOKEN))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]

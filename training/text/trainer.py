@@ -262,7 +262,7 @@ class TextFitter:
         settings, student = self.settings, number == _STUDENT
         if not student:
             settings = dataclasses.replace(settings, feature_dropout=settings.teacher_feature_dropout)
-        checkpoint = NetworkCheckpoint(cache, f"network_{number}")
+        name = f"network_{number}"
         network = fit_network(
             rows,
             targets,
@@ -272,10 +272,10 @@ class TextFitter:
             seed=[self._seed, number],
             report=lambda network, epoch, loss: report(number, network, epoch, loss),
             start=start,
-            checkpoint=checkpoint,
+            checkpoint=NetworkCheckpoint(cache, name),
         )
         if not student:
-            checkpoint.remove()
+            cache.remove(name)
         return network
 
     def _reporter(self, validation: np.ndarray, progress: Callable[[TextEpoch], None] | None) -> _Report:

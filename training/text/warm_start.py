@@ -93,10 +93,8 @@ class TextWeights:
             ).astype(np.float32)
             table[:known] -= word_vectors[:known] @ dense
         old = len(self.bias)
-        head = np.zeros((units, categories), np.float32)
-        head[:, :old] = self.head
-        bias = np.full(categories, self.bias.mean(), np.float32)
-        bias[:old] = self.bias
+        head = np.pad(self.head, [(0, 0), (0, categories - old)])
+        bias = np.pad(self.bias, (0, categories - old), constant_values=self.bias.mean())
         frozen_categories = np.setdiff1d(np.arange(old), category_index)
         return InitialWeights(table, dense, head, bias, frozen_categories)
 
@@ -115,9 +113,8 @@ class TextWeights:
         A category that only one of the two has keeps that one's values.
 
         Args:
-            kernel: float32 (columns, categories), changed in place.
-            bias: float32 (categories,), what to add to the network's bias, which already holds the bundle's; changed
-                in place.
+            kernel: float32 (columns, categories), changed here.
+            bias: float32 (categories,), changed here: what the network's bias, which holds the bundle's, is to gain.
             vocabulary: Number of words; the bundle's come first.
             category_index: int (n,), those of the rows.
         """
@@ -141,12 +138,7 @@ def without_frozen(targets: np.ndarray, frozen_categories: np.ndarray) -> np.nda
 
 
 def extended_tokenizer(bundle_tokenizer: Path, catalog_tokenizer: Tokenizer) -> Tokenizer:
-    """The bundle's words with their ids, then those that only the catalog has, the most frequent first.
-
-    Args:
-        bundle_tokenizer: The bundle's tokenizer file.
-        catalog_tokenizer: From `train_tokenizer` on the catalog.
-    """
+    """The bundle's words with their ids, then those that only the catalog has, the most frequent first."""
     content = json.loads(load_tokenizer(bundle_tokenizer).to_str())
     vocabulary = content["model"]["vocab"]
     found = catalog_tokenizer.get_vocab()
