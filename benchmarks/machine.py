@@ -44,9 +44,7 @@ def sgemm_rate(rounds: int = 7) -> tuple[float, float]:
 
 def facts() -> list[str]:
     """The machine, the versions, the date and the load, as lines of Markdown."""
-    processor = (
-        _in_file("/proc/cpuinfo", r"model name\s*:\s*(.*\S)") or platform.processor() or "unknown processor"
-    )
+    processor = _in_file("/proc/cpuinfo", r"model name\s*:\s*(.*\S)") or platform.processor() or "unknown processor"
     packages = importlib.metadata.distributions()
     installed = {each.name.lower().replace("_", "-"): each.version for each in packages}
     versions = (f"{name} {installed[name]}" if name in installed else f"no {name}" for name in _LIBRARIES)

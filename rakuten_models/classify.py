@@ -24,9 +24,7 @@ _BAR_WIDTH = 24
 _STRONGEST_WORDS = 5
 
 
-def prediction_to_table(
-    prediction: Prediction, threshold: float | None, language: str, count: int, block: str
-) -> str:
+def prediction_to_table(prediction: Prediction, threshold: float | None, language: str, count: int, block: str) -> str:
     """One prediction as lines for a terminal; of one that could not be scored, only the reason.
 
     `threshold` is the one that `predict` decided by, `language` that of the category names ("en" or "fr"), `count` the
@@ -122,8 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rakuten_models.classify",
-        description="Classify one product by its text, its picture, or both.",
+        prog="python -m rakuten_models.classify", description="Classify one product by its text, its picture, or both."
     )
     parser.add_argument("--designation", default="", help="the listing's title")
     parser.add_argument("--description", default="", help="the longer text; HTML is fine")
@@ -135,16 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         "else the starter bundle",
     )
     parser.add_argument("--revision", help="of the hub repository: a branch, a tag, or a commit")
-    parser.add_argument(
-        "--language", choices=("en", "fr"), default="en", help="of the category names (default: en)"
-    )
-    parser.add_argument(
-        "--top", type=_positive, default=5, metavar="N", help="categories to list (default: 5)"
-    )
+    parser.add_argument("--language", choices=("en", "fr"), default="en", help="of the category names (default: en)")
+    parser.add_argument("--top", type=_positive, default=5, metavar="N", help="categories to list (default: 5)")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument(
-        "--json", action="store_true", help="print JSON, with every category, for another program"
-    )
+    output.add_argument("--json", action="store_true", help="print JSON, with every category, for another program")
     output.add_argument(
         "--explain",
         action="store_true",

@@ -23,9 +23,7 @@ _ADVICE = {
 }
 
 
-def run_command(
-    main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None
-) -> int:
+def run_command(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command's main function and turn what a user may cause into one sentence on standard error.
 
     Args:

@@ -37,9 +37,7 @@ def best_category(categories: Sequence[Category], probabilities: np.ndarray) -> 
     return categories[index], float(probabilities[index])
 
 
-def prediction_to_json(
-    prediction: Prediction, threshold: float | None, language: str = "en"
-) -> dict[str, Any]:
+def prediction_to_json(prediction: Prediction, threshold: float | None, language: str = "en") -> dict[str, Any]:
     """One prediction as plain values, the same for the app's `/classify` and for `--json`.
 
     Args:

@@ -34,8 +34,7 @@ _REFUSED_OPERATORS = frozenset(
     number
     for name, number in vars(schema.BuiltinOperator).items()
     if name.startswith(("STABLEHLO_", "RANDOM_", "HASHTABLE", "CALL"))
-    or name
-    in ("ASSIGN_VARIABLE", "CUSTOM", "DELEGATE", "IF", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE", "WHILE")
+    or name in ("ASSIGN_VARIABLE", "CUSTOM", "DELEGATE", "IF", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE", "WHILE")
 )
 
 # The only regular expression allowed: another could take years on a certain text.
@@ -44,11 +43,7 @@ _NORMALIZERS = frozenset(("Sequence", "NFC", "NFD", "NFKC", "NFKD", "StripAccent
 _PRE_TOKENIZERS = frozenset(("Split", "Whitespace", "WhitespaceSplit"))
 _MAX_WORDS, _MAX_ADDED = 10_000_000, 1000
 
-_FLOATS = {
-    schema.TensorType.FLOAT16: "<f2",
-    schema.TensorType.FLOAT32: "<f4",
-    schema.TensorType.FLOAT64: "<f8",
-}
+_FLOATS = {schema.TensorType.FLOAT16: "<f2", schema.TensorType.FLOAT32: "<f4", schema.TensorType.FLOAT64: "<f8"}
 
 
 def verify_bundle(folder: Path, config_sha256: str) -> None:
@@ -64,8 +59,7 @@ def verify_bundle(folder: Path, config_sha256: str) -> None:
     classifier.reproduce_self_check()
     checked = [self_check_product(entry) for entry in classifier.config.self_check["products"]]
     others = [
-        Product(designation="pool 12 " * number, description="garden " * number**2)
-        for number in range(1, _TEXTS)
+        Product(designation="pool 12 " * number, description="garden " * number**2) for number in range(1, _TEXTS)
     ]
     # Refuses what is no number. The word with the highest id reads the end of the model's table.
     together = classifier.predict([*checked, *others, Product(designation=last_word)])

@@ -126,9 +126,7 @@ class BlockCache:
                 arrays[name] = np.zeros(shape, dtype)
                 continue
             mode = "r+" if done else "w+"
-            arrays[name] = np.lib.format.open_memmap(
-                self._path(f"{name}.npy"), mode, dtype, None if done else shape
-            )
+            arrays[name] = np.lib.format.open_memmap(self._path(f"{name}.npy"), mode, dtype, None if done else shape)
         rows = next(iter(wanted.values()))[0][0]
         for start in range(done, rows, block):
             stop = min(start + block, rows)
@@ -166,9 +164,7 @@ class BlockCache:
         done, entries = state.get("rows", 0), state.get("entries", 0)
         ends = {"columns": 4 * entries, "values": 4 * entries, "lengths": 8 * done}
         with contextlib.ExitStack() as stack:
-            streams = {
-                part: stack.enter_context(path.open("r+b" if done else "wb")) for part, path in files.items()
-            }
+            streams = {part: stack.enter_context(path.open("r+b" if done else "wb")) for part, path in files.items()}
             for part, stream in streams.items():
                 # A kill may have come between the rows of a block and the note.
                 stream.truncate(ends[part])
@@ -189,9 +185,7 @@ class BlockCache:
             return matrix
         lengths = np.fromfile(files["lengths"], np.int64)
         # Set one by one: the constructor would read through all columns to check them, and might copy them.
-        matrix.indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(
-            np.int32 if entries < 2**31 else np.int64
-        )
+        matrix.indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32 if entries < 2**31 else np.int64)
         matrix.indices = np.asarray(np.memmap(files["columns"], np.int32, "r", shape=(entries,)))
         matrix.data = np.asarray(np.memmap(files["values"], np.float32, "r", shape=(entries,)))
         return matrix

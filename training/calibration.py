@@ -82,9 +82,7 @@ def fit_offsets(logits: np.ndarray, category_index: np.ndarray) -> np.ndarray:
         logarithms = log_softmax(scale * logits + offsets, axis=1)
         error = (np.exp(logarithms) - true) / count
         penalty = _OFFSET_PENALTY * (offsets**2).sum()
-        gradient = np.append(
-            (error * logits).sum() * scale, error.sum(axis=0) + 2 * _OFFSET_PENALTY * offsets
-        )
+        gradient = np.append((error * logits).sum() * scale, error.sum(axis=0) + 2 * _OFFSET_PENALTY * offsets)
         return float(-(true * logarithms).sum() / count + penalty), gradient
 
     found = minimize(loss, np.zeros(categories + 1), jac=True, method="L-BFGS-B").x
@@ -115,9 +113,7 @@ def fit_temperature(logits: np.ndarray, category_index: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=limits, method="bounded").x))
 
 
-def find_thresholds(
-    probabilities: np.ndarray, category_index: np.ndarray
-) -> dict[str, dict[str, float | None]]:
+def find_thresholds(probabilities: np.ndarray, category_index: np.ndarray) -> dict[str, dict[str, float | None]]:
     """For each wanted precision, the lowest probability from which on predictions reach it.
 
     Args:

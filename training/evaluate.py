@@ -41,22 +41,11 @@ from training.evaluation.evaluation_split import (
     select_rows,
     select_rows_of_both,
 )
-from training.evaluation.external_results import (
-    check_same_rows,
-    read_ablation,
-    read_before,
-    read_split_metrics,
-)
+from training.evaluation.external_results import check_same_rows, read_ablation, read_before, read_split_metrics
 from training.evaluation.known_confusions import confusion_groups, known_confusions
 from training.evaluation.prediction_cache import predict_in_blocks
 from training.evaluation.report import format_table, metrics_json, update_bundle, write_evaluation
-from training.metrics import (
-    Metrics,
-    compute_metrics,
-    paired_difference,
-    predicted_category_index,
-    weighted_f1,
-)
+from training.metrics import Metrics, compute_metrics, paired_difference, predicted_category_index, weighted_f1
 
 
 def main(
@@ -105,9 +94,7 @@ def main(
         "rows_without_own_label": int((~catalog.table["gold_label"]).sum()),
         "unreadable_images": len(catalog.unreadable_images) + _unreadable(products, predictions),
         # so that figures are never taken for those of other models
-        "models": {
-            name: facts["sha256"] for name, facts in config.files.items() if name in SERVING_MODEL_FILES
-        },
+        "models": {name: facts["sha256"] for name, facts in config.files.items() if name in SERVING_MODEL_FILES},
     }
     metrics[REFERENCE] = reference_figures(classifier, products, predictions)
     if ablation:
@@ -130,10 +117,7 @@ def main(
 
 
 def score_catalog(
-    classifier: ProductClassifier,
-    products: Sequence[Product],
-    progress: bool = False,
-    cache_dir: Path | None = None,
+    classifier: ProductClassifier, products: Sequence[Product], progress: bool = False, cache_dir: Path | None = None
 ) -> list[Prediction]:
     """Classifies products in portions; returns one prediction for each, in the same order.
 
@@ -236,10 +220,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="only N of those rows, for a quick look")
     parser.add_argument("--catalog-name", help="its name in figures and card (default: the folder's name)")
     parser.add_argument(
-        "--ablation",
-        type=Path,
-        metavar="FILE",
-        help="JSON list of rows: what each step brought, for the card",
+        "--ablation", type=Path, metavar="FILE", help="JSON list of rows: what each step brought, for the card"
     )
     parser.add_argument(
         "--split-metrics", type=Path, nargs="+", default=[], metavar="FILE",
@@ -266,12 +247,7 @@ def _compare(options: argparse.Namespace, classifier: ProductClassifier) -> int:
     """The command with --compare."""
     other = ProductClassifier.from_pretrained(options.compare)
     catalog, positions, split = select_rows_of_both(
-        classifier.config,
-        other.config,
-        options.catalog_dir,
-        options.part,
-        options.limit,
-        reader_settings(options),
+        classifier.config, other.config, options.catalog_dir, options.part, options.limit, reader_settings(options)
     )
     categories = joined_categories(classifier.categories, other.categories)
     category_index = category_index_of(catalog, positions, categories)

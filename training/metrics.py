@@ -224,9 +224,7 @@ def relative_to_band(value: float | None, band: Mapping[str, float] | None) -> s
     return "below" if value < band["low"] else "above" if value > band["high"] else "within"
 
 
-def coverage(
-    confidence: np.ndarray, correct: np.ndarray, rows: int, points: int = COVERAGE_POINTS
-) -> list[Metrics]:
+def coverage(confidence: np.ndarray, correct: np.ndarray, rows: int, points: int = COVERAGE_POINTS) -> list[Metrics]:
     """Precision against share accepted: points as `accepted_at` gives them, by ascending share, equal thresholds once.
 
     Args:
@@ -305,18 +303,14 @@ def paired_category_differences(
 
     def difference(chosen: np.ndarray) -> np.ndarray:
         truth = category_index[chosen]
-        one, other = (
-            _f1_of_categories(truth, each[chosen], categories) for each in (predicted, other_predicted)
-        )
+        one, other = (_f1_of_categories(truth, each[chosen], categories) for each in (predicted, other_predicted))
         difference: np.ndarray = one - other
         return difference
 
     return _bootstrap(difference, len(category_index), draws, seed)
 
 
-def _bootstrap(
-    figures: Callable[[np.ndarray], np.ndarray], rows: int, draws: int, seed: int
-) -> list[dict[str, float]]:
+def _bootstrap(figures: Callable[[np.ndarray], np.ndarray], rows: int, draws: int, seed: int) -> list[dict[str, float]]:
     """Figures of all rows, each with its 95 % interval over rows drawn with replacement."""
     generator = np.random.default_rng(seed)
     drawn = np.stack([figures(generator.integers(0, rows, rows)) for _ in range(draws)])
@@ -328,10 +322,7 @@ def _bootstrap(
 
 
 def _checked(
-    probabilities: np.ndarray,
-    category_index: np.ndarray,
-    prdtypecodes: Sequence[int],
-    answered: np.ndarray | None,
+    probabilities: np.ndarray, category_index: np.ndarray, prdtypecodes: Sequence[int], answered: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     category_index = np.asarray(category_index, dtype=np.int64)
     rows, categories = len(category_index), len(prdtypecodes)
@@ -356,9 +347,7 @@ def _confusion(category_index: np.ndarray, predicted: np.ndarray, categories: in
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    quotient: np.ndarray = np.divide(
-        numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0
-    )
+    quotient: np.ndarray = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
     return quotient
 
 

@@ -58,14 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         HubError: The hub cannot be reached or refuses.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m training.publish",
-        description="Publish a bundle to the model hub, or the app as a Space.",
+        prog="python -m training.publish", description="Publish a bundle to the model hub, or the app as a Space."
     )
     add = parser.add_argument
     add("--bundle", type=Path, help="the bundle's folder")
-    add(
-        "--repo-id", help="user/name of the model repository: where the bundle goes, or what the Space serves"
-    )
+    add("--repo-id", help="user/name of the model repository: where the bundle goes, or what the Space serves")
     add(
         "--revision",
         help="with --bundle the branch to commit to (made if absent); without it the branch, tag or commit that the "
@@ -88,14 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     revision = None
     access = {"private": choices.private, "token": choices.token}
     if choices.bundle is not None:
-        revision = publish_bundle(
-            choices.bundle, choices.repo_id, branch=choices.revision, tag=choices.tag, **access
-        )
+        revision = publish_bundle(choices.bundle, choices.repo_id, branch=choices.revision, tag=choices.tag, **access)
     elif choices.repo_id is not None:
         # Loads it all: a Space must not be pinned to something that it cannot serve.
-        classifier = ProductClassifier.from_pretrained(
-            choices.repo_id, revision=choices.revision, token=choices.token
-        )
+        classifier = ProductClassifier.from_pretrained(choices.repo_id, revision=choices.revision, token=choices.token)
         classifier.reproduce_self_check()
         revision = classifier.revision
     if choices.space is not None:
@@ -136,9 +129,7 @@ def publish_bundle(
     )
     with_keras = all(name in files for name in KERAS_FILES)
     if not with_keras:
-        print(
-            "note: this is the serving part alone; without its .keras files it runs in the app and in rakuten_models"
-        )
+        print("note: this is the serving part alone; without its .keras files it runs in the app and in rakuten_models")
     with tempfile.TemporaryDirectory() as staging:
         for name in files:
             shutil.copyfile(folder / name, Path(staging) / name)
@@ -231,13 +222,9 @@ def publish_space(
             delete_others=(f"{PACKAGE}/*",),
         )
     served = f"{repo_id} at revision {revision}" if repo_id else "the starter bundle"
-    print(
-        f"published: the app to {constants.ENDPOINT}/spaces/{space_id} (revision {commit}); it serves {served}"
-    )
+    print(f"published: the app to {constants.ENDPOINT}/spaces/{space_id} (revision {commit}); it serves {served}")
     if closed:
-        print(
-            f"note: {repo_id} is private or gated; add a secret HF_TOKEN that may read it in the Space's settings."
-        )
+        print(f"note: {repo_id} is private or gated; add a secret HF_TOKEN that may read it in the Space's settings.")
     return commit
 
 
@@ -295,9 +282,7 @@ def _complete_page(page: Path, repo_id: str | None, revision: str | None, *, pre
 def _set_model(space_id: str, repo_id: str | None, revision: str | None, token: str | None) -> None:
     """Tell the Space which model to serve; without one, take away what an earlier call set."""
     try:
-        set_space_variables(
-            space_id, {REPOSITORY_VARIABLE: repo_id, REVISION_VARIABLE: revision}, token=token
-        )
+        set_space_variables(space_id, {REPOSITORY_VARIABLE: repo_id, REVISION_VARIABLE: revision}, token=token)
     except HubError as error:
         wanted = f"set {REPOSITORY_VARIABLE}={repo_id} and {REVISION_VARIABLE}={revision}"
         if repo_id is None:

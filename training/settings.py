@@ -201,9 +201,7 @@ class SplitSettings:
             raise CatalogError("catalog.split_kind_unknown", kind=self.kind, kinds=", ".join(KINDS))
         fractions = (self.validation_fraction, self.test_fraction)
         if not all(0 <= fraction < 1 for fraction in fractions) or not 0 < sum(fractions) < 1:
-            raise CatalogError(
-                "catalog.split_fractions", validation=self.validation_fraction, test=self.test_fraction
-            )
+            raise CatalogError("catalog.split_fractions", validation=self.validation_fraction, test=self.test_fraction)
 
 
 @dataclass(frozen=True)

@@ -88,10 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             devices=Devices(read_devices(options.devices), options.mixed_precision),
         )
     except KeyboardInterrupt:
-        print(
-            "\nThe finished stages are kept: the same command with --resume goes on from there.",
-            file=sys.stderr,
-        )
+        print("\nThe finished stages are kept: the same command with --resume goes on from there.", file=sys.stderr)
         raise
     return 0
 
@@ -150,16 +147,11 @@ def train_bundle(
             categories = start.categories(categories)
             progress.say(_start_summary(start, catalog, categories, init))
         split = split_catalog(
-            catalog,
-            settings.split,
-            folder / "split",
-            lambda done, of: progress.step("near-duplicates", done, of),
+            catalog, settings.split, folder / "split", lambda done, of: progress.step("near-duplicates", done, of)
         )
         progress.say(split.summary())
         progress.say(
-            _estimate(
-                settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum())
-            )
+            _estimate(settings, int(catalog.has_text[split.train].sum()), int(catalog.has_image[split.train].sum()))
         )
         more_texts = read_texts(unlabelled, settings=reading) if unlabelled else []
         inputs = TrainingInputs(catalog, split, categories, backbone_weights, more_texts, start)
@@ -190,9 +182,7 @@ def train_bundle(
     return output
 
 
-def _start_summary(
-    start: InitialBundle, catalog: Catalog, categories: Sequence[Category], name: str | Path
-) -> str:
+def _start_summary(start: InitialBundle, catalog: Catalog, categories: Sequence[Category], name: str | Path) -> str:
     """What is taken over, and a warning about the figures."""
     known = len(start.config.categories)
     codes = set(catalog.table["prdtypecode"].dropna().astype(int))
@@ -262,33 +252,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--devices", default="1", metavar="N|all",
         help="GPUs (without one: processors) that fine-tune the image model together (default 1)",
     )  # fmt: skip
-    parser.add_argument(
-        "--mixed-precision", action="store_true", help="fine-tune the image model in bfloat16"
-    )
+    parser.add_argument("--mixed-precision", action="store_true", help="fine-tune the image model in bfloat16")
     parser.add_argument("--limit", type=int, metavar="N", help="only N rows, for a quick try")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    parser.add_argument(
-        "--log-dir", type=Path, help="write TensorBoard curves there: tensorboard --logdir DIR"
-    )
+    parser.add_argument("--log-dir", type=Path, help="write TensorBoard curves there: tensorboard --logdir DIR")
     parser.add_argument(
         "--backbone-weights", default="imagenet", metavar="FILE",
         help="MobileNetV2 weights without top, where the official ones cannot be downloaded",
     )  # fmt: skip
     parser.add_argument(
-        "--unlabelled",
-        metavar="CATALOG",
-        help="another catalog, labels not needed: its texts teach the text model",
+        "--unlabelled", metavar="CATALOG", help="another catalog, labels not needed: its texts teach the text model"
     )
-    parser.add_argument(
-        "--split", choices=KINDS, default="grouped", help="grouped keeps near-duplicates on one side"
-    )
+    parser.add_argument("--split", choices=KINDS, default="grouped", help="grouped keeps near-duplicates on one side")
     parser.add_argument("--validation-fraction", type=float, default=0.1, metavar="SHARE")
     parser.add_argument(
-        "--test-fraction",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="0 where another catalog is the test",
+        "--test-fraction", type=float, default=0.1, metavar="SHARE", help="0 where another catalog is the test"
     )
     parser.add_argument(
         "--other-label-weight", type=float, metavar="WEIGHT",
@@ -296,9 +274,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--data-name", help="what the model card calls the catalog")
     parser.add_argument("--data-terms", help="a sentence for the card on what the catalog's terms allow")
-    parser.add_argument(
-        "--data-license", help="the weights' licence by its short name (default research-use)"
-    )
+    parser.add_argument("--data-license", help="the weights' licence by its short name (default research-use)")
     parser.add_argument("--data-link", help="where the catalog and its terms are found")
     return parser.parse_args(arguments)
 

@@ -78,9 +78,7 @@ class Phase:
         return statistics.fmean(found) if found else float("nan")
 
 
-def run_clients(
-    kind: type[Visitor], clients: int, seconds: float, address: str, process: psutil.Process
-) -> Phase:
+def run_clients(kind: type[Visitor], clients: int, seconds: float, address: str, process: psutil.Process) -> Phase:
     """Let clients of a kind ask for a while; what they have asked by then is still answered."""
     own = {"host": address, "abstract": False, "refused": type(kind.refused)()}
     visitor = type(kind.__name__, (kind,), own)

@@ -46,9 +46,7 @@ SECTIONS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the comparison; see the module's text."""
     parser = catalog_parser("benchmarks.quality", __doc__)
-    parser.add_argument(
-        "--test", required=True, metavar="CATALOG", help="to score all methods on, with labels"
-    )
+    parser.add_argument("--test", required=True, metavar="CATALOG", help="to score all methods on, with labels")
     parser.add_argument("--bundle", help="a bundle that was trained on --train; without it one is trained")
     weights = "MobileNetV2 weights without top, where the official ones cannot be downloaded"
     parser.add_argument("--backbone-weights", default="imagenet", metavar="FILE", help=weights)

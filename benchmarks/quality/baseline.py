@@ -136,9 +136,7 @@ def in_all_columns(scores: np.ndarray, known: np.ndarray, categories: int) -> np
     return filled
 
 
-def fit_until_it_stops(
-    model: keras.Model, inputs: np.ndarray, rows: TrainingRows, held_out: np.ndarray
-) -> None:
+def fit_until_it_stops(model: keras.Model, inputs: np.ndarray, rows: TrainingRows, held_out: np.ndarray) -> None:
     """Fit a network that gives logits with Adam, as long as the log loss of the held-out rows, bool (n,), falls."""
     # Compiled, an epoch over the large embedding table takes half the time.
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)

@@ -27,9 +27,7 @@ FOLDS = 5
 def catalog_parser(module: str, text: str | None) -> argparse.ArgumentParser:
     """A parser with the options that `read` needs."""
     parser = command_parser(module, text, quick=False)
-    parser.add_argument(
-        "--train", required=True, metavar="CATALOG", help="to fit all methods on, with labels"
-    )
+    parser.add_argument("--train", required=True, metavar="CATALOG", help="to fit all methods on, with labels")
     parser.add_argument("--unlabelled", metavar="CATALOG", help="whose texts teach the text model, too")
     parser.add_argument("--limit", type=int, metavar="N", help="only N training rows, for a quick try")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")

@@ -88,9 +88,7 @@ def format_section(title: str, found: Mapping[str, Metrics]) -> list[str]:
 def _cells(name: str, values: Metrics) -> dict[str, str]:
     """A method's line, by column."""
     lowest, ece, band = values["lowest_category_30_rows"], values["ece"], values["ece_calibrated"]
-    stored, seconds, lead = (
-        values[key] for key in ("accepted_at_stored_threshold", "training_seconds", "lead")
-    )
+    stored, seconds, lead = (values[key] for key in ("accepted_at_stored_threshold", "training_seconds", "lead"))
     accepted = ""
     if stored is not None:
         precision = "nothing accepted" if stored["precision"] is None else f"{stored['precision']:.1%}"

@@ -111,9 +111,7 @@ def write_pictures(path: Path, folder: Path, rows: int) -> float:
     return statistics.fmean(file.stat().st_size for file in files[:_DIFFERENT_PHOTOS])
 
 
-def measure_engines(
-    way: str, bundle: Path, source: Path, output: Path, images: Path | None = None
-) -> Measured:
+def measure_engines(way: str, bundle: Path, source: Path, output: Path, images: Path | None = None) -> Measured:
     """Score a catalog in a process of its own; BenchmarkError if that fails."""
     command = [sys.executable, "-m", "benchmarks.scale.worker", way, bundle, source, output]
     environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
@@ -184,9 +182,7 @@ def cost_per_million(rate: float, cores: int, price: float) -> float:
     return 1e6 / rate / 3600 * cores * price
 
 
-def format_paper(
-    rates: Sequence[tuple[str, float, float]], writer: Writer, cores: int, price: float
-) -> list[str]:
+def format_paper(rates: Sequence[tuple[str, float, float]], writer: Writer, cores: int, price: float) -> list[str]:
     """Cost, and time on 10 and 100 nodes like this machine, at `price` for a core and an hour, as lines of Markdown.
 
     `rates`: what was scored, products a second of one node, and picture bytes of a product.

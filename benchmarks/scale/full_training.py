@@ -168,8 +168,7 @@ def _totals(stages: dict[str, Stage]) -> str:
 def _page(rows: int, runs: Sequence[MonitoredRun], resumed: Sequence[Sequence[str]]) -> str:
     stages = _stages(runs)
     figures = [
-        (name, f"{stage.seconds:,.0f}", _gb(stage.resident), _gb(stage.anonymous))
-        for name, stage in stages.items()
+        (name, f"{stage.seconds:,.0f}", _gb(stage.resident), _gb(stage.anonymous)) for name, stage in stages.items()
     ]
     lines = [
         "# The challenge's full size",

@@ -80,19 +80,13 @@ def measure_scaling(bundle: Path, rounds: int, quick: bool) -> list[Growth]:
         grow(
             "products",
             counts,
-            {
-                "titles": lambda count: predict(titles[:count]),
-                "text and picture": lambda count: predict(pairs[:count]),
-            },
+            {"titles": lambda count: predict(titles[:count]), "text and picture": lambda count: predict(pairs[:count])},
         ),
         grow("words of one text", lengths, {"in the description": lambda words: predict([texts[words]])}),
         grow(
             "megapixels of a photo",
             megapixels,
-            {
-                "read for the model": lambda size: read_image(files[size], settings),
-                "plain Pillow": read_plainly,
-            },
+            {"read for the model": lambda size: read_image(files[size], settings), "plain Pillow": read_plainly},
         ),
     ]
     with tempfile.TemporaryDirectory() as name:
@@ -131,9 +125,7 @@ def format_growths(growths: Sequence[Growth], notes: Sequence[str] = ()) -> str:
     lines = ["## As work grows", "", *notes, ""]
     for growth in growths:
         head = [growth.title, *(f"{size:,}" for size in growth.sizes)]
-        rows = [
-            [f"{name}, {growth.unit}", *map("{:,.1f}".format, costs)] for name, costs in growth.costs.items()
-        ]
+        rows = [[f"{name}, {growth.unit}", *map("{:,.1f}".format, costs)] for name, costs in growth.costs.items()]
         lines += [*table(head, rows), ""]
     peaks = next(each for each in growths if each.unit == "MB").costs["peak memory"]
     ratio = peaks[-1] / peaks[0]

@@ -44,26 +44,16 @@ def measure_serving(bundle: Path, rounds: int, quick: bool) -> list[Line]:
         folder = Path(name)
         keras_bundle, random_weights = with_keras_files(bundle, folder / "keras")
         kind = "Keras (random weights)" if random_weights else "Keras"
-        with (
-            worker("ours", bundle, quick=quick) as ours,
-            worker("keras", keras_bundle, quick=quick) as baseline,
-        ):
+        with worker("ours", bundle, quick=quick) as ours, worker("keras", keras_bundle, quick=quick) as baseline:
             lines += _one_product(ours, baseline, rounds, rates, kind)
             batches = f"titles of 22 words against {kind} `predict` with TextVectorization at batch 256"
             for task, their_task, what, least in (
                 ("pairs", "pairs", f"catalog with pictures against {kind} `predict` at batch 32", 5),
                 ("titles", "titles", batches, 20),
                 ("titles", "titles, cut", "the same, Keras without the description's columns", None),
-                (
-                    "mixed",
-                    "mixed",
-                    f"titles, most with a description, against {kind} `predict` at batch 256",
-                    20,
-                ),
+                ("mixed", "mixed", f"titles, most with a description, against {kind} `predict` at batch 256", 20),
             ):
-                lines.append(
-                    _ratio_line(what, least, *_in_turn(rounds, (ours, task), (baseline, their_task)))
-                )
+                lines.append(_ratio_line(what, least, *_in_turn(rounds, (ours, task), (baseline, their_task))))
         lines += _one_core(bundle, rounds, quick)
         lines += _starts(bundle, keras_bundle, folder, rounds, kind)
     return lines
@@ -73,9 +63,7 @@ def _in_turn(rounds: int, *tasks: tuple[Runner, str]) -> list[Timing]:
     return alternate(rounds, *(partial(run, task) for run, task in tasks))
 
 
-def _one_product(
-    ours: Runner, baseline: Runner, rounds: int, rates: tuple[float, float], kind: str
-) -> list[Line]:
+def _one_product(ours: Runner, baseline: Runner, rounds: int, rates: tuple[float, float], kind: str) -> list[Line]:
     both = _in_turn(rounds, (ours, "one"), (baseline, "one"))
     parts = ("one", "decode", "image model", "explain")
     one, decode, image, why = _in_turn(rounds, *((ours, part) for part in parts))
@@ -121,10 +109,7 @@ def _one_core(bundle: Path, rounds: int, quick: bool) -> list[Line]:
             reason = "not measured: fastText is not installed"
             return [*lines, Line("texts against fastText", "at least 0.5x", reason)]
         fast = stack.enter_context(worker("fasttext", bundle, cores=core, quick=quick))
-        for task, what, least in (
-            ("titles", titles, 0.5),
-            ("mixed", "titles, most with a description", None),
-        ):
+        for task, what, least in (("titles", titles, 0.5), ("mixed", "titles, most with a description", None)):
             what = f"{what} against fastText, one core each, cleaning counted"
             lines.append(_ratio_line(what, least, *_in_turn(rounds, (alone, task), (fast, task))))
         return lines

@@ -39,9 +39,7 @@ _IMPORTS = (
 _MAX_START_SECONDS = 120
 
 
-def first_answers(
-    bundle: Path, keras_bundle: Path, photo: Path, rounds: int
-) -> tuple[list[Timing], dict[str, float]]:
+def first_answers(bundle: Path, keras_bundle: Path, photo: Path, rounds: int) -> tuple[list[Timing], dict[str, float]]:
     """Time fresh processes that answer one product with text and picture, ours and Keras's in turn.
 
     Returns:
@@ -85,9 +83,7 @@ def _seconds_to_page(command: list[str], folder: Path) -> tuple[float, float]:
                 return time.perf_counter() - started, 0.0
             except OSError as error:
                 if process.poll() is not None or time.perf_counter() - started > _MAX_START_SECONDS:
-                    raise BenchmarkError(
-                        "benchmark.no_page", command=command[-1][:60], error=error
-                    ) from error
+                    raise BenchmarkError("benchmark.no_page", command=command[-1][:60], error=error) from error
                 time.sleep(0.01)
     finally:
         process.terminate()

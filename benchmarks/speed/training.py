@@ -193,13 +193,8 @@ def picture_lines(sizes: Sizes, rounds: int) -> list[Line]:
     )
     cache = "their cache: used again, not used after a file's content changed"
     again, anew = "used again", "made again"
-    said = (
-        f"{again if folders == 1 else anew} in {reused:.2f} s; after a change {anew if after == 2 else again}"
-    )
-    return [
-        Line(what, "at least 3x", figures, ratio >= 3),
-        Line(cache, "both", said, folders == 1 and after == 2),
-    ]
+    said = f"{again if folders == 1 else anew} in {reused:.2f} s; after a change {anew if after == 2 else again}"
+    return [Line(what, "at least 3x", figures, ratio >= 3), Line(cache, "both", said, folders == 1 and after == 2)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

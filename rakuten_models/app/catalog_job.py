@@ -188,18 +188,14 @@ def _scored_rows(output: Path, columns: Columns, problems: Mapping[int, Message]
     scored = CatalogSource(output)
     prefix = last_prefix(scored.names)
     texts = (columns.index, columns.designation, columns.description, columns.image)
-    top = [
-        (f"{prefix}top_{rank}_prdtypecode", f"{prefix}top_{rank}_probability") for rank in range(1, TOP + 1)
-    ]
+    top = [(f"{prefix}top_{rank}_prdtypecode", f"{prefix}top_{rank}_probability") for rank in range(1, TOP + 1)]
     decision, error = f"{prefix}decision", f"{prefix}error"
     needed = {*filter(None, texts), *itertools.chain(*top), decision, error}
     tables = (table.select(sorted(needed)).to_pylist() for table in scored.chunks(_ROWS_AT_ONCE))
     for number, row in enumerate(itertools.chain.from_iterable(tables), start=1):
         index, designation, description, image = (_text(row[name]) if name else "" for name in texts)
         answers = tuple(
-            (int(row[code]), float(row[probability]))
-            for code, probability in top
-            if row[code] not in (None, "")
+            (int(row[code]), float(row[probability])) for code, probability in top if row[code] not in (None, "")
         )
         problem = problems.get(number, row[error] or "")
         yield ScoredRow(number, index, designation, description, image, answers, row[decision], problem)

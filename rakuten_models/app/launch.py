@@ -124,9 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python app.py", description="Serve the page that classifies products."
-    )
+    parser = argparse.ArgumentParser(prog="python app.py", description="Serve the page that classifies products.")
     parser.add_argument(
         "--bundle",
         metavar="FOLDER|user/name",
@@ -148,9 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, default=port, help="default: %(default)s")
     parser.add_argument("--share", action="store_true", help="also make a public link that lasts a week")
     parser.add_argument(
-        "--mcp",
-        action="store_true",
-        help="also serve every endpoint as a tool for agents, under /gradio_api/mcp",
+        "--mcp", action="store_true", help="also serve every endpoint as a tool for agents, under /gradio_api/mcp"
     )
     parser.add_argument(
         "--auth-file",

@@ -71,9 +71,5 @@ def launch_settings(disk: DiskQuota) -> dict[str, Any]:
         # Our own sentences are shown all the same; what a library says of its insides is not.
         "show_error": False,
         "state_session_capacity": MAX_PAGE_STATES,
-        "app_kwargs": {
-            "middleware": [Middleware(Guard, disk=disk)],
-            "lifespan": disk.swept,
-            "openapi_url": None,
-        },
+        "app_kwargs": {"middleware": [Middleware(Guard, disk=disk)], "lifespan": disk.swept, "openapi_url": None},
     }

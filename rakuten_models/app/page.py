@@ -32,9 +32,7 @@ STATUS_SECONDS = 5
 
 
 def build_demo(
-    classifier: ProductClassifier,
-    bundle_name: str | None = None,
-    other: tuple[ProductClassifier, str] | None = None,
+    classifier: ProductClassifier, bundle_name: str | None = None, other: tuple[ProductClassifier, str] | None = None
 ) -> gr.Blocks:
     """Build the page around a classifier.
 
@@ -61,13 +59,9 @@ def build_demo(
         with gr.Row(elem_classes="top"):
             top = gr.HTML(head("en"))
             choices = [("English", "en"), ("Français", "fr")]
-            language = gr.Radio(
-                choices, value="en", label=mark("language"), elem_id="language", min_width=170, scale=0
-            )
+            language = gr.Radio(choices, value="en", label=mark("language"), elem_id="language", min_width=170, scale=0)
         start, label = slider_start(classifier.threshold), mark("threshold")
-        threshold = gr.Slider(
-            0, 1, start, step=THRESHOLD_STEP, label=label, elem_id="threshold", render=False
-        )
+        threshold = gr.Slider(0, 1, start, step=THRESHOLD_STEP, label=label, elem_id="threshold", render=False)
         disk = DiskQuota(kept_files=functools.partial(_own_files, demo))
         disk.watch(uploads, sweep=True)
         parts = AppParts(classifier, name, language, threshold, disk)
@@ -87,10 +81,7 @@ def build_demo(
         demo.unload(catalog.forget_visitor)
     # What is queued for the page is queued for programs, too.
     demo.queue(
-        status_update_rate=STATUS_SECONDS,
-        default_concurrency_limit=CONCURRENCY,
-        max_size=QUEUE_LENGTH,
-        api_open=False,
+        status_update_rate=STATUS_SECONDS, default_concurrency_limit=CONCURRENCY, max_size=QUEUE_LENGTH, api_open=False
     )
     patch_page(demo)
     demo.launch = functools.partial(demo.launch, **launch_settings(disk))

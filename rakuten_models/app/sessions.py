@@ -138,9 +138,7 @@ class Finished(Generic[Result]):
     result: Result
 
 
-def in_background(
-    work: Callable[..., Result],
-) -> Iterator[Step | Finished[Result] | None]:
+def in_background(work: Callable[..., Result]) -> Iterator[Step | Finished[Result] | None]:
     """Run work in a thread of its own; its argument `progress` is a function to call with each step.
 
     Yields:

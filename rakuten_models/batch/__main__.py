@@ -42,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nonlocal bar
         if bar is None:
             # Rows of an earlier run, the initial ones, say nothing about how fast this one is.
-            bar = tqdm(
-                total=progress.total, initial=progress.done, unit=" rows", mininterval=0.5, dynamic_ncols=True
-            )
+            bar = tqdm(total=progress.total, initial=progress.done, unit=" rows", mininterval=0.5, dynamic_ncols=True)
         bar.update(progress.done - bar.n)
 
     try:
@@ -101,13 +99,9 @@ def summary_text(summary: BatchSummary, classifier: ProductClassifier) -> str:
     """A run in a few lines for a terminal."""
     lines = []
     if summary.already_finished:
-        lines.append(
-            f"{summary.output} is finished already, and nothing was done; --overwrite scores it again."
-        )
+        lines.append(f"{summary.output} is finished already, and nothing was done; --overwrite scores it again.")
     else:
-        lines.append(
-            f"{summary.output}: {summary.seconds:,.1f} s, {summary.rows_per_second:,.0f} rows a second"
-        )
+        lines.append(f"{summary.output}: {summary.seconds:,.1f} s, {summary.rows_per_second:,.0f} rows a second")
     accepted = summary.scored - summary.to_review
     lines.append(
         f"{summary.rows:,} rows: {summary.scored:,} scored ({accepted:,} accepted, {summary.to_review:,} to review, "
@@ -115,8 +109,7 @@ def summary_text(summary: BatchSummary, classifier: ProductClassifier) -> str:
     )
     for title, reasons in (("not scored", summary.failed), ("picture left out", summary.left_out_pictures)):
         lines += [
-            f"  {title}, {count:,}: {reason}"
-            for reason, count in sorted(reasons.items(), key=lambda each: -each[1])
+            f"  {title}, {count:,}: {reason}" for reason, count in sorted(reasons.items(), key=lambda each: -each[1])
         ]
     names = {category.prdtypecode: category.name("en") for category in classifier.categories}
     ranked = sorted(summary.per_category.items(), key=lambda each: (-each[1], each[0]))
@@ -136,9 +129,7 @@ def metrics_text(metrics: BatchMetrics, label_column: str = LABEL_COLUMN) -> str
     if metrics.unknown:
         named = ", ".join(f"{code} ({count:,})" for code, count in list(metrics.unknown.items())[:10])
         more = ", ..." if len(metrics.unknown) > 10 else ""
-        lines.append(
-            f"  {sum(metrics.unknown.values()):,} labels that the bundle does not know: {named}{more}"
-        )
+        lines.append(f"  {sum(metrics.unknown.values()):,} labels that the bundle does not know: {named}{more}")
     if metrics.unreadable:
         named = ", ".join(repr(text) for text in list(metrics.unreadable)[:5])
         lines.append(f"  {sum(metrics.unreadable.values()):,} labels are no whole number: {named}")
@@ -156,12 +147,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="a .csv, .jsonl or .parquet file, a folder of them, or a glob in quotes; or a URL (s3, gs, hf, https)",
     )
-    parser.add_argument(
-        "output", metavar="OUTPUT", help="a name that ends in .csv, or a folder for Parquet parts"
-    )
-    parser.add_argument(
-        "--images", metavar="DIR|ZIP|URL", help="the pictures; without it only texts are looked at"
-    )
+    parser.add_argument("output", metavar="OUTPUT", help="a name that ends in .csv, or a folder for Parquet parts")
+    parser.add_argument("--images", metavar="DIR|ZIP|URL", help="the pictures; without it only texts are looked at")
     parser.add_argument(
         "--picture-timeout",
         type=float,
@@ -172,12 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine", choices=ENGINES, default="local", help="this process, or Ray (pip install .[scale])"
     )
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="of a Ray cluster; default: one of this machine's own"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="of Ray; default: by the size of the cluster"
-    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; default: one of this machine's own")
+    parser.add_argument("--workers", type=int, metavar="N", help="of Ray; default: by the size of the cluster")
     parser.add_argument(
         "--bundle", metavar="FOLDER|user/name", help="the models; default: as for rakuten_models.classify"
     )
@@ -196,9 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="in a CSV, put an apostrophe before texts that a spreadsheet would run as formulas",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a finished output or one of another run"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished output or one of another run")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

@@ -90,9 +90,7 @@ class ScoredFigures:
         return {
             "rows": self._rows,
             "scored": scored,
-            "share_by_category": {
-                str(code): count / scored for code, count in sorted(self._categories.items())
-            },
+            "share_by_category": {str(code): count / scored for code, count in sorted(self._categories.items())},
             "mean_probability": share(self._probability, scored),
             "probability_bins": [count / scored if scored else 0.0 for count in self._bins],
             "share_to_review": share(self._review, scored),
@@ -161,9 +159,7 @@ def scored_figures(output: str | os.PathLike[str], classifier: ProductClassifier
     step = max(1, -(-source.rows // _MAX_TEXTS))
     start = 0
     for table in source.chunks(_ROWS_AT_ONCE):
-        answers = (
-            table.column(f"{prefix}{name}").to_pylist() for name in ("prdtypecode", "probability", "decision")
-        )
+        answers = (table.column(f"{prefix}{name}").to_pylist() for name in ("prdtypecode", "probability", "decision"))
         for code, probability, decision in zip(*answers, strict=True):
             if code in (None, "") or probability in (None, ""):
                 figures.add(None, None, decision)
@@ -229,8 +225,7 @@ def report_text(found: Mapping[str, Any], names: Mapping[int, str]) -> str:
     for name, title in (("psi_categories", "categories"), ("psi_probabilities", "probabilities")):
         values = found[name]
         lines.append(
-            f"  PSI {title:14} {_figure(values['psi'])} ({values['reading']}; by chance "
-            f"{_figure(values['by_chance'])})"
+            f"  PSI {title:14} {_figure(values['psi'])} ({values['reading']}; by chance {_figure(values['by_chance'])})"
         )
     for code, before, after in _moved(found)[:5]:
         lines.append(f"  {code:>6}  {before:7.2%} -> {after:7.2%}  {names.get(int(code), '')}")
@@ -250,8 +245,7 @@ def report_page(found: Mapping[str, Any], categories: Sequence[Category]) -> str
     moved = sorted(_moved(found)[:_MAX_BARS], key=lambda each: -each[1])
     bins = (found[each]["probability_bins"] for each in ("reference", "now"))
     ranges = [
-        f"{step / PROBABILITY_BINS:.1f} to {(step + 1) / PROBABILITY_BINS:.1f}"
-        for step in range(PROBABILITY_BINS)
+        f"{step / PROBABILITY_BINS:.1f} to {(step + 1) / PROBABILITY_BINS:.1f}" for step in range(PROBABILITY_BINS)
     ]
     tables = {
         "Share by category, those that moved most": [

@@ -39,12 +39,7 @@ class ScoredChunk(NamedTuple):
 
 
 def score_chunk(
-    scorer: TableScorer,
-    table: pyarrow.Table,
-    job: JobSpec,
-    *,
-    first: bool,
-    done: Callable[[int], None] | None = None,
+    scorer: TableScorer, table: pyarrow.Table, job: JobSpec, *, first: bool, done: Callable[[int], None] | None = None
 ) -> ScoredChunk:
     """Score a table of the catalog, the first of the output or not; `done` as in `TableScorer`."""
     scored = scorer(table, done)

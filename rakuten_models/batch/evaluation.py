@@ -101,10 +101,7 @@ def evaluate_scored(output: str | os.PathLike[str], label_column: str | None = N
 
 
 def _metrics(
-    pairs: Mapping[tuple[int, int | None], int],
-    known: set[int],
-    unlabelled: int,
-    unreadable: Mapping[str, int],
+    pairs: Mapping[tuple[int, int | None], int], known: set[int], unlabelled: int, unreadable: Mapping[str, int]
 ) -> BatchMetrics:
     labels = {truth for truth, _ in pairs}
     predictions = {predicted for _, predicted in pairs if predicted is not None}
@@ -161,9 +158,7 @@ def write_corrections(
         raise BatchError("batch.no_corrections")
     names = list(rows[0])
     if LABEL_COLUMN not in names:
-        raise BatchError(
-            "batch.corrections_without_code", label=LABEL_COLUMN, columns=", ".join(names) or "nothing"
-        )
+        raise BatchError("batch.corrections_without_code", label=LABEL_COLUMN, columns=", ".join(names) or "nothing")
     # The index goes first: that is where training looks for it.
     index = next((name for name in INDEX_NAMES if name in names), None)
     ordered = [*([] if index is None else [index]), *(name for name in names if name != index)]

@@ -137,9 +137,7 @@ class ScoredOutput:
                 key for key in {*earlier, *self._identity} if earlier.get(key) != self._identity.get(key)
             )
             what = next((key for key in ("input", "bundle") if key in different), "settings")
-            error = BatchError(
-                f"batch.output_of_other_{what}", output=self.path, settings=", ".join(different)
-            )
+            error = BatchError(f"batch.output_of_other_{what}", output=self.path, settings=", ".join(different))
         else:
             if state["finished"]:
                 self._publish()
@@ -158,9 +156,7 @@ class ScoredOutput:
             return all((self.path / _part_name(number)).is_file() for number in range(state["chunks"]))
         if state["finished"]:
             return self.path.is_file() and self.path.stat().st_size == state["bytes"]
-        return not state["bytes"] or (
-            self._partial.is_file() and self._partial.stat().st_size >= state["bytes"]
-        )
+        return not state["bytes"] or (self._partial.is_file() and self._partial.stat().st_size >= state["bytes"])
 
     def _check_nothing_is_lost(self, overwrite: bool) -> None:
         """Without a state, what is there is not ours."""

@@ -81,12 +81,7 @@ def score_catalog(
     job = JobSpec(
         catalog,
         ScoreSettings(
-            columns,
-            images,
-            top,
-            settings.threshold,
-            free_prefix(catalog.names, top),
-            settings.picture_seconds,
+            columns, images, top, settings.threshold, free_prefix(catalog.names, top), settings.picture_seconds
         ),
         OutputFormat(is_csv(destination), settings.spreadsheet_safe),
         settings.chunk_rows,
@@ -122,17 +117,11 @@ def score_catalog(
     return _summary(counts, run, started, destination)
 
 
-def _summary(
-    counts: Counts, run: Run, started: float, output: Path, *, already_finished: bool = False
-) -> BatchSummary:
+def _summary(counts: Counts, run: Run, started: float, output: Path, *, already_finished: bool = False) -> BatchSummary:
     seconds = time.monotonic() - started
     rate = (run.done - run.before) / max(1e-9, seconds)
     return BatchSummary(
-        **vars(counts),
-        output=output,
-        seconds=seconds,
-        rows_per_second=rate,
-        already_finished=already_finished,
+        **vars(counts), output=output, seconds=seconds, rows_per_second=rate, already_finished=already_finished
     )
 
 

@@ -125,9 +125,7 @@ class TableScorer:
         self._bundle = classifier.revision or f"sha256:{bundle_digest(classifier)[:16]}"
         if settings.images is not None and not settings.columns.has_pictures:
             raise BatchError("batch.no_picture_column", images=settings.images)
-        self._pictures = (
-            None if settings.images is None else open_pictures(settings.images, settings.picture_seconds)
-        )
+        self._pictures = None if settings.images is None else open_pictures(settings.images, settings.picture_seconds)
         self._finder = PictureFinder(settings.columns, self._pictures)
         # While one group of rows is in a model, the texts of the next are cleaned and its pictures read.
         self._threads = ThreadPoolExecutor(min(8, usable_cores()), thread_name_prefix="batch")
@@ -162,8 +160,7 @@ class TableScorer:
         order = self._by_length(table)
         groups = [order[start : start + CHUNK] for start in range(0, len(table), CHUNK)]
         futures = [
-            self._threads.submit(self._group, table.take(group), [problems[row] for row in group])
-            for group in groups
+            self._threads.submit(self._group, table.take(group), [problems[row] for row in group]) for group in groups
         ]
         rows: list[list[Any]] = [[]] * len(table)
         try:
@@ -199,9 +196,7 @@ class TableScorer:
         errors: list[Message | None] = []
         size = 0
         for row, (image, error) in enumerate(self._finder.find_all(cells, problems)):
-            waiting.append(
-                Product() if problems[row] else Product(designations[row], descriptions[row], image)
-            )
+            waiting.append(Product() if problems[row] else Product(designations[row], descriptions[row], image))
             errors.append(error)
             size += len(image) if isinstance(image, bytes) else 0
             if size >= _PICTURE_BYTES or row == len(cells) - 1:

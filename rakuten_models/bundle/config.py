@@ -117,9 +117,7 @@ class BundleConfig:
             config = cls(
                 categories=tuple(
                     _category(entry, f"categories[{index}]")
-                    for index, entry in enumerate(
-                        sequence(content["categories"], "categories", MAX_CATEGORIES)
-                    )
+                    for index, entry in enumerate(sequence(content["categories"], "categories", MAX_CATEGORIES))
                 ),
                 text=_settings(TextSettings, _part(content, "preprocessing", "text"), _MAX_COLUMNS),
                 image=_settings(ImageSettings, _part(content, "preprocessing", "image"), _MAX_PIXELS),
@@ -128,16 +126,13 @@ class BundleConfig:
                     for name in MODEL_NAMES
                 },
                 thresholds={
-                    key: _threshold(values, key)
-                    for key, values in mapping(content["thresholds"], "thresholds").items()
+                    key: _threshold(values, key) for key, values in mapping(content["thresholds"], "thresholds").items()
                 },
                 library_versions={
                     text(name, "a library"): text(version, f"library_versions.{shown(name)}")
                     for name, version in mapping(content["library_versions"], "library_versions").items()
                 },
-                files={
-                    name: _facts(facts, name) for name, facts in mapping(content["files"], "files").items()
-                },
+                files={name: _facts(facts, name) for name, facts in mapping(content["files"], "files").items()},
                 self_check=dict(mapping(content["self_check"], "self_check")),
                 training=dict(mapping(content["training"], "training")),
             )
@@ -172,8 +167,7 @@ def _calibration(values: Mapping[str, Any], name: str) -> Calibration:
     return Calibration(
         **{key: number(values[key], f"{name}.{key}") for key in keys},
         category_temperatures=tuple(
-            number(value, f"{name}.category_temperatures[{index}]")
-            for index, value in enumerate(temperatures)
+            number(value, f"{name}.category_temperatures[{index}]") for index, value in enumerate(temperatures)
         ),
     )
 
@@ -223,9 +217,7 @@ def _settings(kind: type[Any], values: Mapping[str, Any], most: int) -> Any:
     if set(values) != expected:
         difference = ", ".join(sorted(expected.symmetric_difference(values)))
         raise ValueError(f"{kind.__name__} has missing or unknown entries: {shown(difference)[1:-1]}")
-    return kind(
-        **{name: whole_number(value, f"{kind.__name__}.{name}", 1, most) for name, value in values.items()}
-    )
+    return kind(**{name: whole_number(value, f"{kind.__name__}.{name}", 1, most) for name, value in values.items()})
 
 
 def _check_values(config: BundleConfig, file: str) -> None:

@@ -133,9 +133,7 @@ def validate_bundle(
             raise BundleError("bundle.file_not_listed", file=path)
         expected = config.files[name]
         if sizes[name] != expected["size"]:
-            raise BundleError(
-                "bundle.file_size_differs", file=path, size=sizes[name], expected=expected["size"]
-            )
+            raise BundleError("bundle.file_size_differs", file=path, size=sizes[name], expected=expected["size"])
         if file_facts(path)["sha256"] != expected["sha256"]:
             raise BundleError("bundle.file_sha256_differs", file=path)
     return config

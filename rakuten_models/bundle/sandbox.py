@@ -85,9 +85,7 @@ def load_in_sandbox(
     return digest
 
 
-def mark_verified(
-    folder: str | os.PathLike[str], module: str = SANDBOX_WORKER, digest: str | None = None
-) -> None:
+def mark_verified(folder: str | os.PathLike[str], module: str = SANDBOX_WORKER, digest: str | None = None) -> None:
     """Note that a bundle was verified by a module, or was made here.
 
     `digest` is the sha256 of the config.json that was verified; None for the one that is there.
@@ -159,9 +157,7 @@ def _limit_this_process(seconds: float, memory_bytes: int) -> None:
 def _run(folder: Path, module: str, digest: str, seconds: float, memory_bytes: int) -> None:
     package = importlib.util.find_spec(module.partition(".")[0])
     environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not any(word in name.upper() for word in _SECRETS)
+        name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRETS)
     } | {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONFAULTHANDLER": ""}
     try:
         process = subprocess.Popen(

@@ -60,9 +60,7 @@ def _header_text(path: Path) -> str:
     raise CatalogError("catalog.empty_file", file=path)
 
 
-def csv_records(
-    path: Path, names: list[str], delimiter: str, offset: int = 0, line: int = 1
-) -> Iterator[Record]:
+def csv_records(path: Path, names: list[str], delimiter: str, offset: int = 0, line: int = 1) -> Iterator[Record]:
     """The records after the header, in order; names and delimiter are those of `csv_header`.
 
     With an offset other than 0 it begins there, where the record of that line begins.

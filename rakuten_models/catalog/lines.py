@@ -78,9 +78,7 @@ class Lines:
 
     def __next__(self) -> str:
         """The next line for the record that is being read; ends early where a record has become too long."""
-        if len(self.taken) >= MAX_LINES or (
-            self.taken and self.taken[-1].problem and not self.taken[-1].text
-        ):
+        if len(self.taken) >= MAX_LINES or (self.taken and self.taken[-1].problem and not self.taken[-1].text):
             raise StopIteration
         line = self._given_back.popleft() if self._given_back else self._read()
         if line is None:

@@ -29,9 +29,7 @@ def open_parquet(file: Any) -> Iterator[pyarrow.parquet.ParquetFile]:
             with file.open("rb") as stream, pyarrow.parquet.ParquetFile(stream) as content:
                 yield content
     except (pyarrow.ArrowException, OSError) as error:
-        raise CatalogError(
-            "catalog.parquet_unreadable", file=file, reason=" ".join(str(error).split())
-        ) from error
+        raise CatalogError("catalog.parquet_unreadable", file=file, reason=" ".join(str(error).split())) from error
 
 
 def rows_of_groups(content: pyarrow.parquet.ParquetFile) -> list[int]:

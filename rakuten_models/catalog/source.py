@@ -122,14 +122,9 @@ class CatalogSource:
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """[{"name", "size", "sha256"}] of the files: the same catalog elsewhere is the same catalog."""
-        return [
-            {"name": file.name, **(url_facts(file) if is_url(file) else file_facts(file))}
-            for file in self.files
-        ]
+        return [{"name": file.name, **(url_facts(file) if is_url(file) else file_facts(file))} for file in self.files]
 
-    def chunks(
-        self, chunk_rows: int, skip: int = 0, columns: Sequence[str] | None = None
-    ) -> Iterator[pyarrow.Table]:
+    def chunks(self, chunk_rows: int, skip: int = 0, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
         """The rows in tables, in order; a table never holds rows of two files.
 
         Args:
@@ -191,9 +186,7 @@ class CatalogSource:
         except OSError as error:
             raise CatalogError("catalog.unreadable_for_worker", file=file, reason=str(error)) from error
 
-    def _as_planned(
-        self, tables: Iterator[pyarrow.Table], chunks: Sequence[Chunk]
-    ) -> Iterator[pyarrow.Table]:
+    def _as_planned(self, tables: Iterator[pyarrow.Table], chunks: Sequence[Chunk]) -> Iterator[pyarrow.Table]:
         for chunk in chunks:
             table = next(tables, None)
             if table is None or len(table) != chunk.rows:
@@ -219,8 +212,7 @@ class CatalogSource:
             values = [list(column) for column in zip(*(record.values for record in records), strict=True)]
         else:
             values = [
-                [json_value(record.values.get(field.name), field.type) for record in records]
-                for field in self.schema
+                [json_value(record.values.get(field.name), field.type) for record in records] for field in self.schema
             ]
         columns = [*values, [record.problem and record.problem.to_json() for record in records]]
         arrays = [pyarrow.array(each, field.type) for each, field in zip(columns, schema, strict=True)]
@@ -286,9 +278,7 @@ def _typed(schema: pyarrow.Schema) -> list[str]:
     return [f"{field.name}: {field.type}" for field in schema]
 
 
-def _different_columns(
-    file: Path, found: Sequence[str], first: Path, expected: Sequence[str]
-) -> CatalogError:
+def _different_columns(file: Path, found: Sequence[str], first: Path, expected: Sequence[str]) -> CatalogError:
     """What one file has that another has not: names, with their types where files have them."""
     differences = []
     for word, ones, others in (("without", expected, found), ("with", found, expected)):

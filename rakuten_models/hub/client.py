@@ -170,13 +170,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def explained(
-    error: Exception,
-    action: str,
-    repo_id: str,
-    revision: str,
-    endpoint: str,
-    token: str | None,
-    hint: str = "",
+    error: Exception, action: str, repo_id: str, revision: str, endpoint: str, token: str | None, hint: str = ""
 ) -> HubError:
     """The error to raise for what the client raised.
 
@@ -203,10 +197,7 @@ def explained(
         (errors.GatedRepoError, "hub.gated"),
         (errors.RepositoryNotFoundError, "hub.repository_missing"),
         (errors.RevisionNotFoundError, "hub.revision_missing"),
-        (
-            errors.HfHubHTTPError,
-            _STATUS_CODES.get(status, "hub.refused_again" if status >= 500 else "hub.refused"),
-        ),
+        (errors.HfHubHTTPError, _STATUS_CODES.get(status, "hub.refused_again" if status >= 500 else "hub.refused")),
         (json.JSONDecodeError, "hub.no_hub"),
         (AlteredError, "hub.altered"),
         (IncompleteError, "hub.incomplete"),

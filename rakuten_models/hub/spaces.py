@@ -9,11 +9,7 @@ from rakuten_models.hub.client import open_client, retried
 
 
 def set_space_variables(
-    repo_id: str,
-    variables: Mapping[str, str | None],
-    *,
-    token: str | None = None,
-    endpoint: str | None = None,
+    repo_id: str, variables: Mapping[str, str | None], *, token: str | None = None, endpoint: str | None = None
 ) -> None:
     """Set environment variables of a Space; a value of None removes the variable.
 

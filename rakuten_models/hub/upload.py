@@ -83,9 +83,7 @@ def upload_folder(
                 for name in sorted(set(there) - set(files))
                 if any(fnmatchcase(name, pattern) for pattern in delete_others)
             ]
-            unchanged = not superfluous and all(
-                same_content(folder / name, there.get(name)) for name in files
-            )
+            unchanged = not superfluous and all(same_content(folder / name, there.get(name)) for name in files)
             if tag in tagged and not (unchanged and tagged[tag] == head.sha):
                 raise HubError("hub.tag_taken", repo_id=repo_id, tag=tag, commit=tagged[tag])
             if unchanged:
@@ -146,13 +144,9 @@ def _tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
 def _set_tag(api: HfApi, repo_id: str, repo_type: str, tag: str, revision: str, token: str | None) -> None:
     try:
         # exist_ok: after a lost answer the tag is there; the commit it stands for is compared below.
-        retried(
-            lambda: api.create_tag(repo_id, tag=tag, revision=revision, repo_type=repo_type, exist_ok=True)
-        )
+        retried(lambda: api.create_tag(repo_id, tag=tag, revision=revision, repo_type=repo_type, exist_ok=True))
         if _tags(api, repo_id, repo_type).get(tag) != revision:
             raise HubError("hub.tag_moved", tag=tag, repo_id=repo_id)
     except Exception as error:
         reason = explained(error, "tag", repo_id, revision, api.endpoint, token)
-        raise HubError(
-            "hub.tag_not_set", repo_id=repo_id, revision=revision, tag=tag, reason=reason.message
-        ) from error
+        raise HubError("hub.tag_not_set", repo_id=repo_id, revision=revision, tag=tag, reason=reason.message) from error

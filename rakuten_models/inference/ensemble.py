@@ -90,9 +90,7 @@ class Ensemble:
                     outputs.image_rows.append(row)
                     readable.append(answer)
             if readable:
-                outputs.image = {
-                    name: np.concatenate([answer[name] for answer in readable]) for name in readable[0]
-                }
+                outputs.image = {name: np.concatenate([answer[name] for answer in readable]) for name in readable[0]}
         if beside is not None:
             outputs.text = beside.result()
         outputs.fusion_rows = sorted(set(outputs.text_rows) & set(outputs.image_rows))
@@ -129,9 +127,7 @@ class Ensemble:
             threshold: The least probability to accept, 0 to 1; None accepts nothing.
         """
         text, image, fused = (
-            dict(zip(rows, self.calibrated(name, model_outputs["logits"]), strict=True))
-            if model_outputs
-            else {}
+            dict(zip(rows, self.calibrated(name, model_outputs["logits"]), strict=True)) if model_outputs else {}
             for name, rows, model_outputs in (
                 ("text", outputs.text_rows, outputs.text),
                 ("image", outputs.image_rows, outputs.image),
@@ -176,14 +172,11 @@ class Ensemble:
         for model in (self.text.model, self.image.model, self.fusion):
             columns = int(model.outputs["logits"]["shape"][-1])
             if columns != categories:
-                raise BundleError(
-                    "bundle.outputs_do_not_fit", file=model.path, outputs=columns, categories=categories
-                )
+                raise BundleError("bundle.outputs_do_not_fit", file=model.path, outputs=columns, categories=categories)
         single, ids = np.float32, (np.int32, (None,))
         logits = (single, (categories,))
         text_features, image_features = (
-            (single, (int(runner.model.outputs["features"]["shape"][-1]),))
-            for runner in (self.text, self.image)
+            (single, (int(runner.model.outputs["features"]["shape"][-1]),)) for runner in (self.text, self.image)
         )
         self.text.model.check_arrays(
             {"token_ids": ids, "character_ids": ids, "logits": logits, "features": text_features}

@@ -98,9 +98,7 @@ def find_category(categories: Sequence[Category], prdtypecode: int) -> Category:
             return category
     known = ", ".join(str(category.prdtypecode) for category in categories[:5])
     more = f" and {len(categories) - 5} more" if len(categories) > 5 else ""
-    raise ExplanationError(
-        "explanation.category_unknown", prdtypecode=f"{prdtypecode!r:.40}", known=known, more=more
-    )
+    raise ExplanationError("explanation.category_unknown", prdtypecode=f"{prdtypecode!r:.40}", known=known, more=more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,9 +192,7 @@ def _centred(logits: np.ndarray) -> np.ndarray:
     return centred
 
 
-def _split_score(
-    fused: np.ndarray, text: np.ndarray, image: np.ndarray, category_index: int
-) -> tuple[float, float]:
+def _split_score(fused: np.ndarray, text: np.ndarray, image: np.ndarray, category_index: int) -> tuple[float, float]:
     """The text's and the picture's part of the fusion model's centred logit of a category.
 
     Takes the three models' logits, float32 (categories,). Fusion adds both models' centred logits, each times one

@@ -135,8 +135,7 @@ class CompiledModel:
         for name, (kind, wanted) in expected.items():
             shape = tuple(int(length) for length in found[name]["shape"])
             fits = len(shape) == len(wanted) + 1 and all(
-                length == want or (want is None and length > 0)
-                for length, want in zip(shape[1:], wanted, strict=True)
+                length == want or (want is None and length > 0) for length, want in zip(shape[1:], wanted, strict=True)
             )
             if found[name]["dtype"] is not kind or not fits:
                 raise BundleError(
@@ -203,13 +202,10 @@ class TextModelRunner:
         parts = [self._answer(tasks[0], self.model)] if single else self._workers.map(self._answer, tasks)
         rows = np.argsort(order)
         return {
-            name: np.concatenate([run[name] for part in parts for run in part])[rows]
-            for name in ("logits", "features")
+            name: np.concatenate([run[name] for part in parts for run in part])[rows] for name in ("logits", "features")
         }
 
-    def _answer(
-        self, cleaned: Sequence[tuple[str, str]], model: CompiledModel
-    ) -> list[dict[str, np.ndarray]]:
+    def _answer(self, cleaned: Sequence[tuple[str, str]], model: CompiledModel) -> list[dict[str, np.ndarray]]:
         encoded = encode_cleaned(cleaned, self.tokenizer, self.settings)
         return [
             model(
@@ -280,9 +276,7 @@ class ImageModelRunner:
             return [run(images[0], self.model)]
         return self._workers.map(run, images)
 
-    def _answer(
-        self, image: Any, model: CompiledModel, *, keep_picture: bool
-    ) -> dict[str, np.ndarray] | ProductError:
+    def _answer(self, image: Any, model: CompiledModel, *, keep_picture: bool) -> dict[str, np.ndarray] | ProductError:
         size = self.settings.size
         try:
             picture = decode_image(image, size)

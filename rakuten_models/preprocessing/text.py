@@ -57,9 +57,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     return tokenizer
 
 
-def encode_texts(
-    products: Sequence[Product], tokenizer: Tokenizer, settings: TextSettings
-) -> dict[str, np.ndarray]:
+def encode_texts(products: Sequence[Product], tokenizer: Tokenizer, settings: TextSettings) -> dict[str, np.ndarray]:
     """Turn products into the text model's inputs.
 
     Args:

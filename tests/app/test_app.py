@@ -22,12 +22,7 @@ from rakuten_models.cli import run_command
 from rakuten_models.errors import RakutenModelsError
 from rakuten_models.inference import runtime
 from rakuten_models.inference.runtime import CompiledModel
-from tests.support.app_server import (
-    BUNDLE_VARIABLES,
-    REPOSITORY_ROOT,
-    app_environment,
-    free_port,
-)
+from tests.support.app_server import BUNDLE_VARIABLES, REPOSITORY_ROOT, app_environment, free_port
 
 
 def assert_same_answer(answer: dict, classifier: ProductClassifier, product: Product) -> None:
@@ -86,9 +81,7 @@ def call(address: str, *data, endpoint: str = "classify") -> str:
 @pytest.mark.parametrize("marks", [{}, {"meta": {"_type": "gradio.FileData"}}])
 def test_no_file_of_the_server_can_be_named_as_a_picture(address, marks):
     answer = call(address, "", "", {"path": str(REPOSITORY_ROOT / "app.py"), **marks})
-    assert answer.startswith("event: error") and re.search(
-        "is not here, or no longer|was not uploaded", answer
-    )
+    assert answer.startswith("event: error") and re.search("is not here, or no longer|was not uploaded", answer)
     assert httpx.get(f"{address}/gradio_api/file={REPOSITORY_ROOT / 'app.py'}").status_code == 403
 
 
@@ -119,13 +112,7 @@ def test_missing_texts_may_be_null(address):
 PARAMETERS = {
     "/classify": [("designation", ""), ("description", ""), ("image", None)],
     "/explain": [("designation", ""), ("description", ""), ("image", None), ("prdtypecode", None)],
-    "/classify_batch": [
-        ("catalog", None),
-        ("pictures", None),
-        ("designation", ""),
-        ("description", ""),
-        ("image", ""),
-    ],
+    "/classify_batch": [("catalog", None), ("pictures", None), ("designation", ""), ("description", ""), ("image", "")],
 }
 
 
@@ -145,25 +132,17 @@ def test_a_category_is_explained(client, classifier):
     assert answer["prdtypecode"] == prediction.category.prdtypecode
     assert answer["probability"] == pytest.approx(prediction.probability, abs=1e-6)
     text = "canapé de salon"
-    assert answer["words"] and all(
-        text[word["start"] : word["end"]] == word["text"] for word in answer["words"]
-    )
+    assert answer["words"] and all(text[word["start"] : word["end"]] == word["text"] for word in answer["words"])
     assert answer["heat_map"] is None
     other = next(each for each in classifier.categories if each.prdtypecode != answer["prdtypecode"])
     answer = client.predict(
         image=handle_file(EXAMPLES_FOLDER / "pool.jpg"), prdtypecode=other.prdtypecode, api_name="/explain"
     )
-    assert answer["category"]["en"] == other.name("en") and len(answer["heat_map"]) == len(
-        answer["heat_map"][0]
-    )
+    assert answer["category"]["en"] == other.name("en") and len(answer["heat_map"]) == len(answer["heat_map"][0])
 
 
 @pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({}, "holds no text and no picture"),
-        ({"designation": "chaise", "prdtypecode": 99}, "99"),
-    ],
+    ("values", "sentence"), [({}, "holds no text and no picture"), ({"designation": "chaise", "prdtypecode": 99}, "99")]
 )
 def test_what_cannot_be_explained_gets_a_sentence(client, values, sentence):
     with pytest.raises(Exception, match=sentence):
@@ -173,15 +152,11 @@ def test_what_cannot_be_explained_gets_a_sentence(client, values, sentence):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 def test_curl_reaches_an_endpoint(address):
     def curl(*arguments):
-        done = subprocess.run(
-            ["curl", "-sS", *arguments], capture_output=True, text=True, timeout=30, check=True
-        )
+        done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, timeout=30, check=True)
         return done.stdout
 
     data = json.dumps({"data": ["canapé de salon", "", None]})
-    event = json.loads(
-        curl(f"{address}/gradio_api/call/classify", "-H", "Content-Type: application/json", "-d", data)
-    )
+    event = json.loads(curl(f"{address}/gradio_api/call/classify", "-H", "Content-Type: application/json", "-d", data))
     answer = curl("-N", f"{address}/gradio_api/call/classify/{event['event_id']}")
     assert answer.startswith("event: complete") and '"prdtypecode"' in answer
 
@@ -209,10 +184,7 @@ def test_an_answer_with_its_explanation_takes_one_pass_of_the_models(no_bundle_c
         with httpx.Client(base_url=f"{address}gradio_api", timeout=20) as web:
             functions = {each["api_name"]: each["id"] for each in demo.config["dependencies"]}
             files = {"files": ("pool.jpg", (EXAMPLES_FOLDER / "pool.jpg").read_bytes())}
-            picture = {
-                "path": web.post("/upload", files=files).json()[0],
-                "meta": {"_type": "gradio.FileData"},
-            }
+            picture = {"path": web.post("/upload", files=files).json()[0], "meta": {"_type": "gradio.FileData"}}
 
             def call_page(name, *data, **more):
                 body = {"fn_index": functions[name], "data": data, "session_hash": "0123456789a", **more}
@@ -241,9 +213,7 @@ def test_repository_comes_before_the_folder_and_a_failed_load_ends_the_app(tiny_
         RAKUTEN_MODEL_REPO="someone/nothing", RAKUTEN_BUNDLE=str(tiny_bundle), HF_HOME=str(tmp_path)
     )
     command = [sys.executable, "app.py", "--port", str(free_port())]
-    done = subprocess.run(
-        command, cwd=REPOSITORY_ROOT, env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(command, cwd=REPOSITORY_ROOT, env=environment, capture_output=True, text=True, timeout=60)
     errors = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARNING"))]
     assert done.returncode == 2 and done.stdout == ""
     assert len(errors) == 1 and errors[0].startswith("error: ") and "someone/nothing" in errors[0]
@@ -270,10 +240,7 @@ def test_wrong_folder_ends_the_app(no_bundle_chosen, monkeypatch, capsys, tmp_pa
 
 
 def test_taken_port_ends_the_app_before_anything_is_loaded(address, capsys):
-    assert (
-        run_command(launch.main, ["--bundle", "not even looked at", "--port", address.rpartition(":")[2]])
-        == 2
-    )
+    assert run_command(launch.main, ["--bundle", "not even looked at", "--port", address.rpartition(":")[2]]) == 2
     error = capsys.readouterr().err
     assert "in use" in error and "choose another with --port or --host" in error and error.count("\n") == 1
 
@@ -340,26 +307,20 @@ def test_examples_exist_and_are_small():
 EXAMPLE_CODES = (1560, 2583, 50, 2585, 1920, None)
 
 
-@pytest.mark.skipif(
-    not (STARTER_FOLDER / "config.json").exists(), reason="the starter bundle is not there yet"
-)
+@pytest.mark.skipif(not (STARTER_FOLDER / "config.json").exists(), reason="the starter bundle is not there yet")
 def test_the_starter_bundle_knows_the_clear_examples_and_doubts_the_doubtful_one():
     products = [
         Product(designation, description, EXAMPLES_FOLDER / picture if picture else None)
         for _, designation, description, picture in EXAMPLES
     ]
     clear, doubtful = [], []
-    for code, prediction in zip(
-        EXAMPLE_CODES, ProductClassifier.from_pretrained().predict(products), strict=True
-    ):
+    for code, prediction in zip(EXAMPLE_CODES, ProductClassifier.from_pretrained().predict(products), strict=True):
         (doubtful if code is None else clear).append(prediction.probability)
         assert code is None or code in [category.prdtypecode for category, _ in prediction.top(2)]
     assert max(doubtful) < min(clear)
 
 
-CATEGORIES = tuple(
-    Category(index, 100 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(7)
-)
+CATEGORIES = tuple(Category(index, 100 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(7))
 
 SPREAD = np.array([0.4, 0.3, 0.1, 0.1, 0.05, 0.03, 0.02], np.float32)
 
@@ -368,15 +329,7 @@ def test_answer_shows_names_code_probability_decision_and_all_categories():
     html = answer_html(
         Prediction(CATEGORIES, CATEGORIES[0], 0.4, SPREAD, SPREAD[::-1].copy(), SPREAD, 0.375, "review"), 0.6
     )
-    for words in (
-        "Shelf 0",
-        "Rayon 0",
-        "40.0%",
-        "Review",
-        "below 60.0%",
-        "Show all 7 categories",
-        "Text 62%",
-    ):
+    for words in ("Shelf 0", "Rayon 0", "40.0%", "Review", "below 60.0%", "Show all 7 categories", "Text 62%"):
         assert words in html
     assert html.count("<li>") == 7
     assert html.count("differs") == 2  # the class and the word, once: only the text answers otherwise
@@ -390,9 +343,7 @@ def test_one_sided_answer_says_which_side_is_absent():
 
 def test_note_for_an_unreadable_picture():
     html = answer_html(
-        Prediction(
-            CATEGORIES, CATEGORIES[0], 0.4, SPREAD, SPREAD, None, 0.0, "review", "The picture 'a' is empty."
-        ),
+        Prediction(CATEGORIES, CATEGORIES[0], 0.4, SPREAD, SPREAD, None, 0.0, "review", "The picture 'a' is empty."),
         None,
     )
     assert "The picture &#x27;a&#x27; is empty. This answer comes from the text alone." in html

@@ -82,9 +82,7 @@ def test_the_browsers_language_is_taken_and_can_be_switched(session, locale, fir
     expect(page.get_by_role("heading", level=1)).to_have_text(titles[second])
     expect(page.get_by_role("button", name=buttons[second], exact=True)).to_be_visible()
     expect(page.locator("html")).to_have_attribute("lang", second)
-    expect(page.locator(".verdict-probability span")).to_have_text(
-        {"en": "probability", "fr": "probabilité"}[second]
-    )
+    expect(page.locator(".verdict-probability span")).to_have_text({"en": "probability", "fr": "probabilité"}[second])
     expect(page.locator(".why h3")).to_contain_text({"en": "Why", "fr": "Pourquoi"}[second])
     expect(designation(page)).to_have_value("canapé de salon")
     page.reload()
@@ -102,9 +100,7 @@ def test_mistakes_are_said_in_french(session, tmp_path):
     # The page's start ends with its words in the visitor's language; a click before that would be answered before it.
     expect(page.locator("#answer")).to_contain_text("La réponse apparaît ici")
     page.get_by_role("button", name="Classer", exact=True).click()
-    expect(page.get_by_role("alert")).to_have_text(
-        "Le produit n'a ni texte ni photo ; donnez un titre ou une photo."
-    )
+    expect(page.get_by_role("alert")).to_have_text("Le produit n'a ni texte ni photo ; donnez un titre ou une photo.")
     broken = tmp_path / "cassée.jpg"
     broken.write_bytes(b"this is no picture")
     page.locator(UPLOAD).first.set_input_files(broken)
@@ -124,9 +120,7 @@ def test_the_threshold_of_a_visit_decides(session):
         number.press("Enter")
         expect(page.get_by_text("yours for this visit").first).to_be_visible()
         page.get_by_role("tab", name="Classify").click()
-        expect(page.locator(f".decision.{decision}")).to_contain_text(
-            "the threshold that you set for this visit"
-        )
+        expect(page.locator(f".decision.{decision}")).to_contain_text("the threshold that you set for this visit")
 
 
 def test_a_cell_of_the_confusion_matrix_speaks_to_mouse_and_keyboard(session):
@@ -182,9 +176,7 @@ def test_every_tab_is_accessible_and_fits_its_window(session, scheme, width, hei
         page.wait_for_timeout(500)
         found = axe.Axe().run(page).response["violations"]
         serious = [
-            (each["id"], each["nodes"][0]["html"])
-            for each in found
-            if each["impact"] in ("serious", "critical")
+            (each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")
         ]
         assert not serious, tab
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab

@@ -97,12 +97,7 @@ def score(page, expect):
 
 def test_the_endpoint_gives_the_scored_file_and_counts(client, catalog, pictures):
     scored, counts = client.predict(
-        handle_file(catalog),
-        handle_file(pictures),
-        "title",
-        "description",
-        "photo",
-        api_name="/classify_batch",
+        handle_file(catalog), handle_file(pictures), "title", "description", "photo", api_name="/classify_batch"
     )
     rows = rows_of(scored)
     assert counts["rows"] == len(ROWS) + 1 == len(rows)
@@ -173,9 +168,7 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(session, catalog, pictures,
         expect(page.get_by_label(label)).to_have_value(column)
     score(page, expect)
     expect(page.locator(".scored-title")).to_have_text(f"Products scored: {len(ROWS) - 1}")
-    expect(page.locator(".problems")).to_contain_text(
-        re.compile(r"Row 30 \(line 31 of the file\): Line 31 has 6")
-    )
+    expect(page.locator(".problems")).to_contain_text(re.compile(r"Row 30 \(line 31 of the file\): Line 31 has 6"))
     expect(page.locator(".problems")).to_contain_text("nowhere.jpg")
     expect(page.get_by_text("Against the file's labels")).to_be_visible()
     assert page.locator("table img, .review-rows img").count() == 0
@@ -203,9 +196,7 @@ def test_a_catalog_is_scored_reviewed_and_downloaded(session, catalog, pictures,
 
     from training.data.catalog import read_catalog
 
-    assert read_catalog(labels).table["prdtypecode"].tolist() == [
-        int(row["prdtypecode"]) for row in rows_of(labels)
-    ]
+    assert read_catalog(labels).table["prdtypecode"].tolist() == [int(row["prdtypecode"]) for row in rows_of(labels)]
 
 
 def test_picks_are_noted_though_the_one_before_is_not_answered_yet(browser, folder, monkeypatch):
@@ -235,9 +226,7 @@ def test_picks_are_noted_though_the_one_before_is_not_answered_yet(browser, fold
 
 def test_a_run_can_be_cancelled_and_nothing_is_kept(session, folder):
     file = folder / "many.csv"
-    file.write_text(
-        "designation\n" + "".join(f"canapé de salon numéro {n}\n" for n in range(60_000)), encoding="utf-8"
-    )
+    file.write_text("designation\n" + "".join(f"canapé de salon numéro {n}\n" for n in range(60_000)), encoding="utf-8")
     page = session("Catalog")
     upload(page, "catalog-file", file)
     expect(page.get_by_label("Designation column")).to_have_value("designation")
@@ -292,10 +281,7 @@ def test_a_wrong_file_gets_a_sentence_in_the_page(session, tmp_path, content):
     page.get_by_role("button", name="Score the catalog").click()
     expect(page.get_by_role("alert")).not_to_contain_text("Give a catalog first")
     assert len(page.get_by_role("alert").inner_text()) > 30
-    assert (
-        page.get_by_text("Error", exact=True).count() == 0
-        and page.locator(".answer i:not(.bar i)").count() == 0
-    )
+    assert page.get_by_text("Error", exact=True).count() == 0 and page.locator(".answer i:not(.bar i)").count() == 0
 
 
 def test_visitors_see_only_their_own_catalog_on_any_window(session, folder):
@@ -328,14 +314,10 @@ def test_another_file_puts_the_results_of_the_one_before_away(session, folder):
     expect(page.get_by_role("alert")).to_contain_text("bad.csv is empty")
 
 
-@pytest.mark.parametrize(
-    ("labels", "said"), [(["", ""], "it is empty"), (["x", ""], "'x' is no whole number")]
-)
+@pytest.mark.parametrize(("labels", "said"), [(["", ""], "it is empty"), (["x", ""], "'x' is no whole number")])
 def test_labels_without_a_code_leave_the_catalog_scored(classifier, tmp_path, labels, said):
     source = tmp_path / "catalog.csv"
-    source.write_text(
-        "designation,prdtypecode\n" + "".join(f"canapé,{label}\n" for label in labels), encoding="utf-8"
-    )
+    source.write_text("designation,prdtypecode\n" + "".join(f"canapé,{label}\n" for label in labels), encoding="utf-8")
     output = tmp_path / "output"
     output.mkdir()
     scored = catalog_job.score(
@@ -363,14 +345,10 @@ def test_rows_with_a_problem_are_found_in_their_file(classifier, tmp_path):
     )
     assert [(row.number, row.line) for row in scored.summary.problems] == [(2, 4), (3, 6)]
     html = summary_html(scored.summary, classifier.categories, 1.0, 1.0, Translator())
-    assert (
-        "Row 2 (line 4 of the file): " in html and "Row 3 (line 6 of the file): Line 6 has 3 fields" in html
-    )
+    assert "Row 2 (line 4 of the file): " in html and "Row 3 (line 6 of the file): Line 6 has 3 fields" in html
 
 
-CATEGORIES = tuple(
-    Category(index, 10 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(3)
-)
+CATEGORIES = tuple(Category(index, 10 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(3))
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{alert(3)}}"
 
@@ -427,20 +405,14 @@ def test_without_corrections_there_is_no_labels_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("indexes", "image", "kept"),
-    [
-        (("7", "8"), "sofa.jpg", [7, 8]),
-        (("7", "7"), "", [0, 1]),
-        (("7", ""), "https://shop/sofa.jpg", [0, 1]),
-    ],
+    [(("7", "8"), "sofa.jpg", [7, 8]), (("7", "7"), "", [0, 1]), (("7", ""), "https://shop/sofa.jpg", [0, 1])],
 )
 def test_training_reads_whatever_was_corrected(tmp_path, indexes, image, kept):
     from training.data.catalog import read_catalog
 
     (tmp_path / "sofa.jpg").write_bytes((EXAMPLES_FOLDER / "sofa.jpg").read_bytes())
     rows = [
-        ScoredRow(
-            number, index, f"chaise {number}", 'bois; <b>neuf</b>, "beau"\n', image, ((10, 0.5),), "review"
-        )
+        ScoredRow(number, index, f"chaise {number}", 'bois; <b>neuf</b>, "beau"\n', image, ((10, 0.5),), "review")
         for number, index in enumerate(indexes, start=1)
     ]
     catalog = read_catalog(write_labels(tmp_path, rows, {1: 10, 2: 1560, 99: 10}))

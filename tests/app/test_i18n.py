@@ -40,12 +40,7 @@ NOT_OF_A_PAGE = {
 }
 
 # Raised where a visitor's catalog is scored and its labels are compared; the rest of batch. is about the command.
-BATCH = {
-    "batch.labels_empty",
-    "batch.labels_no_numbers",
-    "batch.no_picture_column",
-    "batch.row_no_pictures_given",
-}
+BATCH = {"batch.labels_empty", "batch.labels_no_numbers", "batch.no_picture_column", "batch.row_no_pictures_given"}
 
 # The others of app. are about the command, or answers to programs.
 APP = {
@@ -87,9 +82,7 @@ def test_values_go_into_the_french():
     assert in_french(Message("product.picture_empty", name="")).startswith("La photo est vide")
     assert in_french(Message("catalog.utf_16", file="x{y}.csv")).startswith("x{y}.csv est du texte UTF-16")
     assert in_french(Message("app.upload_too_large", size=20.5, limit=20)).startswith("La photo fait 20,5 Mo")
-    assert "a 12\u00a0345 colonnes" in in_french(
-        Message("catalog.too_many_columns", file="a", count=12345, limit=1)
-    )
+    assert "a 12\u00a0345 colonnes" in in_french(Message("catalog.too_many_columns", file="a", count=12345, limit=1))
     line = Message("catalog.line_nul", line=1)
     assert in_french(Message("catalog.header_problem", file="a.csv", problem=line)) == (
         "a.csv\u00a0: La ligne 1 du fichier contient un caractère NUL\u00a0; retirez-le."
@@ -98,9 +91,7 @@ def test_values_go_into_the_french():
 
 def test_what_is_not_translated_says_that_it_is_english():
     assert in_french("The moon is too bright; wait.") == "En anglais\u00a0: The moon is too bright; wait."
-    assert (
-        translate_error("The moon is too bright; wait.", Translator("en")) == "The moon is too bright; wait."
-    )
+    assert translate_error("The moon is too bright; wait.", Translator("en")) == "The moon is too bright; wait."
 
 
 def test_real_mistakes_are_said_in_french(starter, tmp_path):

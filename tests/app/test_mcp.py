@@ -62,9 +62,7 @@ def test_every_action_is_a_described_tool(address):
 
 def test_a_text_and_a_picture_are_answered_as_by_the_package(address, classifier):
     picture = as_data(PICTURE.read_bytes(), "image/jpeg")
-    _, answers = ask(
-        address, ("classify", {"designation": "Piscine tubulaire"}), ("classify", {"image": picture})
-    )
+    _, answers = ask(address, ("classify", {"designation": "Piscine tubulaire"}), ("classify", {"image": picture}))
     products = [Product("Piscine tubulaire"), Product(image=PICTURE)]
     for (failed, text), prediction in zip(answers, classifier.predict(products), strict=True):
         answer = ast.literal_eval(text)

@@ -20,9 +20,7 @@ from rakuten_models.app.views.metrics import (
     section_of,
 )
 
-CATEGORIES = tuple(
-    Category(index, 10 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(3)
-)
+CATEGORIES = tuple(Category(index, 10 + index, {"en": f"Shelf {index}", "fr": f"Rayon {index}"}) for index in range(3))
 
 MATRIX = [[8, 2, 0], [1, 3, 0], [0, 0, 5]]
 
@@ -123,12 +121,7 @@ def test_figures_that_are_missing_or_odd_leave_their_plot_out(section):
 
 @pytest.mark.parametrize(
     ("noted", "shown"),
-    [
-        ("2026-08-14", "2026-08-14"),
-        (None, "not noted"),
-        (20260814, "not noted"),
-        (HOSTILE, "&lt;img src"),
-    ],
+    [("2026-08-14", "2026-08-14"), (None, "not noted"), (20260814, "not noted"), (HOSTILE, "&lt;img src")],
 )
 def test_the_date_of_training_is_shown_where_a_bundle_notes_it(classifier, noted, shown):
     training = {name: value for name, value in classifier.config.training.items() if name != "date"}

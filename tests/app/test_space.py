@@ -20,12 +20,7 @@ from rakuten_models.app.examples import EXAMPLES_FOLDER
 from tests.support.app_server import REPOSITORY_ROOT, app_process
 from training.publish import app_files, copy_app
 
-REQUIREMENT_FILES = (
-    "requirements.txt",
-    "requirements-mcp.txt",
-    "training/requirements.txt",
-    "tests/requirements.txt",
-)
+REQUIREMENT_FILES = ("requirements.txt", "requirements-mcp.txt", "training/requirements.txt", "tests/requirements.txt")
 
 FRONT_MATTER = {
     "title",

@@ -67,18 +67,7 @@ def written(folder):
 
 def repeated_csv(path, rows):
     """A catalog of so many rows, each a little different."""
-    words = [
-        "piscine",
-        "gonflable",
-        "livre",
-        "jouet",
-        "canapé",
-        "console",
-        "lampe",
-        "figurine",
-        "carte",
-        "magazine",
-    ]
+    words = ["piscine", "gonflable", "livre", "jouet", "canapé", "console", "lampe", "figurine", "carte", "magazine"]
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "designation", "description"])
@@ -152,9 +141,7 @@ def test_every_format_gives_the_same_answers(starter, catalog, tmp_path, kind, t
     assert [f"{row['designation']}|{row['description']}" for row in rows] == expected
     predictions = starter.predict([Product(*each.split("|")) for each in expected])
     answers = [each.category and each.category.prdtypecode for each in predictions]
-    assert [
-        int(row["predicted_prdtypecode"]) if row["predicted_prdtypecode"] else None for row in rows
-    ] == answers
+    assert [int(row["predicted_prdtypecode"]) if row["predicted_prdtypecode"] else None for row in rows] == answers
     assert summary.rows == 40 and summary.scored == sum(each is not None for each in answers)
 
 
@@ -178,12 +165,7 @@ def test_bad_rows_come_out_in_their_places_with_the_reason(starter, tmp_path):
     assert [row["id"] for row in rows if row["predicted_prdtypecode"]] == ["0", "5", "8"]
     errors = {row["id"]: row["predicted_error"] for row in rows if row["predicted_error"]}
     assert sorted(errors) == ["1", "2", "3", "4", "6", "7"]
-    for number, words in (
-        ("1", "Line 3 has 4"),
-        ("2", "Line 4 has 2"),
-        ("3", "Line 5 holds"),
-        ("4", "Line 6 has a"),
-    ):
+    for number, words in (("1", "Line 3 has 4"), ("2", "Line 4 has 2"), ("3", "Line 5 holds"), ("4", "Line 6 has a")):
         assert errors[number].startswith(words)
     assert rows[2]["designation"] == "few" and rows[3]["designation"] == "caf\ufffd moulu"
     assert rows[1]["predicted_probability"] == "" and rows[1]["predicted_decision"] == "review"
@@ -226,9 +208,7 @@ def test_pictures_within_a_parquet_file_need_no_folder(starter, catalog, tmp_pat
         pandas.DataFrame({"image": [*column, None]}).to_parquet(source)
         summary = score_catalog(source, tmp_path / "scored", classifier=starter, overwrite=True)
         rows = read_parts(tmp_path / "scored").to_pylist()
-        expected = [
-            each.category.prdtypecode for each in starter.predict([Product(image=each) for each in files])
-        ]
+        expected = [each.category.prdtypecode for each in starter.predict([Product(image=each) for each in files])]
         assert [row["predicted_prdtypecode"] for row in rows] == [*expected, None]
         assert summary.failed == {"no text and no picture": 1}
         assert [row["image"] for row in rows] == [*column, None]
@@ -398,9 +378,7 @@ def test_a_cancelled_run_goes_on_where_it_was(starter, tmp_path, name):
             )
     assert not (tmp_path / "stopped" / "out.csv").exists()
     seen = []
-    score_catalog(
-        source, tmp_path / "stopped" / name, classifier=starter, chunk_rows=50, progress=seen.append
-    )
+    score_catalog(source, tmp_path / "stopped" / name, classifier=starter, chunk_rows=50, progress=seen.append)
     assert seen[0].done == 150
     assert written(tmp_path / "stopped") == written(tmp_path / "whole")
 
@@ -603,9 +581,7 @@ def test_the_command_shows_a_bar_and_takes_other_columns(starter, tmp_path, caps
     captured = capsys.readouterr()
     assert "3/3" in captured.err and "rows/s" in captured.err
     assert "not scored, 1: no text and no picture" in captured.out
-    assert (
-        "Against the 1 labels in code" in captured.out and "1 labels are no whole number: 'x'" in captured.out
-    )
+    assert "Against the 1 labels in code" in captured.out and "1 labels are no whole number: 'x'" in captured.out
 
 
 @pytest.mark.parametrize(
@@ -640,14 +616,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 def test_python_dash_m_runs(tmp_path):
     source = repeated_csv(tmp_path / "in.csv", 3)
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "rakuten_models.batch",
-            str(source),
-            str(tmp_path / "out.csv"),
-            "--quiet",
-        ],
+        [sys.executable, "-m", "rakuten_models.batch", str(source), str(tmp_path / "out.csv"), "--quiet"],
         cwd=REPOSITORY_ROOT,
         env=app_environment(),
         capture_output=True,

@@ -56,9 +56,7 @@ def test_a_planned_chunk_is_the_one_that_comes_in_turn(tmp_path, kind, seed):
             pandas.DataFrame(rows).to_json(file, orient="records", lines=True, force_ascii=False)
             file.write_text(file.read_text() + "\n\nno JSON\n{}\n")
         else:
-            pyarrow.parquet.write_table(
-                pyarrow.Table.from_pylist(rows), file, row_group_size=generator.randint(1, 12)
-            )
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, row_group_size=generator.randint(1, 12))
     catalog = CatalogSource(tmp_path)
     for chunk_rows in (1, 4, 7, 100):
         tables = list(catalog.chunks(chunk_rows))
@@ -202,9 +200,7 @@ def test_a_catalog_under_a_url_gives_what_a_local_one_gives(starter, tmp_path, k
     upath = pytest.importorskip("upath", reason="needs requirements-scale.txt")
     local = tmp_path / "catalog"
     local.mkdir()
-    table = pandas.DataFrame(
-        {"designation": [f"livre {n}" for n in range(20)], "image": ["pool.jpg", None] * 10}
-    )
+    table = pandas.DataFrame({"designation": [f"livre {n}" for n in range(20)], "image": ["pool.jpg", None] * 10})
     suffix = kind if kind in ("jsonl", "parquet") else "csv"
     for number in range(2):
         file = local / f"{number}.{suffix}"
@@ -240,14 +236,7 @@ def test_pictures_that_time_out_are_left_out_with_the_reason(starter, tmp_path, 
     names = ["pool.jpg", "slow.jpg", "secret.jpg", "none.jpg", "../up.jpg", "/etc/passwd", "deep/pool.jpg"]
     source = tmp_path / "in.csv"
     source.write_text("designation,image\n" + "".join(f"livre,{name}\n" for name in names))
-    arguments = [
-        str(source),
-        str(tmp_path / "out.csv"),
-        "--images",
-        picture_server,
-        "--picture-timeout",
-        "0.5",
-    ]
+    arguments = [str(source), str(tmp_path / "out.csv"), "--images", picture_server, "--picture-timeout", "0.5"]
     assert main([*arguments, "--quiet"]) == 0
     lines = capsys.readouterr().out
     with (tmp_path / "out.csv").open() as stream:
@@ -302,9 +291,7 @@ def tiny_disk(tmp_path):
 @pytest.mark.parametrize("name", ["out", "out.csv"])
 def test_a_full_disk_is_one_sentence_and_nothing_done_is_lost(starter, tmp_path, tiny_disk, name):
     source = tmp_path / "in.csv"
-    source.write_text(
-        "designation,notes\n" + "".join(f"livre {n},{os.urandom(200).hex()}\n" for n in range(1500))
-    )
+    source.write_text("designation,notes\n" + "".join(f"livre {n},{os.urandom(200).hex()}\n" for n in range(1500)))
     code = (
         "import functools, sys; from rakuten_models.batch import __main__ as batch; "
         "batch.BatchSettings = functools.partial(batch.BatchSettings, chunk_rows=100); sys.exit(batch.command())"

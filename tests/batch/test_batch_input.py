@@ -35,18 +35,7 @@ def csv_rows(tmp_path, content, **options):
 
 
 def test_csv_values_stay_as_they_are(tmp_path):
-    values = [
-        "007",
-        " spaces ",
-        "NaN",
-        "None",
-        "1e5",
-        "",
-        'two\r\nlines, a "quote"',
-        "é\u00a0ü",
-        "TRUE",
-        "-0.0",
-    ]
+    values = ["007", " spaces ", "NaN", "None", "1e5", "", 'two\r\nlines, a "quote"', "é\u00a0ü", "TRUE", "-0.0"]
     path = tmp_path / "catalog.csv"
     pandas.DataFrame({"": range(10), "designation": values}).to_csv(path, index=False, encoding="utf-8-sig")
     rows = rows_of(path)
@@ -73,16 +62,7 @@ BAD = [
 def test_a_bad_csv_row_is_one_row_and_stops_no_other(tmp_path, line, problem, values, end):
     line = line if isinstance(line, bytes) else line.encode()
     end = end.encode()
-    lines = [
-        b"id,designation,description",
-        b"1,one,x",
-        line,
-        b"3,three,x",
-        b'4,"four\n4",x',
-        line,
-        b"6,six,x",
-        b"",
-    ]
+    lines = [b"id,designation,description", b"1,one,x", line, b"3,three,x", b'4,"four\n4",x', line, b"6,six,x", b""]
     rows = csv_rows(tmp_path, end.join(lines))
     assert len(rows) == 6
     assert [row["id"] for row in rows if row[PROBLEM_COLUMN] is None] == ["1", "3", "4", "6"]
@@ -167,25 +147,11 @@ def test_json_lines_keep_types_and_name_bad_lines(tmp_path):
     rows = rows_of(path)
     assert len(rows) == catalog.rows == 6
     problems = [row.pop(PROBLEM_COLUMN) or "" for row in rows]
-    starts = [
-        "",
-        "Line 2 is no JSON",
-        "Line 3 holds a list",
-        "Line 5 holds the byte 0xE9",
-        "Line 6 holds half",
-        "",
-    ]
+    starts = ["", "Line 2 is no JSON", "Line 3 holds a list", "Line 5 holds the byte 0xE9", "Line 6 holds half", ""]
     assert all(problem.startswith(start) for problem, start in zip(problems, starts, strict=True))
     assert [bool(problem) for problem in problems] == [bool(start) for start in starts]
     assert rows[3]["n"] == 2 and rows[4]["designation"] == "half ?"
-    assert rows[5] == {
-        "designation": "b",
-        "n": None,
-        "x": 2.5,
-        "mixed": "1",
-        "many": '{"k": "é"}',
-        "later": None,
-    }
+    assert rows[5] == {"designation": "b", "n": None, "x": 2.5, "mixed": "1", "many": '{"k": "é"}', "later": None}
 
 
 def test_parquet_types_stay(tmp_path):
@@ -205,9 +171,7 @@ def test_parquet_types_stay(tmp_path):
 
 def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path):
     for name in ("b", "a", "c"):
-        pandas.DataFrame({"designation": [f"{name}1", f"{name}2"]}).to_csv(
-            tmp_path / f"{name}.csv", index=False
-        )
+        pandas.DataFrame({"designation": [f"{name}1", f"{name}2"]}).to_csv(tmp_path / f"{name}.csv", index=False)
     (tmp_path / "_notes.csv").write_text("other\n1\n")
     (tmp_path / ".hidden.csv").write_text("other\n1\n")
     expected = ["a1", "a2", "b1", "b2", "c1", "c2"]
@@ -222,9 +186,7 @@ def test_the_challenges_folder_is_its_x_file(tiny_challenge):
 
 
 def test_columns_are_recognised_by_name():
-    assert recognise_columns(["Title", "IMAGE", "prdtypecode"]) == Columns(
-        "Title", None, "IMAGE", "prdtypecode"
-    )
+    assert recognise_columns(["Title", "IMAGE", "prdtypecode"]) == Columns("Title", None, "IMAGE", "prdtypecode")
     assert recognise_columns(["text", "designation"]).designation == "designation"
     assert recognise_columns(["id", "text"]) == Columns("text", index="id")
     assert recognise_columns(["text", "id"]).index is None
@@ -304,25 +266,17 @@ def test_pictures_are_found_by_path_by_name_and_by_numbers(tmp_path, kind):
         return found if isinstance(found, bytes) else Path(found).read_bytes()
 
     assert content(pictures.named("a.jpg")) == content(pictures.named("elsewhere/a.jpg")) == b"a.jpg"
-    assert (
-        content(pictures.named("./deep\\b.jpg" if kind == "folder" else "top\\deep\\b.jpg")) == b"deep/b.jpg"
-    )
+    assert content(pictures.named("./deep\\b.jpg" if kind == "folder" else "top\\deep\\b.jpg")) == b"deep/b.jpg"
     assert content(pictures.by_numbers("5", "7")) == b"image_5_product_7.jpg"
     assert pictures.by_numbers("5", "8") is None
     assert pictures.by_numbers("5/../5", "7") is None
-    for name, words in (
-        ("none.jpg", "is not in the"),
-        ("https://a.b/c.jpg", "is a URL"),
-        ("x\0y", "is not in the"),
-    ):
+    for name, words in (("none.jpg", "is not in the"), ("https://a.b/c.jpg", "is a URL"), ("x\0y", "is not in the")):
         with pytest.raises(ProductError, match=words):
             pictures.named(name)
     pictures.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.jpg", "deep/../../secret.jpg", "..\\secret.jpg", "ABSOLUTE", "link.jpg"]
-)
+@pytest.mark.parametrize("name", ["../secret.jpg", "deep/../../secret.jpg", "..\\secret.jpg", "ABSOLUTE", "link.jpg"])
 def test_a_path_never_leaves_the_images_folder(tmp_path, name):
     folder = picture_folder(tmp_path)
     (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")

@@ -64,13 +64,7 @@ def test_the_same_bytes_as_the_local_engine(laptop, starter, tmp_path, kind, nam
         for number in range(3):
             table.iloc[number * 30 : number * 30 + 30].to_csv(source / f"{number}.csv", index=False)
     (local, through_ray), (first, second) = both(
-        source,
-        tmp_path,
-        name,
-        classifier=starter,
-        images=catalog.parent,
-        chunk_rows=10,
-        spreadsheet_safe=True,
+        source, tmp_path, name, classifier=starter, images=catalog.parent, chunk_rows=10, spreadsheet_safe=True
     )
     assert local == through_ray and len(local) >= 2
     assert first.rows == second.rows >= 81 and first.failed == second.failed
@@ -129,16 +123,7 @@ def test_a_killed_command_loses_and_doubles_nothing(starter, tmp_path):
     source = repeated_csv(tmp_path / "in.csv", 12_000)
     score_catalog(source, tmp_path / "whole" / "out", classifier=starter)
     output = tmp_path / "killed" / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "rakuten_models.batch",
-        str(source),
-        str(output),
-        "--engine",
-        "ray",
-        "--quiet",
-    ]
+    command = [sys.executable, "-m", "rakuten_models.batch", str(source), str(output), "--engine", "ray", "--quiet"]
     process = subprocess.Popen(command, cwd=REPOSITORY_ROOT, env=app_environment(), stderr=subprocess.DEVNULL)
     while process.poll() is None and rows_done(output / "_state.json") < 4000:
         time.sleep(0.01)
@@ -282,13 +267,7 @@ def test_a_wrapped_classifier_cannot_be_sent(starter, tmp_path):
 
 def test_the_command_runs_on_a_cluster_by_its_address(laptop, starter, tmp_path):
     source = repeated_csv(tmp_path / "in.csv", 500)
-    command = [
-        sys.executable,
-        "-m",
-        "rakuten_models.batch",
-        str(source),
-        str(tmp_path / "ray" / "out"),
-    ]
+    command = [sys.executable, "-m", "rakuten_models.batch", str(source), str(tmp_path / "ray" / "out")]
     address = laptop.get_runtime_context().gcs_address
     command += ["--engine", "ray", "--address", address, "--workers", "1", "--top", "2"]
     done = subprocess.run(command, cwd=REPOSITORY_ROOT, env=app_environment(), capture_output=True, text=True)
@@ -300,14 +279,7 @@ def test_the_command_runs_on_a_cluster_by_its_address(laptop, starter, tmp_path)
 
 def test_a_cluster_that_is_not_there_gets_one_sentence(tmp_path):
     source = repeated_csv(tmp_path / "in.csv", 5)
-    command = [
-        sys.executable,
-        "-m",
-        "rakuten_models.batch",
-        str(source),
-        str(tmp_path / "out"),
-        "--quiet",
-    ]
+    command = [sys.executable, "-m", "rakuten_models.batch", str(source), str(tmp_path / "out"), "--quiet"]
     command += ["--engine", "ray", "--address", "127.0.0.1:1"]
     done = subprocess.run(command, cwd=REPOSITORY_ROOT, env=app_environment(), capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -51,11 +51,7 @@ def test_report_of_a_scored_catalog(tiny_bundle, catalogs, tmp_path, capsys, kin
         page = (report / "drift.md").read_text(encoding="utf-8")
         # Every category and every step of the probabilities has a line with both shares, the largest a full bar.
         assert page.count("% |") >= 10 + len(found[catalog.stem]["now"]["share_by_category"])
-        assert (
-            "| 0.9 to 1.0 |" in page
-            and "Share by category" in page
-            and ("█" * 30 in page or "░" * 30 in page)
-        )
+        assert "| 0.9 to 1.0 |" in page and "Share by category" in page and ("█" * 30 in page or "░" * 30 in page)
     same, other = found["same"], found["other"]
     reference = json.loads((tiny_bundle / "metrics.json").read_text(encoding="utf-8"))["reference"]
     assert same["reference"] == other["reference"] == reference
@@ -113,9 +109,7 @@ def test_stability_index_by_hand():
 def test_unknown_words_are_counted_as_the_model_reads_them(tiny_bundle):
     tokenizer = load_tokenizer(tiny_bundle / "tokenizer.json")
     counted = ScoredFigures(tokenizer, TextSettings(designation_tokens=3))
-    counted.add_texts(
-        [Product("piscine xqzt pompe vbkk vbkk"), Product(), Product(description="<b>piscine</b>")]
-    )
+    counted.add_texts([Product("piscine xqzt pompe vbkk vbkk"), Product(), Product(description="<b>piscine</b>")])
     counted.add(2583, 0.95, "accept")
     counted.add(2583, 1.0, "review")
     counted.add(None, None, "review")

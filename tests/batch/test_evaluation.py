@@ -45,9 +45,7 @@ def test_measures_are_those_of_scikit_learn(tmp_path, name, seed):
     codes = [10, 40, 2060, 2905, 7]
     truth = generator.choice(codes, 400).tolist()
     # Code 7 is never predicted; some rows could not be scored.
-    predicted = [
-        code if generator.random() < 0.6 and code != 7 else int(generator.choice(codes[:4])) for code in truth
-    ]
+    predicted = [code if generator.random() < 0.6 and code != 7 else int(generator.choice(codes[:4])) for code in truth]
     unscored = generator.random(400) < 0.1
     shown = [None if none else code for code, none in zip(predicted, unscored, strict=True)]
     measures = evaluate_scored(write(scored_table(truth, shown), tmp_path / name))
@@ -57,9 +55,7 @@ def test_measures_are_those_of_scikit_learn(tmp_path, name, seed):
     assert measures.accuracy == pytest.approx(accuracy_score(truth, counted))
     expected = f1_score(truth, counted, average="weighted", labels=sorted(codes), zero_division=0)
     assert measures.weighted_f1 == pytest.approx(expected)
-    matrix = confusion_matrix(
-        np.array(truth)[~unscored], np.array(predicted)[~unscored], labels=sorted(codes)
-    )
+    matrix = confusion_matrix(np.array(truth)[~unscored], np.array(predicted)[~unscored], labels=sorted(codes))
     assert (measures.confusion_matrix == matrix).all()
     assert measures.unknown == {7: truth.count(7)}
 

@@ -42,16 +42,12 @@ def test_every_method_is_on_the_same_rows(run):
         assert {values["rows"] for values in figures[section].values()} == {rows}
     assert len(figures["text"]) == 4 + HAS_FASTTEXT and len(figures["image"]) == 2
     assert len(figures["fusion"]) == 6, "two pools, the older project's, ours and its sides"
-    assert list(figures["served"]) == ["ours"], (
-        "some rows have no text, so no text method can answer them all"
-    )
+    assert list(figures["served"]) == ["ours"], "some rows have no text, so no text method can answer them all"
     for heading in ("### Text: ", "### Image: ", "### Fusion: ", "### Served: ", "### Known confusions"):
         assert report.count(heading) == 1
     for section in ("text", "image", "fusion"):
         for values in figures[section].values():
-            assert (
-                values["training_seconds"] > 0 and values["products_a_second"] > 0 and values["megabytes"] > 0
-            )
+            assert values["training_seconds"] > 0 and values["products_a_second"] > 0 and values["megabytes"] > 0
     json.dumps(figures, allow_nan=False)
 
 
@@ -96,9 +92,7 @@ def test_command_writes_what_evaluation_takes(tiny_bundle, tiny_catalog, tmp_pat
     }  # fmt: skip
 
 
-def test_without_a_bundle_one_is_trained_that_keeps_no_test_part(
-    tiny_bundle, tiny_catalog, tmp_path, monkeypatch
-):
+def test_without_a_bundle_one_is_trained_that_keeps_no_test_part(tiny_bundle, tiny_catalog, tmp_path, monkeypatch):
     asked = {}
 
     def train_bundle(catalog, folder, settings, **options):
@@ -108,16 +102,7 @@ def test_without_a_bundle_one_is_trained_that_keeps_no_test_part(
     # The default settings take most of an hour, and the tiny ones are what the other tests train.
     monkeypatch.setattr(quality, "train_bundle", train_bundle)
     monkeypatch.setattr(quality, "compare", lambda train, test, bundle, settings: (str(bundle), {}))
-    arguments = [
-        "--train",
-        str(tiny_catalog),
-        "--test",
-        "elsewhere",
-        "--unlabelled",
-        "more.csv",
-        "--seed",
-        "3",
-    ]
+    arguments = ["--train", str(tiny_catalog), "--test", "elsewhere", "--unlabelled", "more.csv", "--seed", "3"]
     output = tmp_path / "quality.md"
     assert run_command(quality.main, [*arguments, "--output", str(output)]) == 0
     assert output.read_text(encoding="utf-8") == str(tiny_bundle)
@@ -131,18 +116,9 @@ def test_refusals(tiny_bundle, tiny_catalog, tmp_path, capsys):
     image = next((few / "images" / "image_train").iterdir())
     pictures.write_text(f"image,prdtypecode\n{image},10\n{image},40\n", encoding="utf-8")
     for arguments, sentence in (
-        (
-            ["--train", few, "--test", tiny_catalog, "--bundle", tiny_bundle],
-            "has other categories than the bundle",
-        ),
-        (
-            ["--train", tiny_catalog, "--test", tiny_catalog, "--bundle", tiny_bundle],
-            "is the training catalog; give",
-        ),
-        (
-            ["--train", tiny_catalog, "--test", pictures, "--bundle", tiny_bundle],
-            "no row with a text and an own label",
-        ),
+        (["--train", few, "--test", tiny_catalog, "--bundle", tiny_bundle], "has other categories than the bundle"),
+        (["--train", tiny_catalog, "--test", tiny_catalog, "--bundle", tiny_bundle], "is the training catalog; give"),
+        (["--train", tiny_catalog, "--test", pictures, "--bundle", tiny_bundle], "no row with a text and an own label"),
         (
             ["--train", few, "--test", few, "--bundle", tiny_bundle, "--unlabelled", few],
             "--unlabelled is for a bundle that is trained here",

@@ -5,13 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.quality.tables import (
-    MethodResult,
-    format_confusions,
-    format_lead,
-    format_section,
-    section_metrics,
-)
+from benchmarks.quality.tables import MethodResult, format_confusions, format_lead, format_section, section_metrics
 from training.metrics import compute_metrics, weighted_f1
 
 CODES = (10, 40, 2705)
@@ -49,10 +43,7 @@ def test_figures_are_those_of_the_measures(case):
         weighted_f1(truth, predicted["ours"], 3) - weighted_f1(truth, predicted["poor"], 3)
     )
     assert 0 < lead["low"] < lead["difference"] < lead["high"]
-    assert (
-        found["twin"]["lead"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
-        and found["ours"]["lead"] is None
-    )
+    assert found["twin"]["lead"] == {"difference": 0.0, "low": 0.0, "high": 0.0} and found["ours"]["lead"] is None
     confidence = answers["ours"].probabilities.max(axis=1)
     stored = found["ours"]["accepted_at_stored_threshold"]
     assert stored["share_accepted"] == np.mean(confidence >= 0.9)
@@ -79,9 +70,7 @@ def test_table_and_sentence(case):
 
 
 def test_confusions_by_method():
-    groups = [
-        {"prdtypecodes": [10, 2705], "rows": 7, "confused_share": 0.25, "f1": {"10": 0.5, "2705": 0.75}}
-    ]
+    groups = [{"prdtypecodes": [10, 2705], "rows": 7, "confused_share": 0.25, "f1": {"10": 0.5, "2705": 0.75}}]
     lines = format_confusions({"plain": groups, "ours": [{**groups[0], "confused_share": None}]})
     assert cells(lines, "10, 2705") == ["10, 2705", "7", "25.0%", "0.500, 0.750", "", "0.500, 0.750"]
     assert format_confusions({"plain": [], "ours": []}) == []

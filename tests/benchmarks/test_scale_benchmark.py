@@ -33,9 +33,7 @@ def test_the_benchmark_measures_every_way(tmp_path, capsys, monkeypatch):
 def test_the_keras_loop_scores_the_catalog(tiny_bundle, tmp_path):
     pandas = pytest.importorskip("pandas")
     scale.write_pictures(tmp_path / "in.csv", tmp_path / "images", 5)
-    found = scale.measure_engines(
-        "keras", tiny_bundle, tmp_path / "in.csv", tmp_path / "out", tmp_path / "images"
-    )
+    found = scale.measure_engines("keras", tiny_bundle, tmp_path / "in.csv", tmp_path / "out", tmp_path / "images")
     assert found.rows == 5 and found.seconds >= found.first_seconds and found.first_rows == 5
     scored = pandas.read_parquet(tmp_path / "out.parquet")
     assert scored["predicted_prdtypecode"].notna().all() and len(scored) == 5
@@ -46,9 +44,7 @@ def test_catalogs_are_as_long_as_asked_and_every_row_is_another(tmp_path, monkey
     monkeypatch.setattr(scale, "_DIFFERENT_PHOTOS", 3)
     scale.write_texts(tmp_path / "in.csv", 100)
     (table,) = CatalogSource(tmp_path / "in.csv").chunks(1000)
-    assert (
-        len(set(zip(*table.select(["designation", "description"]).to_pydict().values(), strict=True))) == 100
-    )
+    assert len(set(zip(*table.select(["designation", "description"]).to_pydict().values(), strict=True))) == 100
     scale.write_pictures(tmp_path / "pictures.csv", tmp_path / "images", 7)
     assert sorted(file.name for file in (tmp_path / "images").iterdir()) == [f"{row}.jpg" for row in range(7)]
 
@@ -105,6 +101,4 @@ def test_a_catalog_of_the_challenges_layout_is_made_from_a_smaller_one(tiny_cata
 def test_a_way_that_fails_says_why(tmp_path):
     with pytest.raises(BenchmarkError, match=r"local failed on none\.csv: .*does not exist"):
         scale.measure_engines("local", STARTER_FOLDER, tmp_path / "none.csv", tmp_path / "out")
-    assert (
-        subprocess.run([sys.executable, "-c", "import benchmarks.scale"], cwd=REPOSITORY_ROOT).returncode == 0
-    )
+    assert subprocess.run([sys.executable, "-c", "import benchmarks.scale"], cwd=REPOSITORY_ROOT).returncode == 0

@@ -29,9 +29,7 @@ pytestmark = pytest.mark.slow
 
 # Of the text model for the training benchmark's own test.
 SMALL = TextTrainingSettings(
-    model=TextModelSettings(
-        units=16, pair_rows=503, pair_slots=1009, character_rows=1009, character_slots=4001
-    ),
+    model=TextModelSettings(units=16, pair_rows=503, pair_slots=1009, character_rows=1009, character_slots=4001),
     batch_size=32,
     learning_rate=0.02,
     pretrained_words=False,
@@ -101,10 +99,7 @@ def test_a_ratio_is_the_median_of_the_pairs():
 
 
 def test_a_worker_that_dies_is_an_error(tmp_path):
-    with (
-        worker("ours", tmp_path / "nowhere") as run,
-        pytest.raises(BenchmarkError, match="ended"),
-    ):
+    with worker("ours", tmp_path / "nowhere") as run, pytest.raises(BenchmarkError, match="ended"):
         run("one")
 
 
@@ -129,13 +124,7 @@ def test_growth_measures_and_draws(tiny_bundle, tmp_path, capsys):
     arguments = ["--bundle", str(tiny_bundle), "--quick", "--output", str(output), "--plot", str(plot)]
     assert run_command(scaling_curves.main, arguments) == 0, capsys.readouterr().err
     report = output.read_text(encoding="utf-8")
-    for title in (
-        "products",
-        "words of one text",
-        "megapixels of a photo",
-        "categories",
-        "rows of a catalog",
-    ):
+    for title in ("products", "words of one text", "megapixels of a photo", "categories", "rows of a catalog"):
         assert f"| {title}" in report
     assert re.search(r"against the shortest: \d\.\d\dx", report)
     assert Image.open(plot).size == (1100, 640)
@@ -172,11 +161,7 @@ def test_the_keras_baseline_learns():
     tokenizer = training.train_tokenizer([product.description for product in products], SMALL)
     encoded = encode_texts(products, tokenizer, TextSettings())
     fitter = TextFitter(
-        LabelledTexts(products, truth, np.ones(270)),
-        tokenizer,
-        TextSettings(),
-        SMALL,
-        categories=training.CATEGORIES,
+        LabelledTexts(products, truth, np.ones(270)), tokenizer, TextSettings(), SMALL, categories=training.CATEGORIES
     )
     baseline = training.keras_adam(fitter.untrained_model(), 20 * 9, SMALL)
     baseline.fit(encoded, truth, batch_size=SMALL.batch_size, epochs=20, verbose=0)
@@ -208,8 +193,6 @@ def test_all_parts_are_one_report(tmp_path, monkeypatch, capsys):
 def test_a_part_that_fails_leaves_the_report_alone(tmp_path, monkeypatch, capsys):
     output = tmp_path / "results.md"
     output.write_text("before", encoding="utf-8")
-    monkeypatch.setattr(
-        run_all.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 2)
-    )
+    monkeypatch.setattr(run_all.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 2))
     assert run_command(run_all.main, ["--quick", "--output", str(output)]) == 2
     assert "benchmarks.speed.serving failed" in capsys.readouterr().err and output.read_text() == "before"

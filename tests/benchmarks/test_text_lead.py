@@ -42,9 +42,7 @@ def test_nobody_answers_a_row_that_it_was_fitted_on(catalog):
     gold_with_text = catalog.table["gold_label"].to_numpy(bool) & catalog.has_text
     assert len(baselines) == 5 and scores.shape == (len(evaluated), rows.categories)
     assert len(set(evaluated.tolist())) == len(evaluated) <= gold_with_text.sum()
-    assert len(evaluated) > 0.9 * gold_with_text.sum(), (
-        "but for near-duplicates that were left out, all are answered"
-    )
+    assert len(evaluated) > 0.9 * gold_with_text.sum(), "but for near-duplicates that were left out, all are answered"
     assert sum(len(baseline.asked) for baseline in baselines) == len(evaluated)
     for baseline in baselines:
         assert baseline.asked and not set(baseline.asked) & baseline.seen

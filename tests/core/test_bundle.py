@@ -102,20 +102,14 @@ def test_a_file_that_config_does_not_list_is_refused(bundle):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            lambda c: c.update(format_version=3),
-            "format version 3, but this package reads version 2; update the",
-        ),
+        (lambda c: c.update(format_version=3), "format version 3, but this package reads version 2; update the"),
         (lambda c: c.update(format_version="x"), "format version 'x'"),
         (lambda c: c.pop("calibration"), "lacks 'calibration'"),
         (
             lambda c: c["calibration"]["text"].update(temperature=0),
             "gives text the temperature 0.0, 0.001 to 1000 is needed",
         ),
-        (
-            lambda c: c["calibration"]["text"].update(confidence_power=9),
-            "gives text the confidence power 9.0",
-        ),
+        (lambda c: c["calibration"]["text"].update(confidence_power=9), "gives text the confidence power 9.0"),
         (lambda c: c["calibration"]["image"].update(temperature="warm"), "holds a value of the wrong kind"),
         (lambda c: c["categories"].reverse(), "categories out of order"),
         (lambda c: c["categories"][1].update(prdtypecode=10), "lists a prdtypecode twice"),
@@ -136,11 +130,7 @@ def test_settings_that_make_no_sense_are_refused(bundle, change, words):
 
 
 def test_other_contents_of_config_are_refused(bundle):
-    for content, words in (
-        ("[1, 2]", "holds no JSON object"),
-        ('{"format_version": 1', "is damaged"),
-        ("\udcff", ""),
-    ):
+    for content, words in (("[1, 2]", "holds no JSON object"), ('{"format_version": 1', "is damaged"), ("\udcff", "")):
         (bundle / CONFIG_FILE).write_bytes(content.encode("utf-8", "surrogateescape"))
         assert words in refusal(bundle)
     (bundle / CONFIG_FILE).unlink()
@@ -149,9 +139,7 @@ def test_other_contents_of_config_are_refused(bundle):
 
 def test_a_tokenizer_that_cannot_be_read_is_refused(bundle):
     (bundle / "tokenizer.json").write_text("{}")
-    change_config(
-        bundle, lambda c: c["files"].update({"tokenizer.json": file_facts(bundle / "tokenizer.json")})
-    )
+    change_config(bundle, lambda c: c["files"].update({"tokenizer.json": file_facts(bundle / "tokenizer.json")}))
     assert "tokenizer.json cannot be read" in refusal(bundle)
 
 

@@ -272,9 +272,7 @@ def test_what_makes_no_sense_is_refused(change, words):
         lambda c: c["calibration"]["text"].update(confidence_power=2),
         lambda c: c["thresholds"]["0.95"].update(probability=0),
         lambda c: c["thresholds"]["0.95"].update(probability=1),
-        lambda c: c["files"].update(
-            {"tokenizer.json": {"sha256": "0123456789abcdef" * 4, "size": 134_217_728}}
-        ),
+        lambda c: c["files"].update({"tokenizer.json": {"sha256": "0123456789abcdef" * 4, "size": 134_217_728}}),
         lambda c: c["self_check"].update(probabilities=[[0, 1]] * 100),
         lambda c: c["self_check"].update(products=[]),
         lambda c: c["self_check"].pop("probabilities"),
@@ -387,9 +385,7 @@ def test_what_config_describes_must_be_that(folder, name):
     content = json.loads((folder / CONFIG_FILE).read_text())
     del content["files"][name]
     (folder / CONFIG_FILE).write_text(json.dumps(content))
-    assert sentence(validate_bundle, folder) == (
-        f"{folder / name} is not listed in config.json; remove it, or {AGAIN}"
-    )
+    assert sentence(validate_bundle, folder) == (f"{folder / name} is not listed in config.json; remove it, or {AGAIN}")
 
 
 @pytest.mark.parametrize("name", ["README.md", "metrics.json", "reliability.png"])
@@ -409,8 +405,7 @@ def test_sizes_have_a_limit(folder, name):
     os.truncate(folder / name, MAX_SIZES[name] + 1)
     most = f"{MAX_SIZES[name]:,}"
     expected = (
-        f"{folder / name} has {MAX_SIZES[name] + 1:,} bytes, expected at most {most}; no bundle needs so many: "
-        f"{AGAIN}"
+        f"{folder / name} has {MAX_SIZES[name] + 1:,} bytes, expected at most {most}; no bundle needs so many: {AGAIN}"
     )
     assert sentence(check_file, folder / name) == sentence(validate_bundle, folder) == expected
 

@@ -101,9 +101,7 @@ def test_saving_a_serving_part_says_so(classifier, tiny_bundle, tmp_path, caplog
 
 
 def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier, tiny_bundle):
-    models = [
-        keras.saving.load_model(tiny_bundle / name, compile=False, safe_mode=True) for name in KERAS_FILES
-    ]
+    models = [keras.saving.load_model(tiny_bundle / name, compile=False, safe_mode=True) for name in KERAS_FILES]
     config = classifier.config
     tokenizer = load_tokenizer(tiny_bundle / TOKENIZER_FILE)
     for entry in config.self_check["products"]:
@@ -112,32 +110,19 @@ def test_keras_files_load_without_our_code_and_agree_with_what_serves(classifier
         outputs = {}
         if product.designation:
             outputs["text"] = models[0](encode_texts([product], tokenizer, config.text), training=False)
-            found = calibrate(
-                np.asarray(outputs["text"]["logits"]),
-                config.calibration["text"],
-            )[0]
+            found = calibrate(np.asarray(outputs["text"]["logits"]), config.calibration["text"])[0]
             np.testing.assert_allclose(found, served.text_probabilities, atol=1e-4)
         if product.image:
-            outputs["image"] = models[1](
-                {"pixels": read_image(product.image, config.image)[None]}, training=False
-            )
-            found = calibrate(
-                np.asarray(outputs["image"]["logits"]),
-                config.calibration["image"],
-            )[0]
+            outputs["image"] = models[1]({"pixels": read_image(product.image, config.image)[None]}, training=False)
+            found = calibrate(np.asarray(outputs["image"]["logits"]), config.calibration["image"])[0]
             np.testing.assert_allclose(found, served.image_probabilities, atol=1e-4)
         if len(outputs) == 2:
             sides = {
-                f"{side}_{name}": np.asarray(outputs[side][name])
-                for side in outputs
-                for name in ("features", "logits")
+                f"{side}_{name}": np.asarray(outputs[side][name]) for side in outputs for name in ("features", "logits")
             }
             one = np.ones((1, 1), np.float32)
             fused = models[2]({**sides, "text_present": one, "image_present": one}, training=False)
-            found = calibrate(
-                np.asarray(fused["logits"]),
-                config.calibration["fusion"],
-            )[0]
+            found = calibrate(np.asarray(fused["logits"]), config.calibration["fusion"])[0]
             np.testing.assert_allclose(found, served.probabilities, atol=1e-4)
             assert float(fused["image_weight"][0, 0]) == pytest.approx(served.image_weight, abs=1e-4)
 

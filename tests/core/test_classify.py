@@ -34,9 +34,7 @@ def test_table_names_category_decision_and_every_side(tiny_bundle, capsys):
     assert lines[0] in names
     assert "prdtypecode" in lines[1] and ("accept" in lines[1] or "review" in lines[1])
     assert sum(line.startswith(lines[0]) for line in lines) == 2
-    assert [
-        line.split()[0] for line in lines if line.split() and line.split()[0] in ("text", "picture", "fusion")
-    ] == [
+    assert [line.split()[0] for line in lines if line.split() and line.split()[0] in ("text", "picture", "fusion")] == [
         "text",
         "picture",
         "fusion",
@@ -52,9 +50,7 @@ def test_json_is_what_the_classifier_says(tiny_bundle, capsys):
     assert len(probabilities) == len(classifier.categories)
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
-    best = next(
-        category for category in classifier.categories if category.prdtypecode == answer["prdtypecode"]
-    )
+    best = next(category for category in classifier.categories if category.prdtypecode == answer["prdtypecode"])
     assert answer["probabilities"][0]["name"] == best.name("fr")
     assert answer["text"] is None and answer["image"]["prdtypecode"] == best.prdtypecode
     assert answer["image_weight"] == 1.0 and answer["error"] is None and answer["revision"] is None
@@ -64,10 +60,7 @@ def test_json_is_what_the_classifier_says(tiny_bundle, capsys):
     ("arguments", "sentence"),
     [
         ([], "There is nothing to classify; give --designation, --description or --image."),
-        (
-            ["--designation", "  "],
-            "There is nothing to classify; give --designation, --description or --image.",
-        ),
+        (["--designation", "  "], "There is nothing to classify; give --designation, --description or --image."),
         (["--designation", "sofa", "--image", "no such.jpg"], "The picture 'no such.jpg' does not exist"),
         (["--designation", "?!"], "holds no text and no picture"),
     ],
@@ -82,10 +75,7 @@ def test_bad_input_gets_one_sentence(tiny_bundle, capsys, arguments, sentence):
 def test_unreadable_picture_is_an_error_even_beside_a_text(tiny_bundle, tmp_path, capsys):
     picture = tmp_path / "notes.jpg"
     picture.write_bytes(b"this is no picture")
-    assert (
-        run_command(main, ["--bundle", str(tiny_bundle), "--designation", "sofa", "--image", str(picture)])
-        == 2
-    )
+    assert run_command(main, ["--bundle", str(tiny_bundle), "--designation", "sofa", "--image", str(picture)]) == 2
     assert "'notes.jpg'" in capsys.readouterr().err
 
 
@@ -124,15 +114,11 @@ def test_environment_chooses_the_bundle_repository_first(tiny_bundle, tmp_path, 
 
 def test_missing_folder_in_the_environment_is_never_asked_of_the_hub(monkeypatch):
     monkeypatch.setenv("RAKUTEN_BUNDLE", "bundles/mine")
-    with pytest.raises(
-        BundleError, match="RAKUTEN_BUNDLE names the folder 'bundles/mine', which does not exist"
-    ):
+    with pytest.raises(BundleError, match="RAKUTEN_BUNDLE names the folder 'bundles/mine', which does not exist"):
         load_classifier()
 
 
-@pytest.mark.skipif(
-    not (STARTER_FOLDER / "config.json").exists(), reason="the starter bundle is not there yet"
-)
+@pytest.mark.skipif(not (STARTER_FOLDER / "config.json").exists(), reason="the starter bundle is not there yet")
 def test_without_a_choice_the_starter_bundle_answers(capsys):
     assert main(["--designation", "Piscine tubulaire ronde 3,66 m"]) == 0
     output = capsys.readouterr().out
@@ -142,18 +128,13 @@ def test_without_a_choice_the_starter_bundle_answers(capsys):
 def test_command_runs_from_a_console_without_block_characters(tiny_bundle):
     environment = app_environment(PYTHONIOENCODING="ascii", RAKUTEN_BUNDLE=str(tiny_bundle))
     command = [sys.executable, "-m", "rakuten_models.classify", "--designation", "canapé", "--language", "fr"]
-    done = subprocess.run(
-        command, cwd=REPOSITORY_ROOT, env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, cwd=REPOSITORY_ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "prdtypecode" in done.stdout and "#" in done.stdout
 
 
 def two_categories(probabilities: list[float], decision: str) -> Prediction:
     values = np.array(probabilities, np.float32)
-    categories = (
-        Category(0, 10, {"en": "Books", "fr": "Livres"}),
-        Category(1, 7, {"en": "A rather long name"}),
-    )
+    categories = (Category(0, 10, {"en": "Books", "fr": "Livres"}), Category(1, 7, {"en": "A rather long name"}))
     best = int(values.argmax())
     return Prediction(categories, categories[best], float(values[best]), values, values, None, 0.0, decision)
 
@@ -182,9 +163,7 @@ def test_json_of_a_product_that_was_not_scored():
 
 def test_decision_in_words():
     assert "is below 80.0%" in decision_sentence(two_categories([0.6, 0.4], "review"), 0.8)
-    assert "no level from which 95% of answers are right" in decision_sentence(
-        two_categories([1, 0], "review"), None
-    )
+    assert "no level from which 95% of answers are right" in decision_sentence(two_categories([1, 0], "review"), None)
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,7 @@ def raising(error):
         (RakutenModelsError("product.empty"), 2, "error: The product holds no text and no picture; give"),
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/file"), 1, "(out/file); free some space"),
-        (
-            PermissionError(errno.EACCES, "Permission denied", "out"),
-            1,
-            "choose a folder that can be written to",
-        ),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), 1, "choose a folder that can be written to"),
         (OSError(errno.EADDRINUSE, "Address in use"), 1, "choose another port with --port"),
         (OSError("odd"), 1, "error: odd; look at the path"),
     ],

@@ -80,9 +80,7 @@ def test_words_and_base_add_up_to_the_served_logit(classifier, products, number)
         explanation = classifier.explain(product, code)
         logits = served_text_logits(classifier, product)
         scale = max(1.0, float(np.abs(logits).max()))
-        assert explanation.text_score == pytest.approx(
-            centred(logits)[explanation.category.index], abs=1e-4 * scale
-        )
+        assert explanation.text_score == pytest.approx(centred(logits)[explanation.category.index], abs=1e-4 * scale)
         assert total(explanation) == pytest.approx(explanation.text_score, abs=1e-4 * scale)
 
 
@@ -91,9 +89,7 @@ def test_every_column_is_what_a_plain_loop_says():
     text = TextSettings(
         designation_tokens=6, description_tokens=8, designation_characters=24, description_characters=32
     )
-    settings = TextModelSettings(
-        units=8, pair_rows=53, pair_slots=211, character_rows=97, character_slots=211
-    )
+    settings = TextModelSettings(units=8, pair_rows=53, pair_slots=211, character_rows=97, character_slots=211)
     keras.utils.set_random_seed(3)
     model = build_text_model(4, 30, text, settings)
     for weight in model.weights:
@@ -102,9 +98,7 @@ def test_every_column_is_what_a_plain_loop_says():
     random = np.random.default_rng(4)
     ids = {
         "token_ids": random.integers(0, 30, (3, 14)).astype(np.int32),
-        "character_ids": random.choice([0, 32, 97, 98, 99], (3, 56), p=[0.1, 0.2, 0.3, 0.2, 0.2]).astype(
-            np.int32
-        ),
+        "character_ids": random.choice([0, 32, 97, 98, 99], (3, 56), p=[0.1, 0.2, 0.3, 0.2, 0.2]).astype(np.int32),
     }
     inputs = text_inputs()
     hashes = {table: found for table, (found, _, _) in text_hashes(inputs, text, settings).items()}
@@ -181,9 +175,7 @@ def test_words_do_not_overlap_and_segments_cover_the_text(classifier, products):
             assert all(one.end <= other.start for one, other in zip(own, own[1:], strict=False))
             segments = highlight_segments(text, own)
             assert "".join(segment for segment, _ in segments) == text
-            assert [value for _, value in segments if value is not None] == [
-                word.contribution for word in own
-            ]
+            assert [value for _, value in segments if value is not None] == [word.contribution for word in own]
 
 
 def test_a_text_that_is_longer_than_what_is_read(classifier):
@@ -234,9 +226,7 @@ def test_the_prediction_is_the_one_that_predict_gives(classifier, products):
 
 def test_another_category_gets_its_own_words(classifier):
     product = Product("piscine roman")
-    first, second = (
-        classifier.explain(product, category.prdtypecode) for category in classifier.categories[:2]
-    )
+    first, second = (classifier.explain(product, category.prdtypecode) for category in classifier.categories[:2])
     assert (first.category, second.category) == tuple(classifier.categories[:2])
     assert first.prediction.category == second.prediction.category
     assert [w.contribution for w in first.words] != [w.contribution for w in second.words]
@@ -246,9 +236,7 @@ def test_another_category_gets_its_own_words(classifier):
 
 
 def test_what_cannot_be_explained(classifier, tmp_path):
-    with pytest.raises(
-        ExplanationError, match=r"no category with the prdtypecode 99; give one of 10, 40, .* more"
-    ):
+    with pytest.raises(ExplanationError, match=r"no category with the prdtypecode 99; give one of 10, 40, .* more"):
         classifier.explain(Product("piscine"), 99)
     with pytest.raises(ProductError, match="holds no text and no picture"):
         classifier.explain(Product("<br>"))
@@ -295,10 +283,7 @@ def test_prediction_and_explanations_take_one_pass(classifier, products, monkeyp
     analysis = classifier.analyze(product)
     assert counts == {"runs": 7, "decodes": 2}
     for number, category in enumerate(classifier.categories[:3]):
-        found, expected = (
-            analysis.explain(category.prdtypecode),
-            classifier.explain(product, category.prdtypecode),
-        )
+        found, expected = (analysis.explain(category.prdtypecode), classifier.explain(product, category.prdtypecode))
         assert found.words == expected.words and found.score == expected.score
         assert counts == {"runs": 7 + 5 * (number + 1), "decodes": 3 + number}
     classifier.explain(Product(product.designation))

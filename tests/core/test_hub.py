@@ -34,9 +34,7 @@ def short_pauses_no_xet_no_login(monkeypatch):
 def source(tmp_path_factory):
     """A folder with small files, a binary one that is stored as a large file, and a text of over 10 MB."""
     folder = tmp_path_factory.mktemp("source")
-    (folder / "README.md").write_text(
-        "---\nlicense: other\ntags: [tiny]\n---\n# A tiny folder\n", encoding="utf-8"
-    )
+    (folder / "README.md").write_text("---\nlicense: other\ntags: [tiny]\n---\n# A tiny folder\n", encoding="utf-8")
     (folder / "config.json").write_text('{"answer": 42}', encoding="utf-8")
     (folder / "weights.tflite").write_bytes(bytes(range(256)) * 1000)
     (folder / "large.txt").write_bytes(b"a line of text\n" * 750_000)
@@ -47,25 +45,14 @@ def source(tmp_path_factory):
 def published(hub_server, source):
     """The server with that folder in anna/model; and the commit."""
     revision = upload_folder(
-        source,
-        "anna/model",
-        files=FILES,
-        commit_message="First",
-        token=hub_server.token,
-        endpoint=hub_server.endpoint,
+        source, "anna/model", files=FILES, commit_message="First", token=hub_server.token, endpoint=hub_server.endpoint
     )
     return hub_server, revision
 
 
 def fetch(server, cache, **choices):
     return download_folder(
-        **{
-            "repo_id": "anna/model",
-            "files": FILES,
-            "cache_dir": cache,
-            "endpoint": server.endpoint,
-            **choices,
-        }
+        **{"repo_id": "anna/model", "files": FILES, "cache_dir": cache, "endpoint": server.endpoint, **choices}
     )
 
 
@@ -111,9 +98,7 @@ def test_upload_is_one_commit_and_comes_back_the_same(published, source, tmp_pat
     assert found == revision and len(revision) == 40
     assert contents(folder) == contents(source)
     assert server.leaked_tokens == 0
-    by_client = snapshot_download(
-        "anna/model", revision=revision, cache_dir=tmp_path / "2", endpoint=server.endpoint
-    )
+    by_client = snapshot_download("anna/model", revision=revision, cache_dir=tmp_path / "2", endpoint=server.endpoint)
     assert contents(by_client) == contents(source)
     one = hf_hub_download(
         "anna/model", "large.txt", revision=revision, cache_dir=tmp_path / "3", endpoint=server.endpoint
@@ -126,11 +111,7 @@ def test_every_file_is_of_the_resolved_commit(published, source, tmp_path):
     changed = copy_of(source, tmp_path, config_json='{"answer": 43}')
     second = send(server, changed, branch="trial", tag="v2")
     assert server.model("anna/model").branches == {"main": first, "trial": second}
-    for revision, expected, folder in (
-        (first, first, source),
-        ("trial", second, changed),
-        ("v2", second, changed),
-    ):
+    for revision, expected, folder in ((first, first, source), ("trial", second, changed), ("v2", second, changed)):
         found_folder, found = fetch(server, tmp_path / "cache", revision=revision)
         assert found == expected
         assert contents(found_folder) == contents(folder)
@@ -175,11 +156,7 @@ def test_the_offline_variable_is_obeyed(published, tmp_path):
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": server.endpoint}
     result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
     )
     said = "The network is switched off by HF_HUB_OFFLINE; unset it to send 'anna/model'."
     assert result.stdout.splitlines() == [revision, said]
@@ -200,9 +177,7 @@ def test_no_network_says_so_quickly_and_names_the_copy(published, tmp_path):
     with pytest.raises(HubError, match=f"The hub {server.endpoint} cannot be reached to send 'anna/model'"):
         send(server, tmp_path, files=())
     assert time.monotonic() - started < 5
-    assert f"The hub {server.endpoint} cannot be reached to fetch 'anna/model' (ConnectError)" in str(
-        error.value
-    )
+    assert f"The hub {server.endpoint} cannot be reached to fetch 'anna/model' (ConnectError)" in str(error.value)
     assert f"as it was last seen ({revision})" in str(error.value)
     assert "HF_HUB_OFFLINE=1" in str(error.value) and "local_files_only=True" in str(error.value)
     assert "HF_HUB_OFFLINE" not in str(empty_cache.value) and "cannot be reached" in str(pinned.value)
@@ -211,10 +186,7 @@ def test_no_network_says_so_quickly_and_names_the_copy(published, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "sentence"),
     [
-        (
-            {"revision": "v9"},
-            "Repository 'anna/model' has no revision 'v9': expected a branch, a tag or a commit",
-        ),
+        ({"revision": "v9"}, "Repository 'anna/model' has no revision 'v9': expected a branch, a tag or a commit"),
         ({"revision": "0" * 40}, "Repository 'anna/model' has no revision '0000000000"),
         ({"repo_id": "anna/nothing"}, "has no repository 'anna/nothing', or it is private: check the name"),
         (
@@ -297,9 +269,7 @@ def test_a_hub_out_of_order_is_asked_again_and_then_named(published, source, tmp
 
 def test_what_answers_may_be_no_hub(hub_server, tmp_path):
     hub_server.fail("GET", "/api/models/*", status=200, times=client.ATTEMPTS)
-    with pytest.raises(
-        HubError, match=f"What answers at {hub_server.endpoint} is no model hub: check HF_ENDPOINT"
-    ):
+    with pytest.raises(HubError, match=f"What answers at {hub_server.endpoint} is no model hub: check HF_ENDPOINT"):
         fetch(hub_server, tmp_path)
 
 
@@ -335,9 +305,7 @@ def test_a_head_that_moved_meanwhile_is_not_overwritten(published, source, tmp_p
     server, first = published
 
     def somebody_writes(repository: Repository):
-        repository.add(
-            "main", "Theirs", {**repository.resolve("main").files, "config.json": StoredFile(b"[]", False)}
-        )
+        repository.add("main", "Theirs", {**repository.resolve("main").files, "config.json": StoredFile(b"[]", False)})
 
     server.before_commit(somebody_writes)
     revision = send(server, copy_of(source, tmp_path, README_md="---\nlicense: other\n---\nNew"))
@@ -349,9 +317,7 @@ def test_a_head_that_moved_meanwhile_is_not_overwritten(published, source, tmp_p
     assert history[0].files["config.json"].content == b'{"answer": 42}'
     for _ in range(client.ATTEMPTS):
         server.before_commit(somebody_writes)
-    with pytest.raises(
-        HubError, match="answered 412 .* somebody else is writing to it; try again when they are done"
-    ):
+    with pytest.raises(HubError, match="answered 412 .* somebody else is writing to it; try again when they are done"):
         send(server, source)
 
 
@@ -359,15 +325,11 @@ def test_a_tag_is_never_moved_and_refused_before_anything_is_sent(published, sou
     server, first = published
     assert send(server, source, tag="v1") == first
     assert send(server, source, tag="v1") == first
-    with pytest.raises(
-        HubError, match=f"already has a tag 'v1', on commit {first}: a tag is never moved, and nothing"
-    ):
+    with pytest.raises(HubError, match=f"already has a tag 'v1', on commit {first}: a tag is never moved, and nothing"):
         send(server, copy_of(source, tmp_path, config_json="{}"), tag="v1")
     assert len(server.model("anna/model").commits) == 2
     server.fail("POST", "/api/models/anna/model/tag/*", status=400)
-    with pytest.raises(
-        HubError, match=f"are in 'anna/model' as commit {first}, but without the tag 'v2': .* 400"
-    ):
+    with pytest.raises(HubError, match=f"are in 'anna/model' as commit {first}, but without the tag 'v2': .* 400"):
         send(server, source, tag="v2")
 
 
@@ -387,20 +349,15 @@ def test_what_cannot_be_sent_gets_a_sentence_and_sends_nothing(hub_server, sourc
     with pytest.raises(HubError, match="is a commit, to which nothing can be added: give a branch"):
         send(hub_server, source, branch="0" * 40)
     for token in (False, hub_server.other_token, "hf_wrong"):
-        with pytest.raises(
-            HubError, match="would not send 'anna/model' and answered 40[13] .*; run `hf auth login`"
-        ):
+        with pytest.raises(HubError, match="would not send 'anna/model' and answered 40[13] .*; run `hf auth login`"):
             send(hub_server, source, token=token)
     assert hub_server.repositories == {}
     with pytest.raises(
-        HubError,
-        match="The hub client would not send 'anna/model': Invalid metadata in README.md. - bad YAML",
+        HubError, match="The hub client would not send 'anna/model': Invalid metadata in README.md. - bad YAML"
     ):
         send(hub_server, copy_of(source, tmp_path, README_md="---\nlicense: [other\n---\n"))
     assert len(hub_server.model("anna/model").commits) == 1
-    with pytest.raises(
-        HubError, match="is there already and is public, but a private one is wanted: nothing was sent"
-    ):
+    with pytest.raises(HubError, match="is there already and is public, but a private one is wanted: nothing was sent"):
         send(hub_server, source, private=True)
     hub_server.fail("POST", "/api/models/anna/model/commit/main", times=client.ATTEMPTS)
     with pytest.raises(HubError, match=r"would not send 'anna/model' and answered 503"):
@@ -458,6 +415,4 @@ def test_the_server_speaks_what_the_client_asks(published):
     assert [info.size for info in api.get_paths_info("anna/model", ["config.json", "none"])] == [14]
     assert api.file_exists("anna/model", "config.json") and not api.file_exists("anna/model", "none")
     with pytest.raises(Exception, match="412"):
-        api.create_commit(
-            "anna/model", [CommitOperationAdd("x", b"x")], commit_message="Stale", parent_commit="0" * 40
-        )
+        api.create_commit("anna/model", [CommitOperationAdd("x", b"x")], commit_message="Stale", parent_commit="0" * 40)

@@ -80,9 +80,7 @@ def test_every_code_in_the_sources_has_a_sentence():
 
 def test_every_sentence_is_used():
     nodes = [node for tree in TREES.values() for node in ast.walk(tree)]
-    literals = {
-        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    literals = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     # A code that is put together, as in f"batch.output_of_other_{key}".
     beginnings = tuple(
         str(node.values[0].value)

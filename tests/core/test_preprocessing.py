@@ -189,9 +189,7 @@ def test_the_callers_picture_is_not_changed(tmp_path):
 
 
 def test_bad_pictures_get_one_sentence(tmp_path):
-    whole = encoded(
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)), "PNG"
-    )
+    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)), "PNG")
     empty = tmp_path / "empty.jpg"
     empty.touch()
     for image, words in [
@@ -236,9 +234,7 @@ def tokenizer():
     return load_tokenizer(TOKENIZER)
 
 
-@pytest.mark.parametrize(
-    "settings", [TextSettings(), TextSettings(4, 8, 16, 24), TextSettings(64, 900, 300, 3900)]
-)
+@pytest.mark.parametrize("settings", [TextSettings(), TextSettings(4, 8, 16, 24), TextSettings(64, 900, 300, 3900)])
 @pytest.mark.parametrize("products", [PRODUCTS, *[[product] for product in PRODUCTS], [Product()]])
 def test_ids_are_those_of_the_plain_way(tokenizer, settings, products):
     expected = reference_preprocessing.encode_texts(products, tokenizer, settings)
@@ -296,9 +292,7 @@ def expected_pixels(picture, size=32):
     """A picture that is RGB already, fitted into the middle of a white square."""
     scale = size / max(picture.size)
     fitted = picture.resize(
-        tuple(max(1, round(side * scale)) for side in picture.size),
-        Image.Resampling.BILINEAR,
-        reducing_gap=2.0,
+        tuple(max(1, round(side * scale)) for side in picture.size), Image.Resampling.BILINEAR, reducing_gap=2.0
     )
     canvas = np.full((size, size, 3), 255, np.uint8)
     left, top = (size - fitted.width) // 2, (size - fitted.height) // 2
@@ -306,9 +300,7 @@ def expected_pixels(picture, size=32):
     return canvas
 
 
-@pytest.mark.parametrize(
-    "size", [(32, 32), (640, 480), (300, 1000), (1000, 41), (7, 3), (1, 500), (500, 1), (33, 34)]
-)
+@pytest.mark.parametrize("size", [(32, 32), (640, 480), (300, 1000), (1000, 41), (7, 3), (1, 500), (500, 1), (33, 34)])
 def test_every_shape_is_fitted_into_the_middle(size):
     noise = hostile_pictures.photo("RGB", size)
     np.testing.assert_array_equal(read_image(noise, SETTINGS), expected_pixels(noise))
@@ -402,10 +394,7 @@ def test_every_refusal_word_by_word(tmp_path, monkeypatch):
         (17, "The picture is a int; give a path, the file's bytes, a PIL image or an array."),
         (large, "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller."),
         (huge, "The picture has more than 50 million pixels; make it smaller."),
-        (
-            Image.open(io.BytesIO(large)),
-            "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller.",
-        ),
+        (Image.open(io.BytesIO(large)), "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller."),
         (
             np.broadcast_to(np.uint8(0), (5_001, 10_000)),
             "The picture has 10000 x 5001 pixels, more than 50 million; make it smaller.",
@@ -451,11 +440,7 @@ def jpeg_with_scans(count, comment=b""):
     """A progressive JPEG of exactly so many passes."""
     base = encoded(Image.new("L", (16, 16)), "JPEG", progressive=True)
     file = hostile_pictures.scans(count - base.count(b"\xff\xda"), (16, 16))
-    return (
-        file[:2]
-        + (b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment if comment else b"")
-        + file[2:]
-    )
+    return file[:2] + (b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment if comment else b"") + file[2:]
 
 
 def test_a_jpeg_has_at_most_a_hundred_scans():
@@ -466,11 +451,7 @@ def test_a_jpeg_has_at_most_a_hundred_scans():
     # Neither the mark of a scan nor that of the end counts in a note, nor anything behind the end.
     assert said(jpeg_with_scans(101, b"\xff\xd9" * 200)) == sentence
     assert said(jpeg_with_scans(101, b"\xff" * 3 + b"\xff\xd0")) == sentence
-    assert read_image(jpeg_with_scans(9, b"\xff\xda" * 200) + b"\xff\xda" * 200, SETTINGS).shape == (
-        32,
-        32,
-        3,
-    )
+    assert read_image(jpeg_with_scans(9, b"\xff\xda" * 200) + b"\xff\xda" * 200, SETTINGS).shape == (32, 32, 3)
     for count in (9, 100, 250):
         assert image_module._scans(jpeg_with_scans(count, b"\xff\xda\xff\xd9")) == count
     assert image_module._scans(b"\xff\xd8" + b"\xff\xda\x00\x02" * 5) == 5

@@ -90,10 +90,7 @@ def test_texts_become_the_same_ids(classifier, settings):
 
 def test_no_product_at_all_is_no_row(classifier):
     encoded = encode_cleaned([], classifier._models.text.tokenizer, TextSettings())
-    assert {name: ids.shape for name, ids in encoded.items()} == {
-        "token_ids": (0, 64),
-        "character_ids": (0, 256),
-    }
+    assert {name: ids.shape for name, ids in encoded.items()} == {"token_ids": (0, 64), "character_ids": (0, 256)}
 
 
 def test_answers_in_groups_are_the_bits_of_answers_in_whole_width(classifier):

@@ -25,18 +25,7 @@ NO_WEAKNESS = {
 
 
 def test_the_scanner_finds_nothing_that_has_no_reason():
-    command = [
-        sys.executable,
-        "-m",
-        "bandit",
-        "-q",
-        "-r",
-        "app.py",
-        "rakuten_models",
-        "training",
-        "-f",
-        "json",
-    ]
+    command = [sys.executable, "-m", "bandit", "-q", "-r", "app.py", "rakuten_models", "training", "-f", "json"]
     done = subprocess.run(command, cwd=REPOSITORY_ROOT, capture_output=True, text=True, timeout=120)
     report = json.loads(done.stdout)
     assert not report["errors"]

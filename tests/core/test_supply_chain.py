@@ -101,9 +101,7 @@ def test_the_lock_holds_the_whole_tree():
                 assert version is not None, f"{name} needs {requirement}"
                 # Of another version of `name` than the lock's, only the name counts.
                 if importlib.metadata.version(name) == found[name]:
-                    assert requirement.specifier.contains(version, prereleases=True), (
-                        f"{name} needs {requirement}"
-                    )
+                    assert requirement.specifier.contains(version, prereleases=True), f"{name} needs {requirement}"
                     seen += 1
     assert seen > 50
 
@@ -113,18 +111,14 @@ def test_a_package_that_was_swapped_is_not_installed(tmp_path):
     wheel = tmp_path / "groovy-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("groovy/__init__.py", "")
-        archive.writestr(
-            "groovy-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: groovy\nVersion: 0.1.2\n"
-        )
+        archive.writestr("groovy-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: groovy\nVersion: 0.1.2\n")
         archive.writestr(
             "groovy-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\nRoot-Is-Purelib: true\n"
         )
         archive.writestr("groovy-0.1.2.dist-info/RECORD", "")
     (entry,) = [text for text in re.findall(ENTRY, LOCK.read_text("utf-8")) if text[0].startswith("groovy==")]
     for hashes, status in ((entry[1], 1), ("", 0)):
-        (tmp_path / "lock").write_text(
-            entry[0] + " \\\n" + hashes if hashes else entry[0] + "\n", encoding="utf-8"
-        )
+        (tmp_path / "lock").write_text(entry[0] + " \\\n" + hashes if hashes else entry[0] + "\n", encoding="utf-8")
         done = subprocess.run(
             [
                 sys.executable,
@@ -151,13 +145,9 @@ def test_the_bill_of_materials_and_the_licences_are_those_of_the_lock():
     sbom = json.loads(SBOM.read_text(encoding="utf-8"))
     assert sbom["bomFormat"] == "CycloneDX" and all(each["purl"] for each in sbom["components"])
     listed = {canonicalize_name(each["name"]): each["version"] for each in sbom["components"]}
-    rows = re.findall(
-        r"^\| (\S+) +\| (\d\S*) +\| (.*?) +\|$", LICENSES.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (\S+) +\| (\d\S*) +\| (.*?) +\|$", LICENSES.read_text(encoding="utf-8"), re.MULTILINE)
     assert listed == {canonicalize_name(name): version for name, version, _ in rows} == locked(SPACE)
-    allowed = re.search(
-        r'allow-only = """\n(.*?)"""', (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL
-    )
+    allowed = re.search(r'allow-only = """\n(.*?)"""', (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL)
     assert {license for *_, license in rows} <= set(re.split(r";\s*", allowed[1].strip()))
 
 
@@ -215,9 +205,7 @@ def test_the_audit_tells_findings_from_none(bad, answer, status, said):
 
 def test_the_audit_is_skipped_with_a_reason_where_nobody_answers():
     done = audited("--osv-url http://127.0.0.1:9/v1/query")
-    assert done.returncode == 0 and re.fullmatch(
-        r"audit skipped: [^\n]+ cannot be reached[^\n]*\.\n", done.stdout
-    )
+    assert done.returncode == 0 and re.fullmatch(r"audit skipped: [^\n]+ cannot be reached[^\n]*\.\n", done.stdout)
 
 
 def test_an_audit_that_cannot_be_made_is_an_error(tmp_path):
@@ -243,12 +231,7 @@ def test_wheel_and_sdist_hold_what_they_need_and_nothing_else(archives):
     assert {name for name in names if ".dist-info/" not in name} == set(tracked)
     with tarfile.open(archives[".gz"]) as sdist:
         inside = {name.partition("/")[2] for name in sdist.getnames()}
-    for name in (
-        "requirements.txt",
-        "requirements-mcp.txt",
-        "requirements-scale.txt",
-        "training/requirements.txt",
-    ):
+    for name in ("requirements.txt", "requirements-mcp.txt", "requirements-scale.txt", "training/requirements.txt"):
         assert name in inside
     assert "tests/requirements.txt" in inside and set(tracked) <= inside
 
@@ -264,11 +247,7 @@ def test_the_installed_package_works_without_the_repository(archives, kind, tmp_
 
     def run(program, *arguments):
         done = subprocess.run(
-            [tmp_path / "venv" / "bin" / program, *arguments],
-            cwd=folder,
-            env=clean,
-            capture_output=True,
-            text=True,
+            [tmp_path / "venv" / "bin" / program, *arguments], cwd=folder, env=clean, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout

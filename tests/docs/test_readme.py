@@ -73,9 +73,7 @@ def run_module(arguments, **options):
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
 def test_python_runs_as_shown(page, code, folder, address, tiny_bundle, monkeypatch, capsys):
     (printed,) = (pattern for only, pattern in PRINTED.items() if only in code)
-    monkeypatch.setattr(
-        huggingface_hub, "hf_hub_download", lambda repo, name, revision: str(tiny_bundle / name)
-    )
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, revision: str(tiny_bundle / name))
     exec(compile(code.replace(ADDRESS, address), page, "exec"), {})
     assert re.search(printed, capsys.readouterr().out, re.DOTALL)
 

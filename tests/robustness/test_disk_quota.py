@@ -28,9 +28,7 @@ def test_a_request_without_a_size_is_cut_off(web):
         for _ in range(60):
             yield b"x" * (1 << 20)
 
-    answer = web.post(
-        "/gradio_api/queue/join", content=endless(), headers={"content-type": "application/json"}
-    )
+    answer = web.post("/gradio_api/queue/join", content=endless(), headers={"content-type": "application/json"})
     assert answer.status_code in (400, 413)
 
 
@@ -60,9 +58,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(address, app_folder):
         connection.shutdown(socket.SHUT_WR)
         with contextlib.suppress(OSError):
             connection.recv(1000)
-    assert wait_until(
-        lambda: not [path for path in (app_folder / "uploads").glob("*/tmp*") if path.is_file()]
-    )
+    assert wait_until(lambda: not [path for path in (app_folder / "uploads").glob("*/tmp*") if path.is_file()])
 
 
 def wait_until(holds, seconds=5.0):
@@ -78,9 +74,7 @@ def small_demo(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(page, "own_upload_folder", lambda: tmp_path)
     monkeypatch.setattr(
-        page,
-        "DiskQuota",
-        lambda **settings: DiskQuota(DiskLimits(1_000_000, 100, 600_000, 1), **settings),
+        page, "DiskQuota", lambda **settings: DiskQuota(DiskLimits(1_000_000, 100, 600_000, 1), **settings)
     )
     demo = launch.load_demo(str(STARTER_FOLDER))
     demo.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True)

@@ -103,26 +103,19 @@ def forget_repository(server):
 
 def move_on(server):
     repository = server.model("anna/model")
-    repository.add(
-        "main", "Theirs", {**repository.resolve("main").files, "config.json": StoredFile(b"[]", False)}
-    )
+    repository.add("main", "Theirs", {**repository.resolve("main").files, "config.json": StoredFile(b"[]", False)})
 
 
 # Name: what is ordered, and the words of the sentence; None where the download must succeed all the same.
 DOWNLOAD_FAULTS = {
     "slow": (lambda s: s.drip("/*", pieces=8, pause=0.02, times=FOREVER), None),
-    "asks to wait a little": (
-        lambda s: s.fail("GET", INFORMATION, status=429, headers={"Retry-After": "7"}),
-        None,
-    ),
+    "asks to wait a little": (lambda s: s.fail("GET", INFORMATION, status=429, headers={"Retry-After": "7"}), None),
     "asks to wait a day": (
         lambda s: s.fail("GET", INFORMATION, status=429, times=FOREVER, headers={"Retry-After": "86400"}),
         "answered 429 and asks to come back in 86,400 s; try again then",
     ),
     "asks to wait a day within a file": (
-        lambda s: s.fail(
-            "GET", "/large-files/*", status=429, times=FOREVER, headers={"Retry-After": "86400"}
-        ),
+        lambda s: s.fail("GET", "/large-files/*", status=429, times=FOREVER, headers={"Retry-After": "86400"}),
         "answered 429 and asks to come back in 86,400 s; try again then",
     ),
     "429 without end": (
@@ -139,10 +132,7 @@ DOWNLOAD_FAULTS = {
         "answered 503 (out of order): it did so again and again; try again later",
     ),
     "breaks off once": (lambda s: s.break_off("/large-files/*", after=30_000), None),
-    "breaks off without end": (
-        lambda s: s.break_off("/large-files/*", after=0, times=FOREVER),
-        "anna/model",
-    ),
+    "breaks off without end": (lambda s: s.break_off("/large-files/*", after=0, times=FOREVER), "anna/model"),
     "wrong content once": (lambda s: s.alter("/large-files/*"), None),
     "wrong content without end": (
         lambda s: s.alter("/large-files/*", times=FOREVER),
@@ -160,22 +150,13 @@ DOWNLOAD_FAULTS = {
         lambda s: s.after("GET", INFORMATION, s.large_files.clear),
         "would not fetch 'anna/model' and answered 404",
     ),
-    "the branch moves between two files": (
-        lambda s: s.after("GET", INFORMATION, lambda: move_on(s)),
-        None,
-    ),
+    "the branch moves between two files": (lambda s: s.after("GET", INFORMATION, lambda: move_on(s)), None),
     "the token runs out": (
         lambda s: s.fail("GET", INFORMATION, status=401, times=FOREVER, text="Invalid credentials"),
         "answered 401 (Invalid credentials): the token is missing, wrong",
     ),
-    "the token runs out between two files": (
-        lambda s: s.after("GET", INFORMATION, s.users.clear),
-        "anna/model",
-    ),
-    "403": (
-        lambda s: s.fail("GET", "*/resolve/*", status=403, times=FOREVER, text="Forbidden"),
-        "anna/model",
-    ),
+    "the token runs out between two files": (lambda s: s.after("GET", INFORMATION, s.users.clear), "anna/model"),
+    "403": (lambda s: s.fail("GET", "*/resolve/*", status=403, times=FOREVER, text="Forbidden"), "anna/model"),
     "no network": (lambda s: s.stop(), "cannot be reached to fetch 'anna/model' (ConnectError)"),
 }
 
@@ -278,9 +259,7 @@ def test_every_revision_on_the_hub_is_whole_whatever_goes_wrong(server, sources,
     for number in range(cases(len(faults))):
         server.reset()
         order, request = faults[number % len(faults)]
-        check_upload(
-            server, sources, impatience, functools.partial(order, method=request[0], path=request[1])
-        )
+        check_upload(server, sources, impatience, functools.partial(order, method=request[0], path=request[1]))
 
 
 def check_upload(server, sources, pauses, order, limit=LIMIT_SECONDS):
@@ -331,9 +310,7 @@ def test_a_hub_that_accepts_and_never_answers_holds_nobody(server, sources, tmp_
         check(server, sources, pauses=impatience, **folder)
 
 
-def test_a_real_bundle_of_wrong_content_is_never_loaded_and_loads_once_the_hub_is_right(
-    server, tmp_path, monkeypatch
-):
+def test_a_real_bundle_of_wrong_content_is_never_loaded_and_loads_once_the_hub_is_right(server, tmp_path, monkeypatch):
     with client_points_at(server, monkeypatch):
         published = shutil.copytree(STARTER_FOLDER, tmp_path / "bundle")
         revision = upload_folder(
@@ -342,17 +319,11 @@ def test_a_real_bundle_of_wrong_content_is_never_loaded_and_loads_once_the_hub_i
         server.alter("/large-files/*", times=FOREVER)
         for _ in range(2):
             with pytest.raises(HubError, match="with other content than it lists"):
-                ProductClassifier.from_pretrained(
-                    "anna/model", revision=revision, cache_dir=tmp_path / "cache"
-                )
+                ProductClassifier.from_pretrained("anna/model", revision=revision, cache_dir=tmp_path / "cache")
         server.mend()
-        classifier = ProductClassifier.from_pretrained(
-            "anna/model", revision=revision, cache_dir=tmp_path / "cache"
-        )
+        classifier = ProductClassifier.from_pretrained("anna/model", revision=revision, cache_dir=tmp_path / "cache")
         assert classifier.reproduce_self_check() < 1e-5 and classifier.revision == revision
         server.stop()
-        again = ProductClassifier.from_pretrained(
-            "anna/model", revision=revision, cache_dir=tmp_path / "cache"
-        )
+        again = ProductClassifier.from_pretrained("anna/model", revision=revision, cache_dir=tmp_path / "cache")
         assert again.folder == classifier.folder
         server.start()

@@ -21,18 +21,13 @@ def test_whatever_a_visitor_writes_shows_as_text(address, browser, tmp_path):
     page = context.new_page()
     violations, dialogs = [], []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "console",
-        lambda message: "Content Security Policy" in message.text and violations.append(message.text),
-    )
+    page.on("console", lambda message: "Content Security Policy" in message.text and violations.append(message.text))
     try:
         page.goto(address)
         page.get_by_label("Designation").fill(f"canapé {HOSTILE} {UNCLOSED}")
         page.get_by_label("Description").fill(HOSTILE)
         # As the models read it, without tags.
-        expect(page.locator(".why .marked").first).to_have_text(
-            f"canapé ${{alert(1)}}{{{{alert(2)}}}} {UNCLOSED}"
-        )
+        expect(page.locator(".why .marked").first).to_have_text(f"canapé ${{alert(1)}}{{{{alert(2)}}}} {UNCLOSED}")
         broken = tmp_path / "<img src=x onerror=window.hacked=1> ${alert(1)}.jpg"
         broken.write_bytes(b"no picture")
         page.locator("#picture input[type=file]").set_input_files(broken)
@@ -65,9 +60,7 @@ def test_whatever_a_visitor_writes_shows_as_text(address, browser, tmp_path):
             assert found == 0, element
         assert not violations
         # Were it to get into the page, it would not run there either.
-        page.evaluate(
-            "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=2\">')"
-        )
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=2\">')")
         page.wait_for_timeout(300)
         assert page.evaluate("window.hacked") is None and violations
     finally:
@@ -89,27 +82,14 @@ def test_every_answer_has_the_headers(web):
     path = upload(web, "a.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>").json()[0]
     check_headers(web.get("/"), page=True)
     script = re.search(r'src="\./(assets/[^"]+\.js)"', web.get("/").text)[1]
-    for address in (
-        "/config",
-        "/gradio_api/info",
-        "/theme.css",
-        f"/{script}",
-        "/gradio_api/nothing",
-        "/nothing",
-    ):
+    for address in ("/config", "/gradio_api/info", "/theme.css", f"/{script}", "/gradio_api/nothing", "/nothing"):
         check_headers(web.get(address))
     file = web.get(f"/gradio_api/file={path}")
     check_headers(file)
     assert file.headers["content-disposition"].startswith("attachment")
     assert "sandbox" in file.headers["content-security-policy"]
-    picture = web.get(
-        f"/gradio_api/file={upload(web).json()[0]}", headers={"range": "bytes=0-3", "x-inner": SECRET}
-    )
-    assert (
-        picture.status_code == 200
-        and "x-inner" not in picture.headers
-        and picture.content == PICTURE.read_bytes()
-    )
+    picture = web.get(f"/gradio_api/file={upload(web).json()[0]}", headers={"range": "bytes=0-3", "x-inner": SECRET})
+    assert picture.status_code == 200 and "x-inner" not in picture.headers and picture.content == PICTURE.read_bytes()
     check_headers(web.post("/gradio_api/call/classify", json={"data": ["a", "", None]}))
 
 
@@ -154,9 +134,7 @@ def test_no_other_website_uses_an_app_on_this_machine(web, origin):
         answer = web.request(method, path, headers=headers, json={"data": []} if method == "POST" else None)
         assert answer.status_code == 403 and "another website" in answer.text
         assert "access-control-allow-origin" not in answer.headers
-    preflight = web.options(
-        "/gradio_api/queue/join", headers={**headers, "access-control-request-method": "POST"}
-    )
+    preflight = web.options("/gradio_api/queue/join", headers={**headers, "access-control-request-method": "POST"})
     assert "access-control-allow-origin" not in preflight.headers
 
 

@@ -220,10 +220,7 @@ def test_other_files_of_the_folder_are_neither_read_nor_taken_along(bundle, tmp_
 @pytest.mark.parametrize("name", [name for name in HASHED_FILES if name not in KERAS_FILES])
 def test_no_parser_sees_a_byte_of_a_file_whose_hash_is_wrong(bundle, name, monkeypatch):
     opened = []
-    for parser in (
-        "rakuten_models.classifier.load_tokenizer",
-        "rakuten_models.inference.runtime.Interpreter",
-    ):
+    for parser in ("rakuten_models.classifier.load_tokenizer", "rakuten_models.inference.runtime.Interpreter"):
         monkeypatch.setattr(parser, lambda *arguments, **named: opened.append((arguments, named)))
     content = bytearray((bundle / name).read_bytes())
     content[-1] ^= 1
@@ -398,9 +395,7 @@ def test_a_bundle_is_tried_once_and_only_if_it_has_to_be(bundle, tmp_path, monke
     assert sorted(path.name for path in bundle.iterdir()) == sorted(p.name for p in STARTER_FOLDER.iterdir())
 
 
-def test_one_that_failed_is_tried_again_and_notes_that_cannot_be_kept_are_no_error(
-    bundle, tmp_path, monkeypatch
-):
+def test_one_that_failed_is_tried_again_and_notes_that_cannot_be_kept_are_no_error(bundle, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(sandbox.CACHE_VARIABLE, str(tmp_path / "file"))
     monkeypatch.setattr(sandbox, "_passed", set())
@@ -462,9 +457,7 @@ def test_no_mutated_bundle_crashes_hangs_or_deceives_who_loads_it(pristine, tmp_
                 outcome = "deceived"
             else:
                 same = np.abs(found[len(expected) :] - others).max() <= SELF_CHECK_TOLERANCE
-                outcome = (
-                    "loaded, the same answers" if same else "loaded, other answers beyond the self-check"
-                )
+                outcome = "loaded, the same answers" if same else "loaded, other answers beyond the self-check"
         elif outcome == "refused":
             outcome = f"refused: {_kind_of(answer['sentence'])}"
             assert "\n" not in answer["sentence"] and len(answer["sentence"]) < 1500
@@ -589,9 +582,7 @@ def test_init_loads_untrusted_keras_files_in_a_sandbox(whole, monkeypatch):
     from training.pipeline.warm_start import load_initial_bundle
 
     assert load_initial_bundle(whole, tiny_settings()).folder == whole
-    change_archive(
-        whole, "image_model.keras", lambda m: name_class(m, class_name="Lambda", module="keras.layers")
-    )
+    change_archive(whole, "image_model.keras", lambda m: name_class(m, class_name="Lambda", module="keras.layers"))
     with pytest.raises(BundleError, match=r"image_model.keras is no Keras file as training writes it"):
         load_initial_bundle(whole, tiny_settings())
 

@@ -86,10 +86,7 @@ def test_texts_get_a_sound_answer_or_a_sentence(starter, cases):
         started = time.process_time()
         prediction = starter.predict([product])[0]
         found[outcome(prediction)] += 1
-        if (
-            prediction.error is None
-            and zlib.crc32(repr((designation[:99], description[:99])).encode()) % 4 == 0
-        ):
+        if prediction.error is None and zlib.crc32(repr((designation[:99], description[:99])).encode()) % 4 == 0:
             check_explanation(starter, product)
             found["explained"] += 1
         found["seconds"] = max(found["seconds"], time.process_time() - started)
@@ -192,11 +189,7 @@ def refusal(image):
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
 def test_pictures_of_one_line_are_read(size):
     for kind in ("PNG", "BMP", "TIFF"):
-        assert read_image(encoded(Image.new("RGB", size, "red"), kind), ImageSettings(32)).shape == (
-            32,
-            32,
-            3,
-        )
+        assert read_image(encoded(Image.new("RGB", size, "red"), kind), ImageSettings(32)).shape == (32, 32, 3)
 
 
 def test_a_page_description_starts_no_program(tmp_path, monkeypatch):
@@ -214,9 +207,7 @@ def test_a_page_description_starts_no_program(tmp_path, monkeypatch):
         "try: read_image(sys.argv[1], ImageSettings(32))\n"
         "except ProductError as error: print(error)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, path], cwd=REPOSITORY_ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, path], cwd=REPOSITORY_ROOT, capture_output=True, text=True)
     assert "cannot be read as a picture" in done.stdout
     assert not trace.exists()
     # The trap works: Pillow itself starts it.
@@ -235,9 +226,7 @@ def test_exif_that_lies_costs_the_orientation_not_the_picture():
     exif = Image.Exif()
     exif[hostile_pictures.ORIENTATION] = 77
     for data in (exif.tobytes(), b"Exif\x00\x00" + b"\xff" * 40, b"Exif\x00\x00MM\x00*\x7f\xff\xff\xff"):
-        np.testing.assert_array_equal(
-            read_image(encoded(photo(), "JPEG", exif=data), ImageSettings(32)), plain
-        )
+        np.testing.assert_array_equal(read_image(encoded(photo(), "JPEG", exif=data), ImageSettings(32)), plain)
 
 
 def test_numbers_that_are_none_are_black():
@@ -279,12 +268,7 @@ def test_the_same_signs_again_are_other_words(starter):
 
 
 def test_one_bad_product_stops_no_other(starter):
-    bad = [
-        Product(EXTREME["a number of 20,000 digits"]),
-        Product(image=b"x"),
-        Product("\ud800"),
-        Product(image="\0"),
-    ]
+    bad = [Product(EXTREME["a number of 20,000 digits"]), Product(image=b"x"), Product("\ud800"), Product(image="\0")]
     predictions = starter.predict([Product("piscine tubulaire"), *bad])
     assert predictions[0].error is None and all(each.error for each in predictions[1:])
     assert outcome(predictions[0]) == "answer"

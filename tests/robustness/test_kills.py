@@ -286,9 +286,7 @@ def test_no_scored_row_is_lost_or_doubled_whenever_scoring_is_killed(tmp_path, c
     source = tmp_path / "in.csv"
     lines = (f"piscine tubulaire {number},{'x ' * (number % 40)}\n" for number in range(1000))
     source.write_text("designation,description\n" + "".join(lines))
-    score_catalog(
-        source, tmp_path / "whole" / name, classifier=ProductClassifier.from_pretrained(), chunk_rows=64
-    )
+    score_catalog(source, tmp_path / "whole" / name, classifier=ProductClassifier.from_pretrained(), chunk_rows=64)
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("*") if path.is_file()}
     generator, kills, runs = random.Random(name), 0, 0
     output = tmp_path / "killed" / name
@@ -372,14 +370,7 @@ def check_trained(bundle, whole):
     one, other = read_config(bundle), read_config(whole)
     for name in ("tokenizer.json", "text_model.tflite", "image_model.tflite"):
         assert one.files[name] == other.files[name], name
-    for name in (
-        "categories",
-        "text",
-        "image",
-        "calibration",
-        "thresholds",
-        "self_check",
-    ):
+    for name in ("categories", "text", "image", "calibration", "thresholds", "self_check"):
         assert getattr(one, name) == getattr(other, name), name
     figures = [json.loads((folder / "metrics.json").read_text()) for folder in (bundle, whole)]
     for section in ("text", "image", "fusion", "served", "reference"):

@@ -69,9 +69,7 @@ def test_without_a_login_there_is_nothing_to_be_had(closed_address):
         with contextlib.closing(Client(closed_address, auth=("bert", "hé secret"), verbose=False)) as client:
             assert client.predict(designation="canapé", api_name="/classify")["prdtypecode"]
         web.cookies.clear()
-        answers = [
-            web.post("/login", data={"username": "anna", "password": "no"}).status_code for _ in range(12)
-        ]
+        answers = [web.post("/login", data={"username": "anna", "password": "no"}).status_code for _ in range(12)]
         assert answers[-1] == 429 and 400 in answers
 
 

@@ -55,23 +55,7 @@ def test_no_path_leads_out(address, route):
 @pytest.mark.trust
 def test_generated_paths_lead_nowhere(address, cases):
     random_ = random.Random(7)
-    parts = [
-        "..",
-        "%2e%2e",
-        "%252e",
-        "etc",
-        "passwd",
-        "/",
-        "//",
-        "\\",
-        "%5c",
-        "%2f",
-        "%00",
-        "gradio",
-        "proc",
-        ":",
-        "~",
-    ]
+    parts = ["..", "%2e%2e", "%252e", "etc", "passwd", "/", "//", "\\", "%5c", "%2f", "%00", "gradio", "proc", ":", "~"]
     parts += ["self", "environ", "C:", "?", "#", "%c0%af", ".", "uploads", "é", "..;", "file=", "http:"]
     for _ in range(cases(5000)):
         path = "".join(random_.choice(parts) for _ in range(random_.randint(1, 12)))
@@ -148,12 +132,7 @@ def test_no_url_is_fetched(web, functions, url):
     """CVE-2024-4325, 2024-48052, 2024-47167, 2024-1183, 2026-28416: the server is sent elsewhere."""
     with Listener() as listener:
         url = url.format(port=listener.port)
-        for file in (
-            {"path": url, **FILE},
-            {"path": url},
-            {"url": url, **FILE},
-            {"path": "x", "url": url, **FILE},
-        ):
+        for file in ({"path": url, **FILE}, {"path": url}, {"url": url, **FILE}, {"path": "x", "url": url, **FILE}):
             for endpoint, data in (
                 ("classify", ["", "", file]),
                 ("explain", ["", "", file, None]),
@@ -186,20 +165,12 @@ def test_a_url_of_the_public_net_is_refused_and_not_tried(web):
         assert answer.status_code == 403 and "fetches no address of another machine" in answer.text
 
 
-OUTSIDE = [
-    "/etc/passwd",
-    str(REPOSITORY_ROOT / "app.py"),
-    "../app.py",
-    "app.log",
-    "/proc/self/environ",
-    "/dev/zero",
-]
+OUTSIDE = ["/etc/passwd", str(REPOSITORY_ROOT / "app.py"), "../app.py", "app.log", "/proc/self/environ", "/dev/zero"]
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
 @pytest.mark.parametrize(
-    "shape",
-    [{}, FILE, {**FILE, "is_stream": True}, {**FILE, "orig_name": "a.svg"}, {"orig_name": "../../x.png"}],
+    "shape", [{}, FILE, {**FILE, "is_stream": True}, {**FILE, "orig_name": "a.svg"}, {"orig_name": "../../x.png"}]
 )
 def test_no_file_outside_is_read_for_a_message(web, app_folder, path, shape):
     """CVE-2024-1728, 2024-4941, 2024-47868, 2024-51751, 2025-48889: a message names a file that was not uploaded."""

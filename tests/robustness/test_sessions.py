@@ -23,8 +23,7 @@ def test_no_answer_names_another_visitors_event_session_or_file(web, address):
     mine = "mysessionmysession"
     path = upload(web, "mine.jpg", PICTURE.read_bytes() + b"mine").json()[0]
     posted = web.post(
-        "/gradio_api/call/classify",
-        json={"data": ["my secret", "", {"path": path, **FILE}], "session_hash": mine},
+        "/gradio_api/call/classify", json={"data": ["my secret", "", {"path": path, **FILE}], "session_hash": mine}
     ).json()["event_id"]
     for other in (
         "/config",
@@ -56,10 +55,7 @@ def test_two_browsers_share_nothing(address, browser, tmp_path):
             page = pages[name] = context.new_page()
             seen[name] = []
             # All answers but the stream that says how long a page is open.
-            page.on(
-                "response",
-                lambda answer, name=name: "/heartbeat/" in answer.url or seen[name].append(answer),
-            )
+            page.on("response", lambda answer, name=name: "/heartbeat/" in answer.url or seen[name].append(answer))
             page.goto(address)
         for name, page in pages.items():
             page.get_by_label("Designation").fill(f"{name} typed this canapé")
@@ -111,9 +107,7 @@ def test_the_hubs_token_is_nowhere(web, app_folder, tmp_path):
     ):
         assert SECRET not in web.get(path).text
     call(web, "classify", "canapé", "", {"path": "/proc/self/environ", **FILE})
-    call(
-        web, "classify_batch", {"path": upload(web, "a.csv", b"\xff\xfe").json()[0], **FILE}, None, "", "", ""
-    )
+    call(web, "classify_batch", {"path": upload(web, "a.csv", b"\xff\xfe").json()[0], **FILE}, None, "", "", "")
     assert SECRET not in (app_folder / "app.log").read_text(encoding="utf-8")
 
 

@@ -19,21 +19,13 @@ from tests.support.app_client import PICTURE, upload
 
 
 def test_an_uploads_name_stays_a_name(web, app_folder):
-    for name in (
-        "../../../escaped.jpg",
-        "/abs/escaped.jpg",
-        "..\\..\\escaped.jpg",
-        "a/../../escaped.jpg",
-        ".escaped",
-    ):
+    for name in ("../../../escaped.jpg", "/abs/escaped.jpg", "..\\..\\escaped.jpg", "a/../../escaped.jpg", ".escaped"):
         answer = upload(web, name)
         if answer.status_code == 200:
             path = Path(answer.json()[0]).resolve()
             assert path.is_relative_to((app_folder / "uploads").resolve()) and path.is_file()
     outside = [
-        path
-        for path in app_folder.rglob("*escaped*")
-        if not path.resolve().is_relative_to(app_folder / "uploads")
+        path for path in app_folder.rglob("*escaped*") if not path.resolve().is_relative_to(app_folder / "uploads")
     ]
     assert not outside and not list(app_folder.parent.glob("*escaped*"))
 
@@ -101,9 +93,7 @@ def test_no_name_in_a_zip_becomes_a_path(tmp_path):
 def test_bombs_are_refused_each_with_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(image_store, "MAX_MEMBERS", 100)
-    many = zip_of(
-        tmp_path / "many.zip", [(f"{number}.jpg", b"") for number in range(image_store.MAX_MEMBERS + 1)]
-    )
+    many = zip_of(tmp_path / "many.zip", [(f"{number}.jpg", b"") for number in range(image_store.MAX_MEMBERS + 1)])
     with pytest.raises(RakutenModelsError, match="members"):
         open_pictures(many)
     member = zip_of(tmp_path / "large.zip", [("a.jpg", b"\0" * 60_000_000)])
@@ -152,8 +142,7 @@ def overlapping(path):
 def test_generated_zips_are_read_or_refused_with_a_sentence(tmp_path, cases):
     random_ = random.Random(11)
     whole = zip_of(
-        tmp_path / "whole.zip",
-        [(name, os.urandom(200) + b"\0" * 2000) for name in ("a.jpg", "b/c.jpg", "../d.jpg")],
+        tmp_path / "whole.zip", [(name, os.urandom(200) + b"\0" * 2000) for name in ("a.jpg", "b/c.jpg", "../d.jpg")]
     ).read_bytes()
     path = tmp_path / "mutated.zip"
     for _ in range(cases(5000)):

@@ -65,14 +65,10 @@ def app_process(command: list[str], folder: Path, **variables: str) -> Iterator[
         AppNotReady: The app ended or was not ready within SECONDS_TO_START; holds its log.
     """
     port = free_port()
-    environment = app_environment(
-        GRADIO_TEMP_DIR=str(folder / "uploads"), GRADIO_SERVER_PORT=str(port), **variables
-    )
+    environment = app_environment(GRADIO_TEMP_DIR=str(folder / "uploads"), GRADIO_SERVER_PORT=str(port), **variables)
     log = folder / "app.log"
     with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + SECONDS_TO_START

@@ -76,9 +76,7 @@ def whole_files() -> dict[str, bytes]:
     files["GIF transparent"] = encoded(photo("P"), "GIF", transparency=3)
     files["WEBP lossless"] = encoded(photo("RGBA"), "WEBP", lossless=True)
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
-        files[f"{kind} broken colour profile"] = encoded(
-            photo(), kind, icc_profile=b"\xff\x00no profile" * 50
-        )
+        files[f"{kind} broken colour profile"] = encoded(photo(), kind, icc_profile=b"\xff\x00no profile" * 50)
         exif = Image.Exif()
         exif[ORIENTATION], exif[WIDTH], exif[0x9286] = 6, 100_000, b"\x00" * 30
         files[f"{kind} exif"] = encoded(photo(), kind, exif=exif)
@@ -222,11 +220,7 @@ def outcome(prediction) -> str:
     Raises:
         AssertionError: Neither an answer with sound probabilities nor one clear sentence.
     """
-    for values in (
-        prediction.probabilities,
-        prediction.text_probabilities,
-        prediction.image_probabilities,
-    ):
+    for values in (prediction.probabilities, prediction.text_probabilities, prediction.image_probabilities):
         if values is not None:
             assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
             assert abs(float(values.sum(dtype=np.float64)) - 1) <= 1e-6

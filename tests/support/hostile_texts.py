@@ -72,18 +72,7 @@ PIECES = (
         "\u3000",
         "\ufeff",
     ),
-    *(
-        "\u200b",
-        "\u200d",
-        "\u200f",
-        "\u202e",
-        "\u2066",
-        "\u2069",
-        "\u0301",
-        "\u0300\u0301\u0302",
-        "\u20dd",
-        "\ufe0f",
-    ),
+    *("\u200b", "\u200d", "\u200f", "\u202e", "\u2066", "\u2069", "\u0301", "\u0300\u0301\u0302", "\u20dd", "\ufe0f"),
     # Halves of characters, no characters, private ones, those of the last plane.
     *("\ud83d", "\ude00", "\ud83d\ude00", "\ufffe", "\uffff", "\ufffd", "\ue000", "\U0010ffff", "\U000e0041"),
     # Emoji made of several, flags, skin colours, letters that become many, letters that change their length.

@@ -100,12 +100,7 @@ class Repository:
 
     def add(self, branch: str, title: str, files: dict[str, StoredFile]) -> Commit:
         parent = self.branches.get(branch)
-        content = [
-            parent,
-            title,
-            len(self.commits),
-            {path: file.blob_id for path, file in sorted(files.items())},
-        ]
+        content = [parent, title, len(self.commits), {path: file.blob_id for path, file in sorted(files.items())}]
         sha = hashlib.sha1(json.dumps([self.kind, self.name, *content]).encode()).hexdigest()
         self.commits[sha] = Commit(sha, parent, title, files)
         self.branches[branch] = sha
@@ -325,17 +320,13 @@ class HubServer:
                 user = self._user(request)
                 if user is None:
                     raise _RefusedError(401, "", "Invalid username or password.")
-                return JSONResponse(
-                    {"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}}
-                )
+                return JSONResponse({"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}})
             case ["api", "validate-yaml"]:
                 return _validate_card(json.loads(body)["content"])
             case ["api", "repos", "create"]:
                 return self._create(self._user(request), json.loads(body))
             case ["api", ("models" | "spaces") as kinds, owner, name, *rest]:
-                repository = self._repository(
-                    _KINDS[kinds], f"{owner}/{name}", request, write=method != "GET"
-                )
+                repository = self._repository(_KINDS[kinds], f"{owner}/{name}", request, write=method != "GET")
                 return self._api(repository, method, rest, request, body)
             case ["spaces", owner, name, *rest]:
                 return self._files("space", f"{owner}/{name}", method, rest, request, body)
@@ -364,22 +355,16 @@ class HubServer:
         name = f"{owner}/{wanted['name']}"
         url = f"{self.endpoint}/{'spaces/' if kind == 'space' else ''}{name}"
         if owner != user:
-            raise _RefusedError(
-                403, "", f'You don\'t have the rights to create a {kind} under the namespace "{owner}"'
-            )
+            raise _RefusedError(403, "", f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
         if (kind, name) in self.repositories:
             return JSONResponse({"error": "You already created this repo", "url": url}, 409)
         private = wanted.get("private", False) or wanted.get("visibility") == "private"
         repository = Repository(kind, name, private=private, sdk=wanted.get("sdk"))
-        repository.add(
-            "main", "initial commit", {".gitattributes": StoredFile(b"*.keras filter=lfs\n", False)}
-        )
+        repository.add("main", "initial commit", {".gitattributes": StoredFile(b"*.keras filter=lfs\n", False)})
         self.repositories[kind, name] = repository
         return JSONResponse({"url": url, "name": name})
 
-    def _api(
-        self, repository: Repository, method: str, rest: list[str], request: Request, body: bytes
-    ) -> Response:
+    def _api(self, repository: Repository, method: str, rest: list[str], request: Request, body: bytes) -> Response:
         match method, rest:
             case "GET", []:
                 return self._information(repository, "main", request)
@@ -387,15 +372,11 @@ class HubServer:
                 return self._information(repository, revision, request)
             case "GET", ["tree", revision, *_]:
                 files = _commit(repository, revision).files
-                return JSONResponse(
-                    [{"type": "file", "path": path, **file.listing()} for path, file in files.items()]
-                )
+                return JSONResponse([{"type": "file", "path": path, **file.listing()} for path, file in files.items()])
             case "POST", ["paths-info", revision]:
                 wanted, files = parse_qs(body.decode())["paths"], _commit(repository, revision).files
                 found = [path for path in wanted if path in files]
-                return JSONResponse(
-                    [{"type": "file", "path": path, **files[path].listing()} for path in found]
-                )
+                return JSONResponse([{"type": "file", "path": path, **files[path].listing()} for path in found])
             case "GET", ["refs"]:
                 return JSONResponse(
                     {
@@ -434,9 +415,7 @@ class HubServer:
                 elif method == "DELETE":
                     repository.variables.pop(json.loads(body)["key"], None)
                 variables = repository.variables.items()
-                return JSONResponse(
-                    {key: {"key": key, "value": value, "updatedAt": _DATE} for key, value in variables}
-                )
+                return JSONResponse({key: {"key": key, "value": value, "updatedAt": _DATE} for key, value in variables})
         raise _RefusedError(404, "", f"no such call: {method} {rest}")
 
     def _information(self, repository: Repository, revision: str, request: Request) -> Response:
@@ -448,15 +427,9 @@ class HubServer:
             if with_hashes:
                 entry |= {"size": len(file.content), "blobId": file.blob_id}
                 if file.large:
-                    entry["lfs"] = {
-                        "sha256": file.sha256,
-                        "size": len(file.content),
-                        "pointerSize": len(file.pointer),
-                    }
+                    entry["lfs"] = {"sha256": file.sha256, "size": len(file.content), "pointerSize": len(file.pointer)}
             siblings.append(entry)
-        card = (
-            _front_matter(commit.files["README.md"].content.decode()) if "README.md" in commit.files else {}
-        )
+        card = _front_matter(commit.files["README.md"].content.decode()) if "README.md" in commit.files else {}
         return JSONResponse(
             {
                 "_id": repository.name,
@@ -503,9 +476,7 @@ class HubServer:
         url = f"{self.endpoint}/{repository.name}/commit/{commit.sha}"
         return JSONResponse({"success": True, "commitOid": commit.sha, "commitUrl": url})
 
-    def _files(
-        self, kind: str, name: str, method: str, rest: list[str], request: Request, body: bytes
-    ) -> Response:
+    def _files(self, kind: str, name: str, method: str, rest: list[str], request: Request, body: bytes) -> Response:
         match method, rest:
             case "POST", ["info", "lfs", "objects", "batch"] if name.endswith(".git"):
                 self._repository(kind, name.removesuffix(".git"), request, write=True)
@@ -517,9 +488,7 @@ class HubServer:
                     raise _RefusedError(404, "", "The object is not there")
                 return JSONResponse({})
             case (("GET" | "HEAD"), ["resolve", revision, *path]):
-                return self._resolved_file(
-                    self._repository(kind, name, request), revision, "/".join(path), request
-                )
+                return self._resolved_file(self._repository(kind, name, request), revision, "/".join(path), request)
         raise _RefusedError(404, "", f"no such page: {method} {name} {rest}")
 
     def _upload_places(self, objects: list[dict]) -> Response:
@@ -527,9 +496,7 @@ class HubServer:
         for wanted in objects:
             answer = {"oid": wanted["oid"], "size": wanted["size"]}
             if wanted["oid"] not in self.large_files:
-                answer["actions"] = {
-                    "upload": {"href": f"{self.large_file_origin}/large-files/{wanted['oid']}"}
-                }
+                answer["actions"] = {"upload": {"href": f"{self.large_file_origin}/large-files/{wanted['oid']}"}}
             answers.append(answer)
         return JSONResponse({"transfer": "basic", "objects": answers})
 
@@ -567,9 +534,7 @@ def _commit(repository: Repository, revision: str) -> Commit:
 
 
 def _references(kind: str, references: dict[str, str]) -> list[dict]:
-    return [
-        {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in references.items()
-    ]
+    return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in references.items()]
 
 
 def _upload_modes(head: Commit, wanted: list[dict]) -> Response:

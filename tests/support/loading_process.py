@@ -45,9 +45,7 @@ class Caller:
             Its answer; {"outcome": "crashed" or "hung"} if there is none.
         """
         if self._process is None:
-            self._process = Popen(
-                [sys.executable, "-m", self._code], cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True
-            )
+            self._process = Popen([sys.executable, "-m", self._code], cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True)
         process, stopped = self._process, []
         timer = Timer(seconds, lambda: (stopped.append(True), process.kill()))
         timer.start()
@@ -100,10 +98,7 @@ def answer(folder: str, products: str) -> dict[str, Any]:
         return {"outcome": "refused", "sentence": str(error)}
     except Exception as error:
         return {"outcome": "traceback", "sentence": f"{type(error).__name__}: {error}"[:500]}
-    return {
-        "outcome": "loaded",
-        "probabilities": [prediction.probabilities.tolist() for prediction in predictions],
-    }
+    return {"outcome": "loaded", "probabilities": [prediction.probabilities.tolist() for prediction in predictions]}
 
 
 def main() -> None:

@@ -206,9 +206,7 @@ def _change_model(path: Path, dice: random.Random) -> str:
     elif kind == "type":
         tensor.type = dice.randrange(20)
     elif kind == "opcode":
-        operator.opcodeIndex = dice.choice(
-            (dice.randrange(len(model.operatorCodes)), len(model.operatorCodes), 2**31)
-        )
+        operator.opcodeIndex = dice.choice((dice.randrange(len(model.operatorCodes)), len(model.operatorCodes), 2**31))
     elif kind == "code":
         code = dice.choice(model.operatorCodes)
         code.builtinCode = dice.randrange(0, 210)
@@ -263,11 +261,7 @@ def _change_model(path: Path, dice: random.Random) -> str:
 
 def _change_numbers(path: Path, model: Any, dice: random.Random) -> str:
     """Weights: one or all of a buffer to NaN, infinity, a large number, zero, or other numbers."""
-    kinds = {
-        schema.TensorType.FLOAT16: "<f2",
-        schema.TensorType.FLOAT32: "<f4",
-        schema.TensorType.INT8: "<i1",
-    }
+    kinds = {schema.TensorType.FLOAT16: "<f2", schema.TensorType.FLOAT32: "<f4", schema.TensorType.INT8: "<i1"}
     tensors = [
         tensor
         for graph in model.subgraphs
@@ -317,14 +311,10 @@ def _change_archive(path: Path, dice: random.Random) -> str:
     elif kind == "weights":
         content = bytearray(members["model.weights.h5"])
         for _ in range(dice.choice((1, 20, 500))):
-            content[dice.randrange(min(len(content), dice.choice((4096, len(content)))))] = dice.randrange(
-                256
-            )
+            content[dice.randrange(min(len(content), dice.choice((4096, len(content)))))] = dice.randrange(256)
         members["model.weights.h5"] = bytes(content)
     elif kind == "more":
-        members[dice.choice(("../../evil.py", "/etc/evil", "assets/evil.pkl"))] = (
-            b"cos\nsystem\n(S'true'\ntR."
-        )
+        members[dice.choice(("../../evil.py", "/etc/evil", "assets/evil.pkl"))] = b"cos\nsystem\n(S'true'\ntR."
     elif kind == "less":
         members.pop(dice.choice(sorted(members)))
     elif kind == "bomb":
@@ -333,10 +323,7 @@ def _change_archive(path: Path, dice: random.Random) -> str:
         content = json.loads(members["config.json"])
         layer = dice.choice(content["config"]["layers"])
         layer |= {"class_name": "Lambda", "module": "keras.layers", "registered_name": None}
-        layer["config"] = {
-            "name": layer["name"],
-            "function": {"class_name": "__lambda__", "config": {"code": "4w=="}},
-        }
+        layer["config"] = {"name": layer["name"], "function": {"class_name": "__lambda__", "config": {"code": "4w=="}}}
         members["config.json"] = json.dumps(content).encode()
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:

@@ -93,9 +93,7 @@ def memory_of(process: int | str, kind: str) -> int:
 
 def spilled_bytes(node: Any) -> int:
     """What an object store has put on the disk because it was full."""
-    return sum(
-        each.stat().st_size for each in Path(node.get_session_dir_path()).rglob("ray_spilled_objects*/*")
-    )
+    return sum(each.stat().st_size for each in Path(node.get_session_dir_path()).rglob("ray_spilled_objects*/*"))
 
 
 def main() -> int:

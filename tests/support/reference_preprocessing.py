@@ -83,15 +83,11 @@ def _mend_encoding(text: str) -> str:
 def has_text(product: Product) -> bool:
     """Whether the designation or the description holds at least one letter or digit to read."""
     return any(
-        character.isalnum()
-        for text in (product.designation, product.description)
-        for character in clean_text(text)
+        character.isalnum() for text in (product.designation, product.description) for character in clean_text(text)
     )
 
 
-def encode_texts(
-    products: Sequence[Product], tokenizer: Tokenizer, settings: TextSettings
-) -> dict[str, np.ndarray]:
+def encode_texts(products: Sequence[Product], tokenizer: Tokenizer, settings: TextSettings) -> dict[str, np.ndarray]:
     """Turn products into the text model's inputs.
 
     Args:

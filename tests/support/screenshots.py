@@ -87,9 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.support.screenshots", description="Save pictures of the app's tabs."
     )
     parser.add_argument("--bundle", type=Path, help="a bundle's folder (default: the starter bundle)")
-    parser.add_argument(
-        "--output", type=Path, default=REPOSITORY_ROOT / ".github", help="the pictures' folder"
-    )
+    parser.add_argument("--output", type=Path, default=REPOSITORY_ROOT / ".github", help="the pictures' folder")
     parser.add_argument("--width", type=int, default=1280, help="of the window, in pixels (default: 1280)")
     parser.add_argument("--dark", action="store_true", help="in the dark theme")
     options = parser.parse_args(arguments)

@@ -35,38 +35,22 @@ CATEGORY_WORDS = {
         "novel paperback secondhand author chapter",
         "Roman Taschenbuch gebraucht",
     ),
-    40: (
-        "jeu console importé cartouche japon",
-        "imported game cartridge japan console",
-        "Importspiel Konsole Modul",
-    ),
+    40: ("jeu console importé cartouche japon", "imported game cartridge japan console", "Importspiel Konsole Modul"),
     50: (
         "manette accessoire volant chargeur joueur",
         "gamepad controller charger headset gamer",
         "Lenkrad Ladegerät Spieler",
     ),
-    60: (
-        "rétro console portable écran poche",
-        "handheld retro machine pocket screen",
-        "Handgerät Retro Bildschirm",
-    ),
+    60: ("rétro console portable écran poche", "handheld retro machine pocket screen", "Handgerät Retro Bildschirm"),
     1140: (
         "figurine héros résine collection statuette",
         "figure hero resin statue collectible",
         "Sammelfigur Harz Held",
     ),
-    1160: (
-        "carte rare booster foil dragon",
-        "trading card booster foil dragon",
-        "Sammelkarte Hologramm Drache",
-    ),
+    1160: ("carte rare booster foil dragon", "trading card booster foil dragon", "Sammelkarte Hologramm Drache"),
     1180: ("maquette armée dés guerre donjon", "wargame dice dungeon army terrain", "Würfel Verlies Armee"),
     1280: ("peluche jouet poupée enfant doudou", "plush toy doll child rattle", "Plüschtier Puppe Kinder"),
-    1281: (
-        "plateau pions société puzzle famille",
-        "board pawns puzzle family quiz",
-        "Brettspiel Familie Rätsel",
-    ),
+    1281: ("plateau pions société puzzle famille", "board pawns puzzle family quiz", "Brettspiel Familie Rätsel"),
     1300: (
         "drone hélice radiocommandé modèle batterie",
         "drone propeller remote model battery",
@@ -87,22 +71,10 @@ CATEGORY_WORDS = {
         "stroller bottle diaper pacifier infant",
         "Kinderwagen Windel Schnuller",
     ),
-    1560: (
-        "canapé armoire chaise bois salon",
-        "sofa wardrobe chair wooden lounge",
-        "Schrank Stuhl Wohnzimmer",
-    ),
-    1920: (
-        "coussin drap couette oreiller linge",
-        "cushion sheet duvet pillow linen",
-        "Kissen Bettwäsche Decke",
-    ),
+    1560: ("canapé armoire chaise bois salon", "sofa wardrobe chair wooden lounge", "Schrank Stuhl Wohnzimmer"),
+    1920: ("coussin drap couette oreiller linge", "cushion sheet duvet pillow linen", "Kissen Bettwäsche Decke"),
     1940: ("chocolat thé biscuit sirop épice", "chocolate tea biscuit syrup spice", "Schokolade Tee Gewürz"),
-    2060: (
-        "guirlande vase bougie horloge tableau",
-        "garland vase candle clock poster",
-        "Girlande Kerze Wanduhr",
-    ),
+    2060: ("guirlande vase bougie horloge tableau", "garland vase candle clock poster", "Girlande Kerze Wanduhr"),
     2220: ("chien collier chat litière laisse", "dog collar cat litter leash", "Hund Halsband Katze"),
     2280: (
         "magazine hebdomadaire numéro gazette presse",
@@ -110,11 +82,7 @@ CATEGORY_WORDS = {
         "Zeitschrift Wochenblatt Ausgabe",
     ),
     2403: ("lot tomes manga bandes intégrale", "bundle volumes manga comics series", "Sammlung Bände Comics"),
-    2462: (
-        "lot consoles jeux occasion disques",
-        "used consoles games discs set",
-        "Konsolenpaket Spiele Scheiben",
-    ),
+    2462: ("lot consoles jeux occasion disques", "used consoles games discs set", "Konsolenpaket Spiele Scheiben"),
     2522: ("cahier stylo papier encre agenda", "notebook pen paper ink planner", "Notizbuch Stift Tinte"),
     2582: (
         "parasol tonnelle hamac jardin terrasse",
@@ -122,11 +90,7 @@ CATEGORY_WORDS = {
         "Sonnenschirm Hängematte Garten",
     ),
     2583: ("piscine pompe filtre chlore bâche", "pool pump filter chlorine cover", "Schwimmbad Pumpe Chlor"),
-    2585: (
-        "perceuse marteau tondeuse outil scie",
-        "drill hammer mower tool saw",
-        "Bohrmaschine Werkzeug Säge",
-    ),
+    2585: ("perceuse marteau tondeuse outil scie", "drill hammer mower tool saw", "Bohrmaschine Werkzeug Säge"),
     2705: (
         "neuf essai histoire philosophie édition",
         "new essay history philosophy edition",
@@ -192,24 +156,18 @@ def write_tiny_catalog(
             generator = np.random.default_rng([seed, code, number])
             row = _row(code, ROW_KINDS[number % len(ROW_KINDS)], generator)
             row["productid"], row["imageid"] = 1000 + len(rows), 5000 + len(rows)
-            row["image"] = (
-                f"image_{row['imageid']}_product_{row['productid']}.jpg" if row["has_image"] else ""
-            )
+            row["image"] = f"image_{row['imageid']}_product_{row['productid']}.jpg" if row["has_image"] else ""
             if row["image"]:
                 path = picture_folder / row["image"]
                 draw_picture(category, generator).save(path, quality=85)
             rows.append(row)
     if unreadable_image:
-        (picture_folder / next(row["image"] for row in rows if row["image"])).write_bytes(
-            b"this is no picture"
-        )
+        (picture_folder / next(row["image"] for row in rows if row["image"])).write_bytes(b"this is no picture")
     table = pandas.DataFrame(rows)
     if layout == "challenge":
         return _write_challenge_layout(folder, table, labels)
     table["image"] = [f"pictures/{name}" if name else "" for name in table["image"]]
-    table = table[
-        ["designation", "description", "image"] + (["prdtypecode", "label_origin"] if labels else [])
-    ]
+    table = table[["designation", "description", "image"] + (["prdtypecode", "label_origin"] if labels else [])]
     path = folder / f"catalog.{layout}"
     if layout == "csv":
         table.to_csv(path, index=False)
@@ -235,11 +193,7 @@ def draw_picture(category: int, generator: np.random.Generator, size: int = 96) 
     clouds = generator.integers(150, 256, (6, 6), dtype=np.uint8)
     picture = Image.fromarray(clouds).resize((size, size), Image.Resampling.BICUBIC).convert("RGB")
     hue = int(category * 255 / 27 + generator.integers(-3, 4)) % 256
-    colour = (
-        Image.new("HSV", (1, 1), (hue, 230, int(generator.integers(130, 230))))
-        .convert("RGB")
-        .getpixel((0, 0))
-    )
+    colour = Image.new("HSV", (1, 1), (hue, 230, int(generator.integers(130, 230)))).convert("RGB").getpixel((0, 0))
     radius = size * generator.uniform(0.22, 0.34)
     x, y = generator.uniform(radius, size - radius, 2)
     _draw_shape(ImageDraw.Draw(picture), SHAPES[category % len(SHAPES)], x, y, radius, colour)
@@ -248,9 +202,7 @@ def draw_picture(category: int, generator: np.random.Generator, size: int = 96) 
     return picture
 
 
-def _draw_shape(
-    draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, radius: float, colour: tuple
-) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, radius: float, colour: tuple) -> None:
     box = (x - radius, y - radius, x + radius, y + radius)
     thickness = radius / 2.5
     if shape == "circle":
@@ -270,12 +222,8 @@ def _draw_shape(
     else:
         corners = {"triangle": 3, "diamond": 4, "star": 10}[shape]
         angles = np.arange(corners) * 2 * np.pi / corners - np.pi / 2
-        lengths = radius * (
-            np.where(np.arange(corners) % 2, 0.4, 1.0) if shape == "star" else np.ones(corners)
-        )
-        draw.polygon(
-            list(zip(x + lengths * np.cos(angles), y + lengths * np.sin(angles), strict=True)), fill=colour
-        )
+        lengths = radius * (np.where(np.arange(corners) % 2, 0.4, 1.0) if shape == "star" else np.ones(corners))
+        draw.polygon(list(zip(x + lengths * np.cos(angles), y + lengths * np.sin(angles), strict=True)), fill=colour)
 
 
 def _row(code: int, kind: str, generator: np.random.Generator) -> dict:
@@ -294,9 +242,7 @@ def _row(code: int, kind: str, generator: np.random.Generator) -> dict:
     )
     if kind == "entities":
         description = (
-            html.escape(f"<p>{description}</p><br/>d'occasion & «neuf»")
-            .replace("é", "&eacute;")
-            .replace("'", "&#39;")
+            html.escape(f"<p>{description}</p><br/>d'occasion & «neuf»").replace("é", "&eacute;").replace("'", "&#39;")
         )
         designation = designation.replace("é", "&amp;eacute;")  # escaped twice, as shops do
     if kind == "silver":

@@ -19,9 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def main():
     """Prints {"one": losses, "two": losses, "mixed": losses, "devices": names, "difference": of the weights}."""
     processor = tensorflow.config.list_physical_devices("CPU")[0]
-    tensorflow.config.set_logical_device_configuration(
-        processor, [tensorflow.config.LogicalDeviceConfiguration()] * 2
-    )
+    tensorflow.config.set_logical_device_configuration(processor, [tensorflow.config.LogicalDeviceConfiguration()] * 2)
     import dataclasses
 
     import keras
@@ -68,9 +66,7 @@ def main():
         found[name] = fitted.histories[0]["loss"]
         weights[name] = np.concatenate([weight.ravel() for weight in fitted.model.get_weights()])
     found["devices"] = Devices(None).names()
-    found["difference"] = {
-        name: float(np.abs(values - weights["one"]).max()) for name, values in weights.items()
-    }
+    found["difference"] = {name: float(np.abs(values - weights["one"]).max()) for name, values in weights.items()}
     found["moved"] = float(np.abs(weights["one"]).max())
     print(json.dumps(found))
 

@@ -51,9 +51,7 @@ def test_calibration_without_rows_changes_nothing_and_few_rows_change_little():
 def test_power_keeps_the_order_and_the_plain_temperature_is_the_power_0():
     logits = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32) * 4
     plain = np.exp(logits / 2.0)
-    np.testing.assert_allclose(
-        calibrate(logits, Calibration(2.0)), plain / plain.sum(axis=1, keepdims=True), rtol=1e-5
-    )
+    np.testing.assert_allclose(calibrate(logits, Calibration(2.0)), plain / plain.sum(axis=1, keepdims=True), rtol=1e-5)
     surest = calibrate(logits, Calibration()).max(axis=1, keepdims=True)
     scaled = np.exp(logits / (2.0 * surest**0.7))
     powered = calibrate(logits, Calibration(2.0, 0.7))

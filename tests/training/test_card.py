@@ -37,11 +37,7 @@ def example_config(**training):
         categories=CATEGORIES,
         text=TextSettings(),
         image=ImageSettings(),
-        calibration={
-            "text": Calibration(1.234, 0.25, -0.5),
-            "image": Calibration(0.987),
-            "fusion": Calibration(1.111),
-        },
+        calibration={"text": Calibration(1.234, 0.25, -0.5), "image": Calibration(0.987), "fusion": Calibration(1.111)},
         thresholds=THRESHOLDS,
         library_versions={"keras": "3.15.1"},
         files={"text_model.tflite": {"sha256": "0" * 64, "size": 1_500_000}},
@@ -95,10 +91,7 @@ def test_every_figure_is_that_of_the_metrics():
         band = section["ece_calibrated"]
         place = relative_to_band(section["ece"], band)
         words = "within it" if place == "within" else f"{place} the band"
-        assert (
-            f"{band['low']:.3f} to {band['high']:.3f} for {name} (measured {section['ece']:.3f}, {words})"
-            in text
-        )
+        assert f"{band['low']:.3f} to {band['high']:.3f} for {name} (measured {section['ece']:.3f}, {words})" in text
     sections = ("text", "image", "fusion", "served")
     for label, key in (
         ("accuracy", "accuracy"), ("weighted F1", "weighted_f1"), ("macro F1", "macro_f1"), ("ECE", "ece"),
@@ -197,8 +190,7 @@ def test_rakutens_own_limits_are_said_of_its_categories_only():
 def test_what_the_run_says_is_shown():
     card = render_card(
         example_config(
-            data={"limits": ["Shoes were never seen."], "languages": ["fr"]},
-            methods={"fusion": "cross-fitted."},
+            data={"limits": ["Shoes were never seen."], "languages": ["fr"]}, methods={"fusion": "cross-fitted."}
         ),
         {},
     )
@@ -239,12 +231,7 @@ def test_what_other_runs_found_is_shown():
 def test_known_confusions_are_shown_before_and_after():
     metrics = example_metrics()
     served, text_alone = (metrics[name]["known_confusions"][0] for name in ("served", "text"))
-    before = {
-        "prdtypecodes": [10, 2705],
-        "rows": served["rows"],
-        "confused_share": 0.5,
-        "f1": {"10": 0.1, "2705": 0.2},
-    }
+    before = {"prdtypecodes": [10, 2705], "rows": served["rows"], "confused_share": 0.5, "f1": {"10": 0.1, "2705": 0.2}}
     metrics["before"] = {"method": "a plain | method", "known_confusions": [before]}
     _, text = parts(render_card(example_config(), metrics))
     assert table_rows(text, "categories")[0][2] == "confused, a plain \\| method"
@@ -272,16 +259,10 @@ def test_the_card_says_whether_fusion_is_below_a_side():
     }
     metrics["fusion"] |= sides
     text = render_card(example_config(), metrics)
-    assert (
-        "Fusion is not below the better single side, text; the interval of that difference holds zero."
-        in text
-    )
+    assert "Fusion is not below the better single side, text; the interval of that difference holds zero." in text
     sides["text_on_same_rows"] |= {"difference": -0.02, "high": -0.001}
     text = render_card(example_config(), metrics)
-    assert (
-        "Fusion is BELOW the better single side, text; the interval of that difference leaves out zero."
-        in text
-    )
+    assert "Fusion is BELOW the better single side, text; the interval of that difference leaves out zero." in text
 
 
 def code_blocks(card):

@@ -26,9 +26,7 @@ def write_challenge(folder, products, labels=None, origins=None):
     return folder
 
 
-THREE_PRODUCTS = (
-    ",designation,description,productid,imageid\n7,Pelle,,1,11\n8,NaN,None,2,12\n9,Seau,Rouge,3,13\n"
-)
+THREE_PRODUCTS = ",designation,description,productid,imageid\n7,Pelle,,1,11\n8,NaN,None,2,12\n9,Seau,Rouge,3,13\n"
 
 THREE_LABELS = ",prdtypecode\n9,50\n7,10\n8,40\n"
 
@@ -38,21 +36,12 @@ def test_every_layout_reads_the_same_products(tmp_path, layout):
     catalog = read_catalog(write_tiny_catalog(tmp_path, categories=5, layout=layout))
     kinds = [ROW_KINDS[row // 5] for row in range(40)]
     assert len(catalog) == 40
-    assert list(catalog.table.columns) == [
-        "designation",
-        "description",
-        "image",
-        "prdtypecode",
-        "gold_label",
-        "origin",
-    ]
+    assert list(catalog.table.columns) == ["designation", "description", "image", "prdtypecode", "gold_label", "origin"]
     assert catalog.table["prdtypecode"].dtype == "Int64"
     assert catalog.has_text.tolist() == [kind != "image_only" for kind in kinds]
     assert catalog.has_image.tolist() == [kind != "no_image" for kind in kinds]
     assert catalog.table["gold_label"].tolist() == [kind != "silver" for kind in kinds]
-    assert (catalog.table["designation"] == "").tolist() == [
-        kind in ("image_only", "no_designation") for kind in kinds
-    ]
+    assert (catalog.table["designation"] == "").tolist() == [kind in ("image_only", "no_designation") for kind in kinds]
     product = catalog.products()[0]
     assert isinstance(product.designation, str) and Image.open(product.image).size[0] == 96
     assert catalog.products()[kinds.index("no_image")].image is None
@@ -76,9 +65,7 @@ def test_a_folder_with_one_file_is_that_file(tmp_path):
 
 
 def test_labels_and_origins_are_matched_by_index_and_words_like_nan_stay(tmp_path):
-    folder = write_challenge(
-        tmp_path, THREE_PRODUCTS, THREE_LABELS, "id,origin\n8,silver\n9,gold-full\n7,model-3\n"
-    )
+    folder = write_challenge(tmp_path, THREE_PRODUCTS, THREE_LABELS, "id,origin\n8,silver\n9,gold-full\n7,model-3\n")
     table = read_catalog(folder).table
     assert table.index.tolist() == [7, 8, 9]
     assert table["prdtypecode"].tolist() == [10, 40, 50]
@@ -91,9 +78,7 @@ def test_without_labels_every_row_is_unlabelled(tmp_path):
     catalog = read_catalog(write_tiny_catalog(tmp_path, categories=3, labels=False))
     assert catalog.table["prdtypecode"].isna().all() and not catalog.table["gold_label"].any()
     assert "without a label 24" in catalog.summary()
-    with pytest.raises(
-        CatalogError, match="has no labels; put Y_train_CVw08PX.csv beside X_train_update.csv"
-    ):
+    with pytest.raises(CatalogError, match="has no labels; put Y_train_CVw08PX.csv beside X_train_update.csv"):
         category_list(catalog)
 
 
@@ -125,11 +110,7 @@ def test_a_text_of_markup_alone_is_no_text(tmp_path):
 
 def test_parquet_gaps_are_empty_texts(tmp_path):
     pandas.DataFrame(
-        {
-            "designation": ["a", None, np.nan],
-            "description": [None, "b", None],
-            "prdtypecode": [1.0, 2.0, np.nan],
-        }
+        {"designation": ["a", None, np.nan], "description": [None, "b", None], "prdtypecode": [1.0, 2.0, np.nan]}
     ).to_parquet(tmp_path / "shop.parquet")
     table = read_catalog(tmp_path).table
     assert table["designation"].tolist() == ["a", "", ""] and table["description"].tolist() == ["", "b", ""]
@@ -176,16 +157,11 @@ def test_the_fingerprint_moves_with_the_folder_and_sees_every_change(tmp_path):
 
 
 def test_categories_come_from_the_catalog_and_names_from_the_file(tmp_path):
-    categories = category_list(
-        read_catalog(write_csv(tmp_path, "designation,prdtypecode\na,2583\nb,7\nc,10\n"))
-    )
+    categories = category_list(read_catalog(write_csv(tmp_path, "designation,prdtypecode\na,2583\nb,7\nc,10\n")))
     assert [category.prdtypecode for category in categories] == [7, 10, 2583]
     assert [category.index for category in categories] == [0, 1, 2]
     assert categories[0].name() == categories[0].name("fr") == "7"
-    assert (
-        categories[2].name("en") == "Swimming pools and spas"
-        and categories[2].name("fr") == "Piscines et spas"
-    )
+    assert categories[2].name("en") == "Swimming pools and spas" and categories[2].name("fr") == "Piscines et spas"
 
 
 def test_all_27_codes_have_two_names_of_their_own():
@@ -204,21 +180,12 @@ GOOD = "designation,prdtypecode\na,1\nb,2\n"
         ("", "is empty; expected a header line and one line a product"),
         ("designation,prdtypecode\n", "holds no rows; a catalog needs at least one product"),
         ("titel;code\na;1\n", "No column holds a designation, a description or a picture"),
-        (
-            "designation,prdtypecode\na,1\nb,pool\n",
-            "shop.csv, row 1: the prdtypecode 'pool' is not an integer",
-        ),
+        ("designation,prdtypecode\na,1\nb,pool\n", "shop.csv, row 1: the prdtypecode 'pool' is not an integer"),
         ("designation,prdtypecode\na,1\nb,1.5\n", "row 1: the prdtypecode '1.5' is not an integer"),
         ("designation,prdtypecode\na,1\nb,1\n", "every label is category 1; a catalog needs at least two"),
-        (
-            "id,designation\n4,a\n4,b\n",
-            "has the index 4 twice; every product needs an index of its own",
-        ),
+        ("id,designation\n4,a\n4,b\n", "has the index 4 twice; every product needs an index of its own"),
         ("designation,prdtypecode\na,1,3\nb,2,3\n", "holds no rows that can be read: Line 2 has 3 fields"),
-        (
-            "designation\nété\n".encode("latin-1"),
-            "holds no rows that can be read: Line 2 holds the byte 0xE9",
-        ),
+        ("designation\nété\n".encode("latin-1"), "holds no rows that can be read: Line 2 holds the byte 0xE9"),
     ],
 )
 def test_a_bad_csv_file_gets_a_sentence(tmp_path, text, sentence):
@@ -245,18 +212,8 @@ def test_a_bad_csv_file_gets_a_sentence(tmp_path, text, sentence):
             None,
             "Y_train_CVw08PX.csv has the index 5, which X_train_update.csv does not have",
         ),
-        (
-            THREE_PRODUCTS,
-            THREE_LABELS.replace("8,", "7,"),
-            None,
-            "Y_train_CVw08PX.csv has the index 7 twice",
-        ),
-        (
-            THREE_PRODUCTS.replace("8,N", "7,N"),
-            None,
-            None,
-            "X_train_update.csv has the index 7 twice",
-        ),
+        (THREE_PRODUCTS, THREE_LABELS.replace("8,", "7,"), None, "Y_train_CVw08PX.csv has the index 7 twice"),
+        (THREE_PRODUCTS.replace("8,N", "7,N"), None, None, "X_train_update.csv has the index 7 twice"),
         (
             THREE_PRODUCTS,
             ",category\n7,1\n8,2\n9,3\n",
@@ -277,12 +234,7 @@ def test_a_bad_csv_file_gets_a_sentence(tmp_path, text, sentence):
         ),
         (THREE_PRODUCTS, THREE_LABELS, "index,origin\n7,gold\n", "origin.csv has 1 rows but"),
         (THREE_PRODUCTS, THREE_LABELS, "index,who\n7,a\n8,b\n9,c\n", "origin.csv has no column origin"),
-        (
-            THREE_PRODUCTS,
-            THREE_LABELS.replace("40", "x4"),
-            None,
-            "row 8: the prdtypecode 'x4' is not an integer",
-        ),
+        (THREE_PRODUCTS, THREE_LABELS.replace("40", "x4"), None, "row 8: the prdtypecode 'x4' is not an integer"),
     ],
 )
 def test_a_bad_challenge_folder_gets_a_sentence(tmp_path, products, labels, origins, sentence):
@@ -292,9 +244,7 @@ def test_a_bad_challenge_folder_gets_a_sentence(tmp_path, products, labels, orig
 
 
 def test_a_wrong_place_gets_a_sentence(tmp_path):
-    with pytest.raises(
-        CatalogError, match="nowhere does not exist; expected a .csv, .jsonl or .parquet file"
-    ):
+    with pytest.raises(CatalogError, match="nowhere does not exist; expected a .csv, .jsonl or .parquet file"):
         read_catalog(tmp_path / "nowhere")
     with pytest.raises(CatalogError, match="holds no catalog; expected a .csv, .jsonl or .parquet file"):
         read_catalog(tmp_path)

@@ -111,11 +111,7 @@ def test_rows_of_the_training_catalog_are_those_of_its_test_part(tiny_catalog):
     _, everything, split = select_rows(config, tiny_catalog, "all")
     assert split.name.startswith("training catalog") and len(everything) == catalog.table["gold_label"].sum()
     _, few, split = select_rows(config, tiny_catalog, limit=5)
-    assert (
-        len(few) == 5
-        and set(few) <= set(positions)
-        and split.name == "grouped split, test part, 5 rows of it"
-    )
+    assert len(few) == 5 and set(few) <= set(positions) and split.name == "grouped split, test part, 5 rows of it"
 
 
 def test_a_bundle_trained_on_a_subset_is_judged_on_that_subsets_test_part(tiny_catalog):
@@ -250,9 +246,7 @@ def test_figures_from_training_rows_never_reach_a_bundle(tiny_bundle, tiny_catal
     settings = SplitSettings(validation_fraction=0.2, test_fraction=0.2)
     facts = {"catalog_fingerprint": catalog.fingerprint(), "split": dataclasses.asdict(settings)}
     write_config(bundle, dataclasses.replace(read_config(bundle), training=facts))
-    status, written = run(
-        capsys, "--bundle", bundle, "--catalog-dir", tiny_catalog, "--part", "all", "--update-bundle"
-    )
+    status, written = run(capsys, "--bundle", bundle, "--catalog-dir", tiny_catalog, "--part", "all", "--update-bundle")
     assert status == 2 and "must come from rows it has not seen" in written.err
 
 

@@ -56,9 +56,7 @@ def test_one_modality_gets_exactly_its_own_logits(fitted):
     for text_present, image_present, alone, weight in ((1, 0, text, 0.0), (0, 1, image, 1.0)):
         answer = model(inputs(text, image, text_present, image_present))
         np.testing.assert_array_equal(np.asarray(answer["logits"]), alone["logits"])
-        np.testing.assert_array_equal(
-            np.asarray(answer["image_weight"]), np.full((50, 1), weight, np.float32)
-        )
+        np.testing.assert_array_equal(np.asarray(answer["image_weight"]), np.full((50, 1), weight, np.float32))
 
 
 def test_fusion_beats_both_models_on_new_rows(fitted):
@@ -113,9 +111,7 @@ def test_keras_says_what_the_fit_computed():
     text, image, category_index = two_models(150, seed=5)
     both = _Outputs.of(text, image)
     for gate_inputs in GateInputs:
-        gate = _fit(
-            both, category_index, gate_inputs, FusionSettings(signal_penalty=1.0, feature_penalty=1.0)
-        )
+        gate = _fit(both, category_index, gate_inputs, FusionSettings(signal_penalty=1.0, feature_penalty=1.0))
         answer = _to_keras(gate, both)(inputs(text, image, 1, 1))
         np.testing.assert_allclose(np.asarray(answer["logits"]), both.fused(gate), atol=1e-4)
 

@@ -81,9 +81,7 @@ def randomize_normalization(model):
 
 
 def test_folding_is_exact_with_real_statistics():
-    network = keras.applications.MobileNetV2(
-        input_shape=(64, 64, 3), alpha=0.35, include_top=False, weights=None
-    )
+    network = keras.applications.MobileNetV2(input_shape=(64, 64, 3), alpha=0.35, include_top=False, weights=None)
     randomize_normalization(network)
     folded = fold_batch_normalization(network)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
@@ -101,9 +99,7 @@ def test_folding_refuses_what_it_cannot_fold():
 
 
 def test_backbone_from_pixels_equals_the_published_network(tmp_path):
-    network = keras.applications.MobileNetV2(
-        input_shape=(64, 64, 3), alpha=0.35, include_top=False, weights=None
-    )
+    network = keras.applications.MobileNetV2(input_shape=(64, 64, 3), alpha=0.35, include_top=False, weights=None)
     randomize_normalization(network)
     file = tmp_path / "backbone.weights.h5"
     network.save_weights(file)
@@ -199,9 +195,7 @@ def test_several_runs_are_averaged_and_can_be_stopped_between(pictures, trained,
     with pytest.raises(KeyboardInterrupt):
         fit(pictures, cache_dir, two, callbacks=[Stop()], checkpoint_dir=tmp_path)
     steps = []
-    averaged = fit(
-        pictures, cache_dir, two, checkpoint_dir=tmp_path, progress=lambda *step: steps.append(step)
-    )
+    averaged = fit(pictures, cache_dir, two, checkpoint_dir=tmp_path, progress=lambda *step: steps.append(step))
     assert [done for stage, done, _ in steps if stage == "image model"][-1] == steps[-1][2]
     again = fit(pictures, cache_dir, two)
     for one, other in zip(again.get_weights(), averaged.get_weights(), strict=True):

@@ -65,9 +65,7 @@ def test_agrees_with_scikit_learn():
 
 def test_counts_done_by_hand():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.25, 0.35, 0.4]])
-    found = compute_metrics(
-        probabilities, [0, 1, 1, 0], (10, 40, 50), thresholds={"0.95": {"probability": 0.65}}
-    )
+    found = compute_metrics(probabilities, [0, 1, 1, 0], (10, 40, 50), thresholds={"0.95": {"probability": 0.65}})
     assert found["accuracy"] == 0.5
     # 10: 1 right of 2 predicted and 2 true; 40: 1 right of 1 predicted and 2 true
     assert found["per_category"]["10"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
@@ -93,9 +91,7 @@ def test_rows_without_an_answer_are_errors_that_nothing_accepts():
     )  # fmt: skip
     assert (found["rows"], found["unanswered"]) == (4, 1)
     assert found["accuracy"] == found["top3_accuracy"] == 0.75
-    assert found["per_category"]["10"] == pytest.approx(
-        {"precision": 1.0, "recall": 2 / 3, "f1": 0.8, "support": 3}
-    )
+    assert found["per_category"]["10"] == pytest.approx({"precision": 1.0, "recall": 2 / 3, "f1": 0.8, "support": 3})
     assert found["weighted_f1"] == pytest.approx(
         sklearn_metrics.f1_score([0, 0, 0, 1], [0, 0, -1, 1], labels=[0, 1], average="weighted")
     )
@@ -200,15 +196,10 @@ def test_differences_of_every_category_with_their_intervals():
     generator = np.random.default_rng(4)
     truth = generator.integers(0, 3, 300)
     # The first answer never names category 2; elsewhere both are right nine times in ten, on other rows.
-    first, second = (
-        np.where(generator.random(300) < 0.9, truth, generator.integers(0, 3, 300)) for _ in range(2)
-    )
+    first, second = (np.where(generator.random(300) < 0.9, truth, generator.integers(0, 3, 300)) for _ in range(2))
     first = np.where(first == 2, 0, first)
     found = paired_category_differences(truth, first, second, 3, draws=200)
-    f1 = [
-        [values["f1"] for values in category_metrics(truth, each, [0, 1, 2])[0].values()]
-        for each in (first, second)
-    ]
+    f1 = [[values["f1"] for values in category_metrics(truth, each, [0, 1, 2])[0].values()] for each in (first, second)]
     assert [each["difference"] for each in found] == pytest.approx(np.subtract(*f1).tolist())
     assert found[2]["high"] < -0.8 and found[1]["low"] < 0 < found[1]["high"]
     assert all(each["low"] <= each["difference"] <= each["high"] for each in found)

@@ -91,9 +91,7 @@ def rows_of_batch(starter, source, output, settings=None, images=None):
 def test_a_file_gives_batch_and_training_the_same_products(starter, tmp_path, kind):
     source = KINDS[kind](tmp_path)
     table = read_catalog(source).table
-    trained = list(
-        zip(table["designation"], table["description"], map(str, table["prdtypecode"]), strict=True)
-    )
+    trained = list(zip(table["designation"], table["description"], map(str, table["prdtypecode"]), strict=True))
     assert trained == [(row["designation"], row["description"], str(row["prdtypecode"])) for row in ROWS]
     assert trained == rows_of_batch(starter, source, tmp_path / "scored.csv")
 
@@ -104,9 +102,7 @@ def test_columns_of_any_name_can_be_chosen(starter, tmp_path):
     chosen = {"designation": "Artikel", "description": "Text", "label": "Gruppe"}
     table = read_catalog(source, settings=ReaderSettings(chosen)).table
     columns = recognise_columns(read_header(source).names, chosen)
-    trained = list(
-        zip(table["designation"], table["description"], map(str, table["prdtypecode"]), strict=True)
-    )
+    trained = list(zip(table["designation"], table["description"], map(str, table["prdtypecode"]), strict=True))
     assert trained == rows_of_batch(starter, source, tmp_path / "b.csv", BatchSettings(columns=columns))
     with pytest.raises(CatalogError, match=r"no column 'Ware' \(designation\); it has: 'Artikel'"):
         read_catalog(source, settings=ReaderSettings({"designation": "Ware"}))
@@ -144,15 +140,7 @@ def test_a_picture_is_found_by_the_same_rules(starter, tmp_path):
     (tmp_path / "shop" / "pictures").mkdir(parents=True)
     for name in ("shop/pictures/a.jpg", "shop/b.jpg", "outside.jpg"):
         Image.new("RGB", (40, 40), "red").save(tmp_path / name)
-    names = [
-        "pictures/a.jpg",
-        "pictures\\a.jpg",
-        "elsewhere/b.jpg",
-        "./b.jpg",
-        "",
-        "gone.jpg",
-        "../outside.jpg",
-    ]
+    names = ["pictures/a.jpg", "pictures\\a.jpg", "elsewhere/b.jpg", "./b.jpg", "", "gone.jpg", "../outside.jpg"]
     names += [str(tmp_path / "shop" / "b.jpg"), str(tmp_path / "outside.jpg"), "https://shop.example/a.jpg"]
     source = tmp_path / "shop" / "a.csv"
     source.write_text("title,image\n" + "".join(f"seau {n},{name}\n" for n, name in enumerate(names)))
@@ -179,10 +167,7 @@ def test_pictures_may_lie_in_another_folder(tmp_path):
     assert not read_catalog(source).has_image.any()
     assert read_catalog(source, settings=ReaderSettings(images=tmp_path / "pictures")).has_image.all()
     (tmp_path / "no.zip").write_bytes(b"no ZIP")
-    for images, sentence in (
-        ("none", "does not exist; give the folder"),
-        ("no.zip", "cannot be read as a ZIP"),
-    ):
+    for images, sentence in (("none", "does not exist; give the folder"), ("no.zip", "cannot be read as a ZIP")):
         with pytest.raises(CatalogError, match=sentence):
             read_catalog(source, settings=ReaderSettings(images=tmp_path / images))
 

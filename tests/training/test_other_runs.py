@@ -17,10 +17,7 @@ from training.evaluation.external_results import (
     read_split_metrics,
 )
 
-STEPS = [
-    {"step": "words", "weighted F1": 0.7912, "rows": 12},
-    {"step": "pairs", "weighted F1": None, "rows": 12},
-]
+STEPS = [{"step": "words", "weighted F1": 0.7912, "rows": 12}, {"step": "pairs", "weighted F1": None, "rows": 12}]
 
 
 @pytest.fixture
@@ -68,10 +65,7 @@ def test_files_reach_figures_and_card(tiny_bundle, tmp_path, write):
         ('[{"step": "a", "weighted F1": NaN}]', "is no JSON (NaN is no number"),
         ("[]", "is no list of rows; expected a list of rows such as"),
         ('{"step": "a"}', "is no list of rows"),
-        (
-            '[{"step": "a", "F1": 1}, {"step": "b"}]',
-            "row 2 has the columns step, row 1 has step, F1; give every",
-        ),
+        ('[{"step": "a", "F1": 1}, {"step": "b"}]', "row 2 has the columns step, row 1 has step, F1; give every"),
         ('[{"step": ["a"]}]', "row 1 holds a list under 'step'; expected a text, a number or null."),
     ],
 )
@@ -84,14 +78,7 @@ def test_steps_that_make_no_table_are_refused(write, content, sentence):
 def test_a_missing_file_is_said_before_scoring(tiny_bundle, tmp_path, capsys):
     catalog = write_tiny_catalog(tmp_path / "catalog", seed=5, categories=5)
     for option in ("--ablation", "--split-metrics", "--before"):
-        arguments = [
-            "--bundle",
-            str(tiny_bundle),
-            "--catalog-dir",
-            str(catalog),
-            option,
-            str(tmp_path / "none"),
-        ]
+        arguments = ["--bundle", str(tiny_bundle), "--catalog-dir", str(catalog), option, str(tmp_path / "none")]
         assert run_command(main, arguments) == 2
         written = capsys.readouterr()
         assert "none does not exist; expected" in written.err and "scoring" not in written.out
@@ -114,11 +101,6 @@ def test_a_method_before_must_have_answered_the_same_rows(write):
     check_same_rows(before, [{**group, "confused_share": 0.0}])
     with pytest.raises(ExternalResultError, match="plain were measured on other rows"):
         check_same_rows(before, [{**group, "rows": 8}])
-    for content in (
-        [],
-        {},
-        {"before": {"method": "plain"}},
-        {"before": {"method": "plain", "known_confusions": [{}]}},
-    ):
+    for content in ([], {}, {"before": {"method": "plain"}}, {"before": {"method": "plain", "known_confusions": [{}]}}):
         with pytest.raises(ExternalResultError, match="says nothing of a method before"):
             read_before(write(content))

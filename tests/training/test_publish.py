@@ -103,9 +103,7 @@ def test_the_printed_lines_load_the_bundle(hub_server, tiny_bundle, capsys):
     """Both ways to load it, run as they were printed: rakuten_models, and the hub client with plain Keras."""
     pytest.importorskip("keras")
     _, out, _ = run(capsys, "--bundle", tiny_bundle, "--repo-id", "anna/model")
-    lines = [
-        line.strip() for line in out.splitlines() if line.startswith("    ") and "python app.py" not in line
-    ]
+    lines = [line.strip() for line in out.splitlines() if line.startswith("    ") and "python app.py" not in line]
     names = {}
     exec("\n".join(lines), names)
     classifier = names["classifier"]
@@ -117,9 +115,7 @@ def test_the_printed_lines_load_the_bundle(hub_server, tiny_bundle, capsys):
     assert hub_server.leaked_tokens == 0
 
 
-def test_a_serving_part_is_published_and_takes_old_keras_files_away(
-    hub_server, tiny_bundle, capsys, tmp_path
-):
+def test_a_serving_part_is_published_and_takes_old_keras_files_away(hub_server, tiny_bundle, capsys, tmp_path):
     run(capsys, "--bundle", tiny_bundle, "--repo-id", "anna/model")
     repository = hub_server.model("anna/model")
     notes = {**repository.resolve("main").files, "NOTES.md": StoredFile(b"by hand", False)}
@@ -150,14 +146,8 @@ def test_a_private_bundle_needs_a_token(hub_server, tiny_bundle, capsys, monkeyp
     ("spoil", "sentence"),
     [
         (lambda folder: (folder / "fusion_model.tflite").unlink(), "lacks fusion_model.tflite"),
-        (
-            lambda folder: (folder / "image_model.keras").write_bytes(b"other"),
-            "image_model.keras has 5 bytes where",
-        ),
-        (
-            lambda folder: (folder / "metrics.json").unlink(),
-            "lacks metrics.json, which every published bundle has",
-        ),
+        (lambda folder: (folder / "image_model.keras").write_bytes(b"other"), "image_model.keras has 5 bytes where"),
+        (lambda folder: (folder / "metrics.json").unlink(), "lacks metrics.json, which every published bundle has"),
         (lambda folder: shutil.rmtree(folder), "does not exist; check the path"),
     ],
 )
@@ -216,9 +206,8 @@ def test_the_app_goes_to_a_space_with_the_starter_bundle(hub_server, project, ca
     assert requirements == (project / "requirements.lock").read_bytes()
     assert space.sdk == "gradio" and space.variables == {} and space.branches["main"] == commit
     assert space.resolve("main").files["README.md"].content == (project / "README.md").read_bytes()
-    assert (
-        f"the app to {hub_server.endpoint}/spaces/anna/demo (revision {commit}); it serves the starter bundle"
-        in (capsys.readouterr().out)
+    assert f"the app to {hub_server.endpoint}/spaces/anna/demo (revision {commit}); it serves the starter bundle" in (
+        capsys.readouterr().out
     )
 
 
@@ -263,16 +252,12 @@ def test_an_app_that_is_not_whole_is_not_sent(hub_server, project):
         publish.publish_space("anna/demo", project_folder=project)
     (project / "app.py").unlink()
     shutil.rmtree(project / "rakuten_models" / "starter")
-    with pytest.raises(
-        errors.HubError, match="lacks app.py, rakuten_models/starter/; run the command from a whole"
-    ):
+    with pytest.raises(errors.HubError, match="lacks app.py, rakuten_models/starter/; run the command from a whole"):
         publish.publish_space("anna/demo", project_folder=project)
     assert hub_server.repositories == {}
 
 
-def test_bundle_and_space_together_and_the_space_starts(
-    hub_server, tiny_bundle, capsys, monkeypatch, tmp_path
-):
+def test_bundle_and_space_together_and_the_space_starts(hub_server, tiny_bundle, capsys, monkeypatch, tmp_path):
     """What lies in the Space runs by itself: its own modules, its own variables, nothing of training."""
     status, out, err = run(capsys, "--bundle", tiny_bundle, "--repo-id", "anna/model", "--space", "anna/demo")
     assert status == 0, err
@@ -292,12 +277,7 @@ def test_bundle_and_space_together_and_the_space_starts(
     environment.update(hub_server.space("anna/demo").variables, HF_ENDPOINT=hub_server.endpoint)
     environment.update(HF_HUB_DISABLE_XET="1", HF_HOME=str(tmp_path / "home"))
     result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        cwd=space,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", program], env=environment, cwd=space, capture_output=True, text=True, check=False
     )
     assert result.stdout.endswith(f"serves {revision}\n"), result.stderr
     # The same from this process, as app.py reads the variables.

@@ -94,9 +94,7 @@ def test_nothing_similar_crosses_by_brute_force(planted):
     shingles = []
     for designation, description in zip(table["designation"], table["description"], strict=True):
         key = comparison_key(f"{designation} {description}")
-        shingles.append(
-            {key[start : start + 5] for start in range(len(key) - 4)} if len(key) >= 30 else set()
-        )
+        shingles.append({key[start : start + 5] for start in range(len(key) - 4)} if len(key) >= 30 else set())
     greys = {
         row: np.asarray(Image.open(path).convert("L").resize((24, 24)), dtype=float)
         for row, path in enumerate(table["image"])
@@ -165,8 +163,7 @@ def test_validation_takes_pairs_beyond_its_share_but_leaves_half_of_each_categor
     catalog = read_catalog(write_tiny_catalog(tmp_path, categories=6, rows_per_category=32))
     pairs = (catalog.has_text & catalog.has_image & catalog.table["gold_label"].to_numpy()).sum()
     small, some, all_of_them = (
-        split_catalog(catalog, SplitSettings(minimum_pairs=number)).validation_pairs
-        for number in (0, 40, 300)
+        split_catalog(catalog, SplitSettings(minimum_pairs=number)).validation_pairs for number in (0, 40, 300)
     )
     assert small < 20 and some == 40 and 40 < all_of_them < pairs
     split = split_catalog(catalog, SplitSettings(minimum_pairs=300))
@@ -187,11 +184,7 @@ def test_the_summary_and_json_say_what_was_used(planted):
     split = split_catalog(catalog, SplitSettings(seed=4))
     assert "grouped split, seed 4" in split.summary() and "groups of near-duplicates hold" in split.summary()
     facts = split.to_json()
-    assert (
-        facts["kind"] == "grouped"
-        and facts["train"] == len(split.train)
-        and facts["near_duplicate_groups"] >= 60
-    )
+    assert facts["kind"] == "grouped" and facts["train"] == len(split.train) and facts["near_duplicate_groups"] >= 60
     plain = split_catalog(catalog, SplitSettings(kind="plain"))
     assert "plain split" in plain.summary() and plain.to_json()["near_duplicate_groups"] == 0
 
@@ -215,13 +208,9 @@ def test_a_catalog_that_cannot_be_split_gets_a_sentence(tmp_path):
     # The only row of category 2 has neither text nor picture.
     rows = [f"Vase {number * 7919 % 997} {'mno'[number % 3] * 5},1,gold" for number in range(9)]
     (tmp_path / "a.csv").write_text("designation,prdtypecode,origin\n" + "\n".join(rows) + "\n,2,gold\n")
-    with pytest.raises(
-        CatalogError, match=r"no row to train on is left for the categories 2; add products to them"
-    ):
+    with pytest.raises(CatalogError, match=r"no row to train on is left for the categories 2; add products to them"):
         split_catalog(read_catalog(tmp_path / "a.csv"), SETTINGS)
-    rows = [
-        row.replace("gold", "silver").replace(",1,", f",{number % 2},") for number, row in enumerate(rows)
-    ]
+    rows = [row.replace("gold", "silver").replace(",1,", f",{number % 2},") for number, row in enumerate(rows)]
     (tmp_path / "b.csv").write_text("designation,prdtypecode,origin\n" + "\n".join(rows) + "\n")
     with pytest.raises(CatalogError, match=r"no row is left for validation; .* \(it has 0\)"):
         split_catalog(read_catalog(tmp_path / "b.csv"), SETTINGS)
@@ -237,12 +226,7 @@ def test_text_links_see_through_case_markup_cuts_and_short_words():
         text.replace(" de ", " "),
         f"<p>{text}</p>",
     ]
-    others = [
-        "Tente de camping pour deux personnes, montage rapide, verte, avec tapis de sol",
-        "",
-        "   ",
-        "Tente",
-    ]
+    others = ["Tente de camping pour deux personnes, montage rapide, verte, avec tapis de sol", "", "   ", "Tente"]
     groups = groups_of(text_links([text, *variants, *others]), 10)
     assert len(set(groups[:6])) == 1 and len(set(groups)) == 5
 
@@ -278,9 +262,7 @@ def test_perceptual_hashes_agree_on_copies_and_differ_on_others():
     generator = np.random.default_rng(0)
     pictures = [draw_picture(number % 27, generator).convert("L") for number in range(60)]
     small = np.stack([np.asarray(picture.resize((32, 32), Image.Resampling.BOX)) for picture in pictures])
-    large = np.stack(
-        [np.asarray(p.resize((190, 190)).resize((32, 32), Image.Resampling.BOX)) for p in pictures]
-    )
+    large = np.stack([np.asarray(p.resize((190, 190)).resize((32, 32), Image.Resampling.BOX)) for p in pictures])
     first, second = perceptual_hashes(small), perceptual_hashes(large)
     assert np.bitwise_count(first ^ second).max() <= 4
     distances = np.bitwise_count(first[:, None] ^ first[None, :])[~np.eye(60, dtype=bool)]

@@ -17,27 +17,15 @@ from training.settings import TextModelSettings
 from training.text import trainer
 from training.text.attribution_model import build_text_explainer
 from training.text.feature_matrix import TextMatrix
-from training.text.features import (
-    CHECKS,
-    TABLES,
-    index_layer,
-    index_name,
-    text_feature_rows,
-    text_hashes,
-    text_inputs,
-)
+from training.text.features import CHECKS, TABLES, index_layer, index_name, text_feature_rows, text_hashes, text_inputs
 from training.text.model import build_text_model
 from training.text.ngram_vocabulary import NgramIndex, choose_ngrams
 from training.text.tokenizer import train_tokenizer
 
-TEXT = TextSettings(
-    designation_tokens=16, description_tokens=32, designation_characters=64, description_characters=128
-)
+TEXT = TextSettings(designation_tokens=16, description_tokens=32, designation_characters=64, description_characters=128)
 
 SETTINGS = settings.TextTrainingSettings(
-    model=TextModelSettings(
-        units=16, pair_rows=211, pair_slots=503, character_rows=499, character_slots=1009
-    ),
+    model=TextModelSettings(units=16, pair_rows=211, pair_slots=503, character_rows=499, character_slots=1009),
     minimum_word_count=1,
     epochs=30,
 )
@@ -66,9 +54,7 @@ def _products(count: int, seed: int) -> tuple[list[Product], np.ndarray]:
         words = [*random.choice(WORDS[category], 3), random.choice(WORDS[random.integers(len(WORDS))])]
         described = random.random() < 0.5
         products.append(
-            Product(
-                designation=" ".join(words).title(), description=" ".join(words[::-1]) if described else ""
-            )
+            Product(designation=" ".join(words).title(), description=" ".join(words[::-1]) if described else "")
         )
     return products, category_index
 
@@ -147,9 +133,7 @@ def _tables(model) -> np.ndarray:
 def _matrix(model, tokenizer) -> TextMatrix:
     """Products to the rows that a model would look up."""
     grams = {
-        name: NgramIndex(
-            model.get_layer(index_name(name)).get_weights()[0][:, 0], model.get_layer(name).input_dim
-        )
+        name: NgramIndex(model.get_layer(index_name(name)).get_weights()[0][:, 0], model.get_layer(name).input_dim)
         for name in TABLES[1:]
     }
     rows = {name: each.rows for name, each in grams.items()}
@@ -275,9 +259,11 @@ def test_no_more_rows_than_asked_for_and_the_commonest_first():
         settings.with_rows({table: each.rows for table, each in grams.items()}),
         dict(grams, character_grams=NgramIndex(np.zeros(1009, np.int32), 1)),
     )
-    assert [
-        matrix([Product(designation=text)]).nnz for text in ("alpha beta", "gamma delta", "epsilon zeta")
-    ] == [3, 3, 2]
+    assert [matrix([Product(designation=text)]).nnz for text in ("alpha beta", "gamma delta", "epsilon zeta")] == [
+        3,
+        3,
+        2,
+    ]
 
 
 def test_text_is_read_up_to_its_part(fitted):

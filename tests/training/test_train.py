@@ -133,22 +133,12 @@ def test_unlabelled_texts_change_the_text_model_and_are_counted(tmp_path, monkey
 
 def _answers(catalog, bundle):
     products = read_catalog(catalog).products()
-    return [
-        prediction.probabilities for prediction in ProductClassifier.from_pretrained(bundle).predict(products)
-    ]
+    return [prediction.probabilities for prediction in ProductClassifier.from_pretrained(bundle).predict(products)]
 
 
 def test_ctrl_c_leaves_no_bundle_and_says_how_to_go_on(tiny_catalog, tmp_path):
     output = tmp_path / "bundle"
-    command = [
-        sys.executable,
-        "-m",
-        "training.train",
-        "--catalog-dir",
-        str(tiny_catalog),
-        "--output-dir",
-        str(output),
-    ]
+    command = [sys.executable, "-m", "training.train", "--catalog-dir", str(tiny_catalog), "--output-dir", str(output)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("grouped split"):

@@ -46,9 +46,7 @@ def quick(**changes):
 
 def catalog_of(folder, codes, seed):
     """A catalog of some of the tiny categories."""
-    path = write_tiny_catalog(
-        folder, categories=max(CODES.index(code) for code in codes) + 1, layout="csv", seed=seed
-    )
+    path = write_tiny_catalog(folder, categories=max(CODES.index(code) for code in codes) + 1, layout="csv", seed=seed)
     table = pandas.read_csv(path, dtype=str, keep_default_na=False)
     table[table["prdtypecode"].isin(map(str, codes))].to_csv(path, index=False)
     return path
@@ -67,9 +65,7 @@ def after(before, tmp_path_factory):
     """The bundle that goes on from it: without the third category, with the first and the sixth."""
     folder = tmp_path_factory.mktemp("after")
     catalog = catalog_of(folder / "catalog", [CODES[0], CODES[1], CODES[3], CODES[5]], seed=4)
-    bundle = train.train_bundle(
-        catalog, folder / "bundle", quick(), backbone_weights=None, show=False, init=before
-    )
+    bundle = train.train_bundle(catalog, folder / "bundle", quick(), backbone_weights=None, show=False, init=before)
     return catalog, bundle
 
 
@@ -79,10 +75,7 @@ def test_old_columns_stay_in_order_and_new_ones_follow(before, after, tmp_path):
     assert codes == [*CODES[1:4], CODES[0], CODES[5]]
     training = read_config(after[1]).training
     assert training["init"]["categories"] == 3
-    assert (
-        training["init"]["models"]["text_model.keras"]
-        == (read_config(before).files["text_model.keras"]["sha256"])
-    )
+    assert training["init"]["models"]["text_model.keras"] == (read_config(before).files["text_model.keras"]["sha256"])
     # It is a bundle like any other: answers, is saved, loads again.
     products = [Product(" ".join(CATEGORY_WORDS[code])) for code in codes]
     answers = [each.category.prdtypecode for each in classifier.predict(products)]
@@ -112,11 +105,7 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
         settings.text, categories=5, start=start.text,
     )  # fmt: skip
     numbers = start.text.initial_weights(
-        fitter._word_vectors,
-        tokenizer.get_vocab_size(),
-        fitter.rows.sparse.shape[1],
-        5,
-        np.array([0, 2, 3, 4]),
+        fitter._word_vectors, tokenizer.get_vocab_size(), fitter.rows.sparse.shape[1], 5, np.array([0, 2, 3, 4])
     )
     assert numbers.frozen_categories.tolist() == [1]
     network = SparseNetwork(fitter._student_rows, 5, settings.text, 1.0, [0])
@@ -137,12 +126,8 @@ def test_the_network_starts_as_the_bundle_answers(before, after):
 
 def test_a_category_without_rows_keeps_its_column(before, after):
     """The head's and the linear part's columns of the category that has no row are what they were."""
-    old, new = (
-        keras.saving.load_model(bundle / "text_model.keras", compile=False) for bundle in (before, after[1])
-    )
-    (old_head, old_bias), (new_head, new_bias) = (
-        model.get_layer("head").get_weights() for model in (old, new)
-    )
+    old, new = (keras.saving.load_model(bundle / "text_model.keras", compile=False) for bundle in (before, after[1]))
+    (old_head, old_bias), (new_head, new_bias) = (model.get_layer("head").get_weights() for model in (old, new))
     np.testing.assert_array_equal(new_head[:, 1], old_head[:, 1])
     # The linear part moves all biases; that of a category without rows moves as they do on average.
     assert abs(new_bias[1] - old_bias[1]) < 1.5
@@ -216,9 +201,7 @@ def test_other_settings_are_refused_in_a_sentence(before, tmp_path, capsys):
     settings = quick()
     model = dataclasses.replace(settings.text.model, units=32)
     with pytest.raises(WarmStartError, match=r"other settings \(text.model is .*32"):
-        load_initial_bundle(
-            before, dataclasses.replace(settings, text=dataclasses.replace(settings.text, model=model))
-        )
+        load_initial_bundle(before, dataclasses.replace(settings, text=dataclasses.replace(settings.text, model=model)))
     serving = shutil.copytree(before, tmp_path / "serving", ignore=shutil.ignore_patterns("*.keras"))
     write_config(serving, read_config(serving))
     given = ["--catalog-dir", "none", "--output-dir", str(tmp_path / "new"), "--init"]

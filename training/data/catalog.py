@@ -115,8 +115,7 @@ class Catalog:
             names = ", ".join(Path(path).name for path in self.unreadable_images[:3])
             more = ", ..." if len(self.unreadable_images) > 3 else ""
             lines.append(
-                f"  unreadable pictures {len(self.unreadable_images):,}, their rows count as without one: "
-                f"{names}{more}"
+                f"  unreadable pictures {len(self.unreadable_images):,}, their rows count as without one: {names}{more}"
             )
         if self.missing_image:
             lines.append(f"    {self.missing_image}")
@@ -130,9 +129,7 @@ class Catalog:
         )
         if labelled.any():
             counts = table["prdtypecode"].dropna().value_counts().sort_index()
-            lines.append(
-                f"  {len(counts)} categories, the smallest {counts.idxmin()} with {counts.min():,} rows:"
-            )
+            lines.append(f"  {len(counts)} categories, the smallest {counts.idxmin()} with {counts.min():,} rows:")
             parts = [f"{code}: {count:,}" for code, count in counts.items()]
             lines += ["    " + "  ".join(parts[start : start + 9]) for start in range(0, len(parts), 9)]
         return "\n".join(lines)

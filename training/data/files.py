@@ -60,9 +60,7 @@ def add_reader_options(parser: argparse.ArgumentParser) -> None:
     """Let a command's user say how a catalog is to be read; see `reader_settings`."""
     add_column_options(parser)
     parser.add_argument(
-        "--images",
-        metavar="DIR",
-        help="the pictures' folder (default: the challenge's, or the catalog's folder)",
+        "--images", metavar="DIR", help="the pictures' folder (default: the challenge's, or the catalog's folder)"
     )
 
 
@@ -132,10 +130,7 @@ def read_table(source: str | Path, settings: ReaderSettings, *, check_images: bo
     label_file = file
     if file.name == CHALLENGE_TRAIN_FILE:
         label_file, origin_file = file.with_name(CHALLENGE_LABEL_FILE), file.with_name(ORIGIN_FILE)
-        for name, companion, column in (
-            ("label", label_file, "prdtypecode"),
-            ("origin", origin_file, "origin"),
-        ):
+        for name, companion, column in (("label", label_file, "prdtypecode"), ("origin", origin_file, "origin")):
             if companion.is_file():
                 _join(products, name, companion, column, file)
     good = products["problem"].isna()
@@ -191,9 +186,7 @@ def _join(products: pandas.DataFrame, name: str, file: Path, column: str, produc
     _require(catalog, [] if column in catalog.names else [column])
     names = (catalog.names[0], column, PROBLEM_COLUMN)
     tables = list(catalog.chunks(_ROWS_AT_ONCE))
-    index, values, problems = (
-        [text for table in tables for text in column_texts(table, each)] for each in names
-    )
+    index, values, problems = ([text for table in tables for text in column_texts(table, each)] for each in names)
     found = pandas.Series(values, index, dtype=object)[[not problem for problem in problems]]
     _check_unique(found.index, file)
     if len(values) != len(products):
@@ -206,9 +199,7 @@ def _join(products: pandas.DataFrame, name: str, file: Path, column: str, produc
         )
     unknown = found.index[~found.index.isin(products.index)]
     if len(unknown):
-        raise CatalogError(
-            "training.unknown_index", file=file, index=unknown[0], products_file=products_file.name
-        )
+        raise CatalogError("training.unknown_index", file=file, index=unknown[0], products_file=products_file.name)
     products[name] = products.index.map(found)
     bad = products[name].isna() & products["problem"].isna()
     products.loc[bad, "problem"] = next(filter(None, problems), None)
@@ -236,9 +227,7 @@ def _table(products: pandas.DataFrame, label_file: Path) -> pandas.DataFrame:
     codes = pandas.Series([code_of(label) for label in labels], table.index, dtype="Int64")
     wrong = labels[(labels != "") & codes.isna()]
     if len(wrong):
-        raise CatalogError(
-            "training.code_no_integer", file=label_file, row=wrong.index[0], prdtypecode=wrong.iloc[0]
-        )
+        raise CatalogError("training.code_no_integer", file=label_file, row=wrong.index[0], prdtypecode=wrong.iloc[0])
     table["prdtypecode"] = codes
     origins = products["origin"].astype("str").str.strip()
     gold = origins.str.fullmatch(r"(?s:own|gold.*)?", case=False)

@@ -136,9 +136,7 @@ def perceptual_hashes(greys: np.ndarray) -> np.ndarray:
         cosines = scipy.fft.dctn(greys[start : start + 4096].astype(np.float32), axes=(1, 2))
         block = cosines[:, :8, :8].reshape(-1, 64)[:, 1:]
         bits = (block > np.median(block, axis=1, keepdims=True)).astype(np.uint64)
-        hashes[start : start + 4096] = (bits << np.arange(1, 64, dtype=np.uint64)).sum(
-            axis=1, dtype=np.uint64
-        )
+        hashes[start : start + 4096] = (bits << np.arange(1, 64, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
     return hashes
 
 
@@ -169,16 +167,14 @@ def _prefix_links(unique: list[str]) -> np.ndarray:
             linked_to_next[high - 1] -= 1
             links.append((number, low))
     starts = np.flatnonzero(np.cumsum(linked_to_next)[:-1])
-    return np.concatenate(
-        [_NO_LINKS, np.stack([starts, starts + 1], axis=1), np.array(links or _NO_LINKS)]
-    ).astype(np.int64)
+    return np.concatenate([_NO_LINKS, np.stack([starts, starts + 1], axis=1), np.array(links or _NO_LINKS)]).astype(
+        np.int64
+    )
 
 
 def _similar_links(unique: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Links int64 (links, 2) between similar texts, and their distances (links,), 1 - similarity."""
-    numbers = np.array(
-        [number for number, text in enumerate(unique) if len(text) >= MIN_PREFIX], dtype=np.int64
-    )
+    numbers = np.array([number for number, text in enumerate(unique) if len(text) >= MIN_PREFIX], dtype=np.int64)
     links, distances = [_NO_LINKS], [np.empty(0)]
     signatures = _signatures([unique[number] for number in numbers], seed)
     for start in range(0, PERMUTATIONS, ROWS_PER_BAND):

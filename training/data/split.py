@@ -134,10 +134,7 @@ def split_catalog(
 
 
 def _groups(
-    catalog: Catalog,
-    settings: SplitSettings,
-    cache_dir: Path | None,
-    progress: Callable[[int, int], None] | None,
+    catalog: Catalog, settings: SplitSettings, cache_dir: Path | None, progress: Callable[[int, int], None] | None
 ) -> np.ndarray:
     table = catalog.table
     if settings.kind == "plain":
@@ -201,9 +198,7 @@ class _Assignment:
             costs = {}
             for part, share in shares.items():
                 costs[part] = sum(
-                    count
-                    * (2 * (found[part][stratum] - share * total[stratum]) + count)
-                    / (share * total[stratum] + 1)
+                    count * (2 * (found[part][stratum] - share * total[stratum]) + count) / (share * total[stratum] + 1)
                     for stratum, count in self.strata[group].items()
                 )
             best = min(costs, key=costs.__getitem__)
@@ -228,9 +223,7 @@ class _Assignment:
     def add_pairs(self) -> None:
         """Moves groups with own pairs to validation until it has enough, or categories run short."""
         total = _sum_counters(self.rows)
-        taken = _sum_counters(
-            self.rows[group] for group in self.with_gold.tolist() if self.part[group] != TRAIN
-        )
+        taken = _sum_counters(self.rows[group] for group in self.with_gold.tolist() if self.part[group] != TRAIN)
         pairs = int(self.pairs[self.part == VALIDATION].sum())
         candidates = np.flatnonzero((self.part == TRAIN) & (self.pairs > 0))
         for group in self.generator.permutation(candidates).tolist():

@@ -104,8 +104,7 @@ def _by_category(truth: np.ndarray, predicted: Sequence[np.ndarray], codes: Sequ
         if support[column]
     }
     fallen = sorted(
-        (code for code, values in table.items() if values["difference"] < 0),
-        key=lambda code: table[code]["difference"],
+        (code for code, values in table.items() if values["difference"] < 0), key=lambda code: table[code]["difference"]
     )
     return {
         "categories": table,
@@ -122,8 +121,7 @@ def comparison_text(found: Mapping[str, Any], categories: Sequence[Category]) ->
     for name in _SECTIONS:
         section = found[name]
         cells = [
-            f"{_figure(section['first'][figure])} / {_figure(section['second'][figure])}"
-            for figure in _TABLE_FIGURES
+            f"{_figure(section['first'][figure])} / {_figure(section['second'][figure])}" for figure in _TABLE_FIGURES
         ]
         lines.append(f"{name:8}{section['rows']:>8,}" + "".join(f"{cell:>22}" for cell in cells))
     lines.append("")
@@ -139,9 +137,7 @@ def comparison_text(found: Mapping[str, Any], categories: Sequence[Category]) ->
     if not found["worse"]:
         lines.append("No category is worse by the first than by the second (F1 of the served answers).")
     else:
-        lines.append(
-            "Worse by the first (F1 of the served answers; * the whole 95 % interval is below zero):"
-        )
+        lines.append("Worse by the first (F1 of the served answers; * the whole 95 % interval is below zero):")
     for code in found["worse"]:
         values = found["categories"][str(code)]
         mark = "*" if code in found["surely_worse"] else " "

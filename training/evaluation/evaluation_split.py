@@ -127,10 +127,7 @@ def category_index_of(catalog: Catalog, positions: np.ndarray, categories: Seque
         listed = ", ".join(f"{code} ({count:,} row{'s' if count > 1 else ''})" for code, count in shown)
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         raise EvaluationError(
-            "evaluation.unknown_categories",
-            source=catalog.source,
-            categories=listed + more,
-            known=len(categories),
+            "evaluation.unknown_categories", source=catalog.source, categories=listed + more, known=len(categories)
         )
     columns: np.ndarray = codes.map(column).to_numpy(dtype=np.int64)
     return columns

@@ -38,9 +38,7 @@ def read_ablation(path: Path) -> list[dict[str, Any]]:
         for column, value in row.items():
             if value is not None and not isinstance(value, (str, int, float)):
                 kind = type(value).__name__
-                raise ExternalResultError(
-                    "evaluation.ablation_value", path=path, row=number, kind=kind, column=column
-                )
+                raise ExternalResultError("evaluation.ablation_value", path=path, row=number, kind=kind, column=column)
     return rows
 
 
@@ -115,6 +113,4 @@ def _read_json(path: Path, expected: str) -> Any:
     except FileNotFoundError as error:
         raise ExternalResultError("evaluation.file_missing", path=path, expected=expected) from error
     except ValueError as error:
-        raise ExternalResultError(
-            "evaluation.no_json", path=path, reason=str(error), expected=expected
-        ) from error
+        raise ExternalResultError("evaluation.no_json", path=path, reason=str(error), expected=expected) from error

@@ -26,10 +26,7 @@ def confusion_groups(categories: Sequence[Category]) -> list[tuple[int, ...]]:
 
 
 def known_confusions(
-    category_index: np.ndarray,
-    predicted: np.ndarray,
-    prdtypecodes: Sequence[int],
-    groups: Sequence[Sequence[int]],
+    category_index: np.ndarray, predicted: np.ndarray, prdtypecodes: Sequence[int], groups: Sequence[Sequence[int]]
 ) -> list[Metrics]:
     """{"prdtypecodes", "rows", "confused_share", "f1" (by code as text)} for each group of categories.
 

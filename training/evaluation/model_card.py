@@ -79,11 +79,7 @@ METHODS = {
 
 
 def render_card(
-    config: BundleConfig,
-    metrics: Mapping[str, Any],
-    *,
-    repo_id: str = PLACEHOLDER_REPOSITORY,
-    revision: str = "main",
+    config: BundleConfig, metrics: Mapping[str, Any], *, repo_id: str = PLACEHOLDER_REPOSITORY, revision: str = "main"
 ) -> str:
     """The model card: the hub's YAML metadata, then Markdown.
 
@@ -132,9 +128,7 @@ def render_card(
     )
 
 
-def card_data(
-    config: BundleConfig, metrics: Mapping[str, Any], repo_id: str = PLACEHOLDER_REPOSITORY
-) -> ModelCardData:
+def card_data(config: BundleConfig, metrics: Mapping[str, Any], repo_id: str = PLACEHOLDER_REPOSITORY) -> ModelCardData:
     """The hub's metadata: licence, languages, tags, and the figures as its `model-index`."""
     data = config.training.get("data", {})
     dataset = data.get("name") or metrics.get("catalog") or "catalog"
@@ -175,9 +169,7 @@ def _languages(config: BundleConfig) -> tuple[str, ...]:
     return tuple(config.training.get("data", {}).get("languages", LANGUAGES))
 
 
-def _categories_by_f1(
-    config: BundleConfig, metrics: Mapping[str, Any]
-) -> list[tuple[Category, dict[str, Any]]]:
+def _categories_by_f1(config: BundleConfig, metrics: Mapping[str, Any]) -> list[tuple[Category, dict[str, Any]]]:
     """(category, {section: its metrics}) for every category, the highest served F1 first."""
     rows = [
         (category, {name: metrics[name]["per_category"][str(category.prdtypecode)] for name in SECTIONS})
@@ -186,9 +178,7 @@ def _categories_by_f1(
     return sorted(rows, key=lambda row: (-row[1]["served"]["f1"], row[0].prdtypecode))
 
 
-def _weakest(
-    config: BundleConfig, metrics: Mapping[str, Any], count: int = 3
-) -> list[tuple[Category, dict[str, Any]]]:
+def _weakest(config: BundleConfig, metrics: Mapping[str, Any], count: int = 3) -> list[tuple[Category, dict[str, Any]]]:
     occurring = [row for row in _categories_by_f1(config, metrics) if row[1]["served"]["support"]]
     return occurring[: -count - 1 : -1]
 

@@ -71,9 +71,7 @@ def draw_confusion_matrix(section: Mapping[str, Any], categories: Sequence[Categ
     # With "equal" the layout would crop the labels; the figure's own proportions make the cells square.
     axes.imshow(percent, cmap=SHADES, vmin=0, vmax=100, aspect="auto")
     positions = np.arange(len(categories))
-    axes.set_xticks(
-        positions, [str(category.prdtypecode) for category in categories], rotation=90, fontsize=8
-    )
+    axes.set_xticks(positions, [str(category.prdtypecode) for category in categories], rotation=90, fontsize=8)
     axes.set_yticks(positions, _labels(categories), fontsize=8)
     axes.set_xticks(positions[:-1] + 0.5, minor=True)
     axes.set_yticks(positions[:-1] + 0.5, minor=True)
@@ -159,9 +157,7 @@ def draw_category_f1(metrics: Mapping[str, Any], categories: Sequence[Category])
             axes.plot(*zip(*points, strict=True), clip_on=False, **style)
             keys.append(Line2D([], [], label=f"{name} ({metrics[name]['rows']:,} rows)", **style))
     for height, value in zip(heights, values, strict=True):
-        axes.text(
-            1.03, float(height), f"{value['support']:,}", va="center", ha="left", fontsize=8, color=FAINT
-        )
+        axes.text(1.03, float(height), f"{value['support']:,}", va="center", ha="left", fontsize=8, color=FAINT)
     axes.text(1.03, len(ordered) - 0.2, "rows", va="center", ha="left", fontsize=8, color=FAINT)
     axes.set_yticks(heights, _labels(ordered), fontsize=8.5)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(ordered) - 0.4))

@@ -72,7 +72,5 @@ def build_fusion_model(categories: int, text_features: int, image_features: int)
             keras.layers.Multiply()([inputs["image_logits"], only_image]),
         ]
     )
-    image_weight = keras.layers.Add(name="image_weight")(
-        [keras.layers.Multiply()([weight, both]), only_image]
-    )
+    image_weight = keras.layers.Add(name="image_weight")([keras.layers.Multiply()([weight, both]), only_image])
     return keras.Model(inputs, {"logits": logits, "image_weight": image_weight}, name="fusion_model")

@@ -138,8 +138,7 @@ def fit_fusion(
         logits = outputs.fused(gate).astype(np.float32)
         return FusionFit(_to_keras(gate, outputs), logits, FusionReport(rows, note=note))
     fits: dict[str, _Fit] = {
-        inputs.name.lower(): partial(_fit, inputs=inputs, settings=settings, start=start)
-        for inputs in GateInputs
+        inputs.name.lower(): partial(_fit, inputs=inputs, settings=settings, start=start) for inputs in GateInputs
     }
     alone = {"text": 0.0, "image": 1.0}
     fits |= {name: partial(_one_modality, image_weight=weight) for name, weight in alone.items()}
@@ -147,10 +146,7 @@ def fit_fusion(
     found = {name: _out_of_fold(outputs, category_index, fold_of_row, fit) for name, fit in fits.items()}
     # By the log loss, not by F1: over a few hundred rows F1 moves by several points with a handful of predictions.
     log_losses = {name: _log_loss(logits, category_index) for name, logits in found.items()}
-    f1 = {
-        name: weighted_f1(category_index, logits.argmax(axis=1), logits.shape[1])
-        for name, logits in found.items()
-    }
+    f1 = {name: weighted_f1(category_index, logits.argmax(axis=1), logits.shape[1]) for name, logits in found.items()}
     chosen = min(found, key=log_losses.__getitem__)
     if chosen in alone:
         note = f"No gate beat {chosen} alone in cross-validation over {rows} rows."
@@ -193,14 +189,10 @@ class _Outputs(NamedTuple):
     def gate_inputs(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float64 (n, inputs_width), in the order of the layer "gate_inputs"."""
         signals = [
-            signal
-            for values in (text, image)
-            for signal in (values.max(axis=1), (np.exp(values) * values).sum(axis=1))
+            signal for values in (text, image) for signal in (values.max(axis=1), (np.exp(values) * values).sum(axis=1))
         ]
         signals.append(np.exp(text + image).sum(axis=1))
-        return np.column_stack(
-            [*signals, np.exp(text), np.exp(image), self.text_features, self.image_features]
-        )
+        return np.column_stack([*signals, np.exp(text), np.exp(image), self.text_features, self.image_features])
 
     def fused(self, gate: Gate) -> np.ndarray:
         text, image = self.logarithms(gate.text_scale, gate.image_scale)
@@ -247,10 +239,7 @@ def _fit(
     penalty[: SIGNALS + 2 * categories] = settings.category_penalty
     penalty[:SIGNALS] = settings.signal_penalty
     # The prior of the two biases weighs as much as a single row.
-    penalties = (
-        np.concatenate([penalty[:width], [1.0], np.full(strength_width, settings.strength_penalty), [1.0]])
-        / n
-    )
+    penalties = np.concatenate([penalty[:width], [1.0], np.full(strength_width, settings.strength_penalty), [1.0]]) / n
     centre = values.mean(axis=0)
     spread = values.std(axis=0)
     spread = np.where(spread > 1e-6, spread, np.inf)
@@ -308,9 +297,7 @@ def _folds(category_index: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold_of_row
 
 
-def _out_of_fold(
-    outputs: _Outputs, category_index: np.ndarray, fold_of_row: np.ndarray, fit: _Fit
-) -> np.ndarray:
+def _out_of_fold(outputs: _Outputs, category_index: np.ndarray, fold_of_row: np.ndarray, fit: _Fit) -> np.ndarray:
     logits = np.zeros_like(outputs.text_logits)
     for fold in np.unique(fold_of_row):
         held_out = fold_of_row == fold

@@ -95,9 +95,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         return layer(*arguments, **keywords)
 
     folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    normalization_after = {
-        convolution.name: model.get_layer(name) for name, convolution in convolution_before.items()
-    }
+    normalization_after = {convolution.name: model.get_layer(name) for name, convolution in convolution_before.items()}
     for layer in folded.layers:
         if layer.name in normalization_after:
             original = model.get_layer(layer.name)
@@ -131,9 +129,7 @@ def _convolution_before(normalization: keras.layers.BatchNormalization) -> keras
             "directly after a Conv2D or a DepthwiseConv2D can be folded"
         )
     if len(convolution._outbound_nodes) != 1:
-        raise ValueError(
-            f"{convolution.name} feeds more than {normalization.name}: folding would change the others"
-        )
+        raise ValueError(f"{convolution.name} feeds more than {normalization.name}: folding would change the others")
     return convolution
 
 

@@ -82,9 +82,7 @@ class GloballyClippedAdamW(keras.optimizers.AdamW):
         if context is None or context.num_replicas_in_sync == 1:
             clipped: list[Any] = super()._clip_gradients(gradients)
             return clipped
-        norm = tensorflow.linalg.global_norm(
-            context.all_reduce(tensorflow.distribute.ReduceOp.SUM, gradients)
-        )
+        norm = tensorflow.linalg.global_norm(context.all_reduce(tensorflow.distribute.ReduceOp.SUM, gradients))
         share = self.global_clipnorm / tensorflow.maximum(norm, self.global_clipnorm)
         return [gradient * share for gradient in gradients]
 

@@ -151,9 +151,7 @@ def extract_features(
     cache = BlockCache(Path(cache_dir), choices, *weights, *_digests(images))
     dtypes = {"pooled": np.float32, "activations": np.float16}
     wanted = {name: ((n, len(augmentations), *shape), dtypes[name]) for name, shape in shapes.items()}
-    _check_disk(
-        Path(cache_dir), cache, sum(np.dtype(d).itemsize * int(np.prod(s)) for s, d in wanted.values())
-    )
+    _check_disk(Path(cache_dir), cache, sum(np.dtype(d).itemsize * int(np.prod(s)) for s, d in wanted.values()))
 
     def work(row: int) -> dict[str, np.ndarray] | None:
         try:
@@ -175,10 +173,7 @@ def extract_features(
             return block
 
         arrays = cache.arrays(
-            {**wanted, "readable": ((n,), bool)},
-            make,
-            BLOCK,
-            progress and (lambda *done: progress("pictures", *done)),
+            {**wanted, "readable": ((n,), bool)}, make, BLOCK, progress and (lambda *done: progress("pictures", *done))
         )
     readable = np.array(arrays["readable"])
     nothing = np.zeros((n, len(augmentations), 0, 0, 0), np.float16)

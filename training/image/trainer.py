@@ -21,13 +21,7 @@ from training.image.backbone import INTERMEDIATE_LAYER, LAST_LAYER
 from training.image.batches import ActivationBatches, PictureRows, PlainBatches
 from training.image.callbacks import Checkpoint, EpochNumber, StepProgress
 from training.image.devices import Devices, GloballyClippedAdamW
-from training.image.feature_cache import (
-    FrozenBackbone,
-    PictureFeatures,
-    PooledRows,
-    Progress,
-    extract_features,
-)
+from training.image.feature_cache import FrozenBackbone, PictureFeatures, PooledRows, Progress, extract_features
 from training.image.linear_probe import LinearHead, balanced_weights, fit_linear_head
 from training.image.model import build_image_model
 from training.settings import ImageTrainingSettings
@@ -140,12 +134,7 @@ def fit_image_model(
 
     def extract(images: LabelledImages, augmentations: Sequence[str]) -> tuple[PictureFeatures, np.ndarray]:
         features = extract_features(
-            images.paths,
-            backbone,
-            image_settings,
-            run.cache_dir,
-            augmentations=augmentations,
-            progress=run.progress,
+            images.paths, backbone, image_settings, run.cache_dir, augmentations=augmentations, progress=run.progress
         )
         return features, np.flatnonzero(features.readable)
 
@@ -157,9 +146,7 @@ def fit_image_model(
     gold = np.asarray(validation.category_index, np.int64)[validation_rows]
     row_weights = np.ones(len(rows)) if train.weights is None else np.asarray(train.weights, np.float64)[rows]
     weights = np.zeros(len(train.paths), np.float32)
-    weights[rows] = balanced_weights(
-        category_index[rows], row_weights, gold, categories, settings.balance_rows
-    )
+    weights[rows] = balanced_weights(category_index[rows], row_weights, gold, categories, settings.balance_rows)
     frozen_categories = np.setdiff1d(np.arange(start.known if start else 0), category_index[rows])
     head = fit_linear_head(
         PooledRows(features, rows),
@@ -192,9 +179,7 @@ def fit_image_model(
         tuned.bias[frozen_categories] = head.bias[frozen_categories]
         maps.set_weights([tuned.kernel[None, None], tuned.bias])
     predictions = np.full(len(validation.paths), -1)
-    predictions[validation_rows] = _predict(
-        model, validation_features, validation_rows, tuned=settings.epochs > 0
-    )
+    predictions[validation_rows] = _predict(model, validation_features, validation_rows, tuned=settings.epochs > 0)
     unreadable = (*features.problems, *validation_features.problems)
     return ImageFit(model, unreadable, head, tuple(histories), predictions)
 
@@ -218,9 +203,7 @@ def _predict(model: keras.Model, features: PictureFeatures, rows: np.ndarray, tu
     return np.concatenate(found)
 
 
-def _upper_model(
-    model: keras.Model, dropout: float, frozen_categories: Sequence[int] | np.ndarray = ()
-) -> keras.Model:
+def _upper_model(model: keras.Model, dropout: float, frozen_categories: Sequence[int] | np.ndarray = ()) -> keras.Model:
     """The upper layers, sharing their weights with `model`; dropout exists only here.
 
     Nothing is learned through the logits of frozen categories.

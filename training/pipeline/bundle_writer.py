@@ -14,13 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rakuten_models.bundle.config import (
-    CARD_FILE,
-    KERAS_FILES,
-    SERVING_MODEL_FILES,
-    TOKENIZER_FILE,
-    BundleConfig,
-)
+from rakuten_models.bundle.config import CARD_FILE, KERAS_FILES, SERVING_MODEL_FILES, TOKENIZER_FILE, BundleConfig
 from rakuten_models.bundle.folder import replace_folder, write_config
 from rakuten_models.bundle.sandbox import mark_verified
 from rakuten_models.classifier import ProductClassifier, self_check_product
@@ -85,9 +79,7 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def assemble_bundle(
-    models_folder: Path, target: str | os.PathLike[str], config: BundleConfig
-) -> BundleConfig:
+def assemble_bundle(models_folder: Path, target: str | os.PathLike[str], config: BundleConfig) -> BundleConfig:
     """Write a whole bundle in place of `target`, checked by loading it; returns the config as written.
 
     Args:
@@ -109,9 +101,7 @@ def assemble_bundle(
         if len(found) < len(predictions) or any(each.error for each in predictions):
             raise BundleError("training.self_check_failed")
         rounded = [np.round(probabilities.astype(float), 7).tolist() for probabilities in found]
-        config = write_config(
-            staging, replace(config, self_check={"products": entries, "probabilities": rounded})
-        )
+        config = write_config(staging, replace(config, self_check={"products": entries, "probabilities": rounded}))
         ProductClassifier(staging).reproduce_self_check()
         (staging / CARD_FILE).write_text(render_card(config, {}), encoding="utf-8")
     # It was made here and has just been run: no sandbox has to try it first.

@@ -93,9 +93,7 @@ def _compile(signatures: Mapping[str, keras.Model]) -> bytes:
             tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
             for tensor in model.inputs
         }
-        archive.add_endpoint(
-            name, functools.partial(model.__call__, training=False), input_signature=[inputs]
-        )
+        archive.add_endpoint(name, functools.partial(model.__call__, training=False), input_signature=[inputs])
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
         converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder, list(signatures))
@@ -122,9 +120,7 @@ def check_explanations(compiled: CompiledModel, example: Mapping[str, np.ndarray
         raise BundleError("training.contributions_differ", difference=difference)
 
 
-def compare(
-    model: keras.Model, compiled: CompiledModel, name: str, example: Mapping[str, np.ndarray]
-) -> float:
+def compare(model: keras.Model, compiled: CompiledModel, name: str, example: Mapping[str, np.ndarray]) -> float:
     """The largest difference between both forms' outputs, relative to each output's largest value.
 
     Raises:

@@ -82,9 +82,7 @@ def check_keras_file(path: Path) -> None:
             for member in members:
                 # Ours are stored as they are; a small file that swells to gigabytes is a bomb.
                 if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-                    raise ValueError(
-                        f"its {member.filename} is compressed, {member.file_size:,} bytes in all"
-                    )
+                    raise ValueError(f"its {member.filename} is compressed, {member.file_size:,} bytes in all")
             if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
                 raise ValueError(f"its config.json has more than {_MAX_CONFIG_BYTES:,} bytes")
             # Reading also checks the sums that the archive keeps of its members.

@@ -106,11 +106,7 @@ class TrainingRun:
         catalog, start = inputs.catalog, inputs.start
         self.settings, self.folder, self._progress = settings, folder, progress
         self._catalog, self._split, self._categories = catalog, inputs.split, inputs.categories
-        self._backbone_weights, self._start, self._devices = (
-            inputs.backbone_weights,
-            start,
-            devices or Devices(),
-        )
+        self._backbone_weights, self._start, self._devices = (inputs.backbone_weights, start, devices or Devices())
         self._products = catalog.products()
         without_label = catalog.table["prdtypecode"].isna().to_numpy() & catalog.has_text
         self._unlabelled = [*self._some(np.flatnonzero(without_label)), *inputs.unlabelled]
@@ -241,9 +237,7 @@ class TrainingRun:
         tokenizer = load_tokenizer(self.folder / TOKENIZER_FILE)
         rows = np.union1d(train, validation)
         fitter = TextFitter(
-            LabelledTexts(
-                self._some(rows), self._category_index[rows], self._weights[rows], self._unlabelled
-            ),
+            LabelledTexts(self._some(rows), self._category_index[rows], self._weights[rows], self._unlabelled),
             tokenizer,
             settings.text_input,
             settings.text,
@@ -302,10 +296,7 @@ class TrainingRun:
         if path.is_file():
             return
         texts = (
-            text
-            for row in train
-            for text in (self._products[row].designation, self._products[row].description)
-            if text
+            text for row in train for text in (self._products[row].designation, self._products[row].description) if text
         )
         tokenizer = train_tokenizer(texts, self.settings.text)
         if self._start:
@@ -317,9 +308,7 @@ class TrainingRun:
         settings = self.settings
         gold = self._catalog.table["gold_label"].to_numpy(bool)[rows]
         fold = fold_numbers(self._split.groups[rows], gold, settings.text.folds, settings.seed)
-        logits = cross_fitted_logits(
-            fitter, fold, gold, lambda done, of: self._progress.step("text folds", done, of)
-        )
+        logits = cross_fitted_logits(fitter, fold, gold, lambda done, of: self._progress.step("text folds", done, of))
         return rows[gold], logits
 
     def _fit_image(self) -> _Result:

@@ -141,12 +141,7 @@ class Validation:
         return float(weighted_f1(self.category_index[rows], predicted, self.categories))
 
     def fit_decision_parameters(
-        self,
-        text: ModelOutputs,
-        image: ModelOutputs,
-        settings: FusionSettings,
-        seed: int,
-        start: Gate | None = None,
+        self, text: ModelOutputs, image: ModelOutputs, settings: FusionSettings, seed: int, start: Gate | None = None
     ) -> DecisionParameters:
         """Fit fusion, calibration and thresholds, and write the fusion model's two files into the folder.
 
@@ -180,9 +175,7 @@ class Validation:
         thresholds = find_thresholds(served[served_rows], truth[served_rows])
         return DecisionParameters(calibration, thresholds, f1, fused.report)
 
-    def _write_fusion_model(
-        self, model: Any, text: Mapping[str, np.ndarray], image: Mapping[str, np.ndarray]
-    ) -> None:
+    def _write_fusion_model(self, model: Any, text: Mapping[str, np.ndarray], image: Mapping[str, np.ndarray]) -> None:
         """Write both files; they are compared on up to 8 rows, or on zeros."""
         rows = min(len(text["logits"]), 8)
         example = {}

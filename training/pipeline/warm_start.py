@@ -121,9 +121,7 @@ def load_initial_bundle(folder: str | Path, settings: TrainingSettings) -> Initi
         "image_input": (dataclasses.asdict(config.image), wanted["image_input"]),
         "image.alpha": (trained.get("image", {}).get("alpha"), settings.image.alpha),
     }
-    different = [
-        f"{name} is {theirs}, here {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours
-    ]
+    different = [f"{name} is {theirs}, here {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours]
     if different:
         raise WarmStartError("training.init_other_settings", folder=folder, settings="; ".join(different))
     return InitialBundle(path, config)

@@ -61,9 +61,7 @@ def build_text_explainer(model: keras.Model) -> keras.Model:
         "characters": _sum(found["character_ids"]),
         "base": ops.matmul(wanted, ops.expand_dims(head.bias, -1)),
     }
-    return keras.Model(
-        {**inputs, "features": features, "category_weights": wanted}, outputs, name="text_explainer"
-    )
+    return keras.Model({**inputs, "features": features, "category_weights": wanted}, outputs, name="text_explainer")
 
 
 def _shared_out(worth: keras.KerasTensor, length: int, counts: keras.KerasTensor) -> keras.KerasTensor:

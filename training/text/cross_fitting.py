@@ -48,9 +48,7 @@ def cross_fitted_logits(
     """
     numbers = np.unique(fold[gold])
     tasks = (
-        joblib.delayed(predict_fold)(
-            fitter, np.flatnonzero(fold != n), np.flatnonzero(gold & (fold == n)), f"fold_{n}"
-        )
+        joblib.delayed(predict_fold)(fitter, np.flatnonzero(fold != n), np.flatnonzero(gold & (fold == n)), f"fold_{n}")
         for n in numbers
     )
     workers = joblib.Parallel(n_jobs=min(usable_cores(), len(numbers)), return_as="generator_unordered")

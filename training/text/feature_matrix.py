@@ -26,9 +26,7 @@ _ROWS_AT_ONCE = 512
 _WORDS_AT_ONCE = 2048
 
 
-def vectors_of_vocabulary(
-    tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, cache: BlockCache
-) -> np.ndarray:
+def vectors_of_vocabulary(tokenizer: Tokenizer, sparse: scipy.sparse.csr_matrix, cache: BlockCache) -> np.ndarray:
     """float32 (vocabulary, 512), scaled so that a text's sum of them is about as long as 1."""
     vocabulary = tokenizer.get_vocab()
     words = sorted(vocabulary, key=vocabulary.__getitem__)

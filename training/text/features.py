@@ -48,9 +48,7 @@ def index_name(table: str) -> str:
 def index_layer(table: str, settings: TextModelSettings) -> keras.layers.Layer:
     """The index of a table, int32 (slots, 1), empty."""
     slots, name = settings.slots()[table], index_name(table)
-    return keras.layers.Embedding(
-        slots, 1, embeddings_initializer="zeros", dtype="int32", trainable=False, name=name
-    )
+    return keras.layers.Embedding(slots, 1, embeddings_initializer="zeros", dtype="int32", trainable=False, name=name)
 
 
 def text_inputs() -> dict[str, keras.KerasTensor]:
@@ -175,7 +173,6 @@ def _pooling_weights(
     in_first = ops.cast(ops.logical_and(valid, in_designation), "float32")
     in_second = ops.cast(valid, "float32") - in_first
     first, second = (
-        part / ops.sqrt(ops.maximum(ops.sum(part, axis=1, keepdims=True), 1.0))
-        for part in (in_first, in_second)
+        part / ops.sqrt(ops.maximum(ops.sum(part, axis=1, keepdims=True), 1.0)) for part in (in_first, in_second)
     )
     return first + description_weight * second

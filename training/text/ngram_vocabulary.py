@@ -40,17 +40,13 @@ class NgramIndex:
 
 
 def choose_ngrams(
-    products: Sequence[Product],
-    tokenizer: Tokenizer,
-    text_settings: TextSettings,
-    settings: TextModelSettings,
+    products: Sequence[Product], tokenizer: Tokenizer, text_settings: TextSettings, settings: TextModelSettings
 ) -> dict[str, NgramIndex]:
     """The pairs and n-grams that occur in the most products, by table; labels are not looked at."""
     inputs = text_inputs()
     hashes = text_hashes(inputs, text_settings, settings)
     graph = keras.Model(
-        inputs,
-        {table: [*both, keras.ops.cast(valid, "int32")] for table, (both, valid, _) in hashes.items()},
+        inputs, {table: [*both, keras.ops.cast(valid, "int32")] for table, (both, valid, _) in hashes.items()}
     )
     counted: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {table: [] for table in settings.slots()}
     for start in range(0, len(products), _TEXTS_AT_ONCE):

@@ -83,6 +83,5 @@ def move_table_rows(
             first[column, unit] = momentum * first[column, unit] + (1 - momentum) * slope
             second[column, unit] = memory * second[column, unit] + (1 - memory) * slope * slope
             table[column, unit] -= (
-                rate * first[column, unit] / (np.sqrt(second[column, unit]) + epsilon)
-                + decay * table[column, unit]
+                rate * first[column, unit] / (np.sqrt(second[column, unit]) + epsilon) + decay * table[column, unit]
             )

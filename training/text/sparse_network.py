@@ -145,12 +145,7 @@ class SparseNetwork:
     _MOMENTUM, _MEMORY, _EPSILON = 0.9, 0.99, 1e-7
 
     def __init__(
-        self,
-        rows: TextRows,
-        categories: int,
-        settings: TextTrainingSettings,
-        dense_rate: float,
-        seed: Sequence[int],
+        self, rows: TextRows, categories: int, settings: TextTrainingSettings, dense_rate: float, seed: Sequence[int]
     ) -> None:
         """A random start, to be fitted on these rows."""
         self._random = np.random.default_rng(seed)
@@ -216,9 +211,7 @@ class SparseNetwork:
                 start += sparse.shape[0]
         return logits
 
-    def step(
-        self, chosen: np.ndarray, targets: np.ndarray, weights: np.ndarray, learning_rate: float
-    ) -> float:
+    def step(self, chosen: np.ndarray, targets: np.ndarray, weights: np.ndarray, learning_rate: float) -> float:
         """One step on some of the rows, int (n,); returns the sum of their weighted cross-entropies, in nats.
 
         `targets` is float32 (n, categories), its rows sum to 1; `weights` is float32 (n,).
@@ -235,9 +228,7 @@ class SparseNetwork:
         add_table_rows(entries, self.table, pooled)
         pooled /= kept_share
         dense = self._rows.dense[chosen].astype(np.float32)
-        dense *= (self._random.random(dense.shape, np.float32) >= _DENSE_DROPOUT) / np.float32(
-            1 - _DENSE_DROPOUT
-        )
+        dense *= (self._random.random(dense.shape, np.float32) >= _DENSE_DROPOUT) / np.float32(1 - _DENSE_DROPOUT)
         pooled += dense @ self.dense
 
         on = self._random.random(pooled.shape, np.float32) >= settings.unit_dropout
@@ -260,12 +251,7 @@ class SparseNetwork:
         found = gather_gradient(entries, pooled_error / kept_share, self._slots, touched, gradient)
         rates = (self._MOMENTUM, self._MEMORY, rate, self._EPSILON, settings.decay * learning_rate)
         move_table_rows(
-            touched[:found],
-            gradient,
-            self._slots,
-            self.table,
-            self._moments["table"],
-            tuple(map(np.float32, rates)),
+            touched[:found], gradient, self._slots, self.table, self._moments["table"], tuple(map(np.float32, rates))
         )
         return loss
 

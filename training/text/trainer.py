@@ -31,13 +31,7 @@ from training.text.features import TABLES, index_name
 from training.text.linear_svm import fit_linear_part
 from training.text.model import build_text_model
 from training.text.ngram_vocabulary import choose_ngrams
-from training.text.sparse_network import (
-    InitialWeights,
-    NetworkCheckpoint,
-    SparseNetwork,
-    TextRows,
-    fit_network,
-)
+from training.text.sparse_network import InitialWeights, NetworkCheckpoint, SparseNetwork, TextRows, fit_network
 from training.text.warm_start import TextWeights, without_frozen
 
 # Learning rates of the matrix over the encoder's vectors, as a share of the tables': words' and whole texts' vectors.
@@ -193,13 +187,9 @@ class TextFitter:
         start, initial = self._start if warm_start else None, None
         if start is not None:
             columns = self.rows.sparse.shape[1]
-            initial = start.initial_weights(
-                self._word_vectors, self._vocabulary, columns, self.categories, truth
-            )
+            initial = start.initial_weights(self._word_vectors, self._vocabulary, columns, self.categories, truth)
             targets = without_frozen(targets, initial.frozen_categories)
-        network = self._network(
-            _STUDENT, self._student_rows[learned], targets, weights, report, cache, initial
-        )
+        network = self._network(_STUDENT, self._student_rows[learned], targets, weights, report, cache, initial)
         network.table[: len(self._word_vectors)] += self._word_vectors @ network.dense
         network.dense = network.dense[:0]
         if self._linear_columns:

@@ -64,12 +64,7 @@ class TextWeights:
         return cls(words[:, :units], rest[:, :units], head, bias, words[:, units:], rest[:, units:], ngrams)
 
     def initial_weights(
-        self,
-        word_vectors: np.ndarray,
-        vocabulary: int,
-        columns: int,
-        categories: int,
-        category_index: np.ndarray,
+        self, word_vectors: np.ndarray, vocabulary: int, columns: int, categories: int, category_index: np.ndarray
     ) -> InitialWeights:
         """Where the network starts.
 
@@ -105,9 +100,7 @@ class TextWeights:
         before[vocabulary:] = self.linear_others
         return before
 
-    def blend(
-        self, kernel: np.ndarray, bias: np.ndarray, vocabulary: int, category_index: np.ndarray
-    ) -> None:
+    def blend(self, kernel: np.ndarray, bias: np.ndarray, vocabulary: int, category_index: np.ndarray) -> None:
         """Average the bundle's linear part into one that was fitted on the rows to learn from.
 
         A category that only one of the two has keeps that one's values.

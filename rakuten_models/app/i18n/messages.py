@@ -56,9 +56,7 @@ class Translator:
         text = LABELS[self.language][key]
         if self.language == "fr":
             text = french_spaces(text)
-        numbers = {
-            name: self.number(value) for name, value in values.items() if isinstance(value, int | float)
-        }
+        numbers = {name: self.number(value) for name, value in values.items() if isinstance(value, int | float)}
         return text.format(**values | numbers) if values else text
 
     def quoted(self, name: str) -> str:
@@ -97,9 +95,7 @@ def french_spaces(text: str) -> str:
 
 def translations() -> dict[str, dict[str, str]]:
     """What `gradio.I18n` takes: the components' words by language, under our own prefix."""
-    return {
-        language: {f"app.{key}": LABELS[language][key] for key in _COMPONENT_KEYS} for language in LANGUAGES
-    }
+    return {language: {f"app.{key}": LABELS[language][key] for key in _COMPONENT_KEYS} for language in LANGUAGES}
 
 
 def mark(key: str) -> I18nData:

@@ -52,9 +52,7 @@ class DiskQuota:
         kept_files: Files that stay, whatever their age: the page's own.
     """
 
-    def __init__(
-        self, limits: DiskLimits | None = None, kept_files: Callable[[], Iterable[str]] = tuple
-    ) -> None:
+    def __init__(self, limits: DiskLimits | None = None, kept_files: Callable[[], Iterable[str]] = tuple) -> None:
         """No folder is watched yet."""
         self.limits = limits or DiskLimits()
         self._kept_files = kept_files

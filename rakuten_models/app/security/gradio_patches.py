@@ -168,9 +168,7 @@ def own_upload_folder() -> Path:
         parent = os.environ.get("GRADIO_TEMP_DIR")
         if parent:
             Path(parent).mkdir(parents=True, exist_ok=True)
-        _folder = tempfile.TemporaryDirectory(
-            prefix="rakuten-uploads-", dir=parent, ignore_cleanup_errors=True
-        )
+        _folder = tempfile.TemporaryDirectory(prefix="rakuten-uploads-", dir=parent, ignore_cleanup_errors=True)
         # Where Gradio looks for it, here and in its own modules' defaults.
         os.environ["GRADIO_TEMP_DIR"] = _folder.name
     return Path(_folder.name)

@@ -46,15 +46,11 @@ class CatalogTab:
         guard_upload(self._pictures)
         with gr.Row(visible=False, elem_id="columns") as self._column_row:
             self._columns = [
-                gr.Dropdown(
-                    [(mark("no_column"), "")], value="", label=label, allow_custom_value=True, min_width=160
-                )
+                gr.Dropdown([(mark("no_column"), "")], value="", label=label, allow_custom_value=True, min_width=160)
                 for label in map(mark, (f"column_{name}" for name in _COLUMNS))
             ]
         with gr.Row():
-            self._cancel = gr.Button(
-                mark("cancel"), variant="secondary", scale=1, min_width=100, interactive=False
-            )
+            self._cancel = gr.Button(mark("cancel"), variant="secondary", scale=1, min_width=100, interactive=False)
             self._run = gr.Button(mark("score"), variant="primary", scale=3, min_width=160)
         self._progress = gr.HTML("", elem_id="catalog-progress")
         with gr.Column(visible=False) as self._results:
@@ -121,8 +117,7 @@ class CatalogTab:
             return failure_html(error, "file_unreadable", words), hidden, hidden, *none
         choices = [(words("no_column"), ""), *((name, name) for name in header)]
         chosen = [
-            gr.update(choices=choices, value=name or "")
-            for name in (getattr(columns, name) for name in _COLUMNS)
+            gr.update(choices=choices, value=name or "") for name in (getattr(columns, name) for name in _COLUMNS)
         ]
         message = message_html(words("columns_ready", columns=len(header)))
         return message, hidden, gr.update(visible=True), *chosen
@@ -236,9 +231,7 @@ class CatalogTab:
         if session.scored is None or session.scored.measures is None:
             return ""
         categories = session.scored.measured_categories(self._parts.classifier.categories)
-        return confusion_detail_html(
-            session.scored.measures.confusion_matrix, categories, truth, answer, words
-        )
+        return confusion_detail_html(session.scored.measures.confusion_matrix, categories, truth, answer, words)
 
     def _publish(self) -> None:
         """The endpoint `/classify_batch`."""
@@ -281,9 +274,7 @@ class CatalogTab:
             )
             return str(scored.output), scored.counts()
 
-        names = [
-            gr.Textbox("", label=name, visible=False) for name in ("designation", "description", "image")
-        ]
+        names = [gr.Textbox("", label=name, visible=False) for name in ("designation", "description", "image")]
         gr.on(
             [],
             guarded(classify_batch),

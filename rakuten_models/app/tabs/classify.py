@@ -60,9 +60,7 @@ class ClassifyTab:
 
     def _build_inputs(self) -> None:
         label, hint = mark("designation"), mark("designation_hint")
-        designation = gr.Textbox(
-            "", label=label, placeholder=hint, max_lines=1, max_length=2000, elem_id="designation"
-        )
+        designation = gr.Textbox("", label=label, placeholder=hint, max_lines=1, max_length=2000, elem_id="designation")
         label, hint = mark("description"), mark("description_hint")
         description = gr.Textbox("", label=label, placeholder=hint, lines=3, max_lines=8, max_length=50_000)
         image = gr.Image(
@@ -103,13 +101,7 @@ class ClassifyTab:
         changed_inputs = (*self.inputs, parts.language, parts.threshold)
         changes = (*(each.change for each in changed_inputs), page_load)
         changed = gr.on(
-            changes,
-            self._show,
-            seen,
-            [*shown, invited],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **own,
+            changes, self._show, seen, [*shown, invited], trigger_mode="always_last", show_progress="hidden", **own
         )
         asked = gr.on(
             [self._designation.submit, self._run.click],
@@ -122,10 +114,7 @@ class ClassifyTab:
         for event in (changed, asked):
             # The queue is full.
             event.failure(
-                lambda language: (
-                    problem_html(translate_error(Message("app.crowded"), Translator(language))),
-                    "",
-                ),
+                lambda language: (problem_html(translate_error(Message("app.crowded"), Translator(language))), ""),
                 parts.language,
                 shown,
                 queue=False,
@@ -147,12 +136,7 @@ class ClassifyTab:
             **own,
         ).then(js=_SHOW % "why", **private)
         parts.language.change(
-            _examples_html,
-            parts.language,
-            self._examples_title,
-            queue=False,
-            show_progress="hidden",
-            **private,
+            _examples_html, parts.language, self._examples_title, queue=False, show_progress="hidden", **private
         )
         self._clear.click(
             lambda language: ("", "", None, empty_html(Translator(language)), ""),
@@ -162,9 +146,7 @@ class ClassifyTab:
             **private,
         )
 
-    def _run_models(
-        self, designation: str, description: str, image: str | None, threshold: float | None
-    ) -> Analysis:
+    def _run_models(self, designation: str, description: str, image: str | None, threshold: float | None) -> Analysis:
         """One pass of the models; a picture is named by its path, which holds its SHA-256."""
         return self._parts.classifier.analyze(Product(designation, description, image), threshold=threshold)
 
@@ -237,9 +219,7 @@ class ClassifyTab:
         """The endpoints `/classify` and `/explain`."""
         parts = self._parts
 
-        def classify(
-            designation: str = "", description: str = "", image: str | None = None
-        ) -> dict[str, Any]:
+        def classify(designation: str = "", description: str = "", image: str | None = None) -> dict[str, Any]:
             """Classify one product by its text, its picture, or both.
 
             Args:
@@ -261,10 +241,7 @@ class ClassifyTab:
             return prediction_to_json(parts.classifier.predict([product])[0], parts.own_threshold)
 
         def explain(
-            designation: str = "",
-            description: str = "",
-            image: str | None = None,
-            prdtypecode: int | None = None,
+            designation: str = "", description: str = "", image: str | None = None, prdtypecode: int | None = None
         ) -> dict[str, Any]:
             """Explain one product's answer: the words and the parts of the picture that speak for a category.
 
@@ -290,9 +267,7 @@ class ClassifyTab:
         # As it comes: the explanation says better than Gradio what is no code.
         code.preprocess = lambda payload: payload  # type: ignore[method-assign]  # this one component's only
         gr.on([], guarded(classify), self.inputs, values, api_name="classify", concurrency_id="classify")
-        gr.on(
-            [], guarded(explain), [*self.inputs, code], values, api_name="explain", concurrency_id="classify"
-        )
+        gr.on([], guarded(explain), [*self.inputs, code], values, api_name="explain", concurrency_id="classify")
 
 
 def _examples_html(language: str) -> str:

@@ -38,9 +38,7 @@ class CompareTab:
             show_progress="hidden",
         )
 
-    def _compare(
-        self, designation: str, description: str, image: str | None, language: str, slider: float
-    ) -> str:
+    def _compare(self, designation: str, description: str, image: str | None, language: str, slider: float) -> str:
         words = Translator(language)
         if not anything_given(designation, description, image):
             return f'<div class="answer empty"><p>{as_html(words("compare_empty"))}</p></div>'

@@ -82,9 +82,7 @@ class ModelTab:
 
     def _precision(self, name: str, slider: float, language: str) -> str:
         threshold, own = chosen_threshold(slider, self._parts.own_threshold)
-        return precision_html(
-            self._section(name), 1.0 if threshold is None else threshold, own, Translator(language)
-        )
+        return precision_html(self._section(name), 1.0 if threshold is None else threshold, own, Translator(language))
 
     def _detail(self, name: str, language: str, truth: int | None = None, answer: int | None = None) -> str:
         matrix = self._section(name).get("confusion_matrix")
@@ -92,11 +90,7 @@ class ModelTab:
         return confusion_detail_html(matrix, categories, truth, answer, Translator(language))
 
     def _plots(self, name: str, language: str) -> tuple[str, str, str, str]:
-        words, section, categories = (
-            Translator(language),
-            self._section(name),
-            self._parts.classifier.categories,
-        )
+        words, section, categories = (Translator(language), self._section(name), self._parts.classifier.categories)
         return (
             reliability_html(section, words),
             confusion_html(section.get("confusion_matrix"), categories, words),

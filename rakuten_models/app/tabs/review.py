@@ -37,9 +37,7 @@ class ReviewPart:
             previous = gr.Button(mark("previous"), size="md", min_width=100)
             following = gr.Button(mark("next"), size="md", min_width=100)
             label: Any = mark("download_corrections")
-            self._labels = gr.DownloadButton(
-                label, size="md", elem_id="corrections", min_width=220, interactive=False
-            )
+            self._labels = gr.DownloadButton(label, size="md", elem_id="corrections", min_width=220, interactive=False)
         self._page = gr.Number(0, precision=0, visible=False)
         self.components = [self._rows, self._count, self._buttons, self._labels, self._page]
 
@@ -52,9 +50,7 @@ class ReviewPart:
         self._rows.select(
             guarded(self._correct), language, [self._labels, self._count], trigger_mode="multiple", **quick
         )
-        language.change(
-            guarded(self._again), [self._page, language], [self._page, self._rows, self._count], **quick
-        )
+        language.change(guarded(self._again), [self._page, language], [self._page, self._rows, self._count], **quick)
 
     def of(self, session: Session, scored: ScoredCatalog, words: Translator) -> tuple[Any, ...]:
         """The components' values for a catalog that has just been scored."""
@@ -157,8 +153,7 @@ def review_html(
         range_shown += ". " + words("review_rest", count=summary.to_review - len(rows))
     return card_html(
         words("review_title"),
-        f"<p>{as_html(words('review_intro'))}</p>{hint_html(range_shown)}"
-        f'<ol class="review-rows">{"".join(items)}</ol>',
+        f'<p>{as_html(words("review_intro"))}</p>{hint_html(range_shown)}<ol class="review-rows">{"".join(items)}</ol>',
     )
 
 

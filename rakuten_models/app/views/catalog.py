@@ -15,9 +15,7 @@ from rakuten_models.product import ACCEPT, Category
 _MAX_LISTED = 5
 
 
-def progress_html(
-    done: int, total: int | None, rate: float, seconds_left: float | None, words: Translator
-) -> str:
+def progress_html(done: int, total: int | None, rate: float, seconds_left: float | None, words: Translator) -> str:
     """The progress bar: rows done of `total`, rows a second and seconds left, None where not known yet."""
     share = min(1.0, done / total) if total else 0.0
     values = {"done": words.number(done), "rate": words.number(rate)}
@@ -93,9 +91,7 @@ def metrics_html(measures: BatchMetrics, words: Translator) -> str:
         ("measured_unreadable", sum(measures.unreadable.values()), measures.unreadable),
     )
     notes = "".join(
-        hint_html(words(key, count=count, examples=_listed(examples)))
-        for key, count, examples in counts
-        if count
+        hint_html(words(key, count=count, examples=_listed(examples))) for key, count, examples in counts if count
     )
     return card_html(words("measured"), f'<div class="tiles">{tiles}</div>{notes}')
 
@@ -131,6 +127,4 @@ def _problems(summary: CatalogSummary, words: Translator) -> str:
         items += f"<li>{as_html(sentence)}</li>"
     more = summary.noted - len(summary.problems)
     rest = hint_html(words("and_more", count=more)) if more > 0 else ""
-    return (
-        f'<section><h3>{as_html(words("problem_rows"))}</h3><ul class="problems">{items}</ul>{rest}</section>'
-    )
+    return f'<section><h3>{as_html(words("problem_rows"))}</h3><ul class="problems">{items}</ul>{rest}</section>'

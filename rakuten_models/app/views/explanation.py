@@ -100,8 +100,7 @@ def _most(explanation: Explanation, words: Translator) -> str:
     def listed(sign: int) -> str:
         found = [word for word in ranked if word.contribution * sign > 0][:_MOST]
         return ", ".join(
-            f"{shortened(word.text, _LONGEST)} ({words.number(word.contribution, 2, signed=True)})"
-            for word in found
+            f"{shortened(word.text, _LONGEST)} ({words.number(word.contribution, 2, signed=True)})" for word in found
         ) or words("why_none")
 
     sentence = words("why_most", positive=listed(1), negative=listed(-1))

@@ -13,14 +13,7 @@ from typing import Any
 import numpy as np
 
 from rakuten_models.app.i18n.messages import Translator
-from rakuten_models.app.views.elements import (
-    as_html,
-    bar_html,
-    card_html,
-    hint_html,
-    message_html,
-    table_html,
-)
+from rakuten_models.app.views.elements import as_html, bar_html, card_html, hint_html, message_html, table_html
 from rakuten_models.bundle.config import METRICS_FILE, BundleConfig
 from rakuten_models.product import Category
 
@@ -49,11 +42,7 @@ def section_of(figures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def loaded_html(
-    config: BundleConfig,
-    bundle_name: str,
-    revision: str | None,
-    figures: Mapping[str, Any],
-    words: Translator,
+    config: BundleConfig, bundle_name: str, revision: str | None, figures: Mapping[str, Any], words: Translator
 ) -> str:
     """What is loaded: repository, revision, date, what it was trained and measured on, and all headline figures."""
     training = config.training if isinstance(config.training, Mapping) else {}
@@ -126,10 +115,7 @@ def at_threshold(section: Mapping[str, Any], threshold: float) -> tuple[float, f
     if not points or threshold > points[-1][0]:
         return None
     probabilities, shares, precisions = np.transpose(points)
-    return (
-        float(np.interp(threshold, probabilities, shares)),
-        float(np.interp(threshold, probabilities, precisions)),
-    )
+    return (float(np.interp(threshold, probabilities, shares)), float(np.interp(threshold, probabilities, precisions)))
 
 
 def precision_html(section: Mapping[str, Any], threshold: float, own: bool, words: Translator) -> str:
@@ -154,9 +140,7 @@ def precision_html(section: Mapping[str, Any], threshold: float, own: bool, word
         plot.line("guide", (0, precision), reached)
         plot.dot("dot chosen", reached, 6)
     drawn = plot.svg(label, words("share_accepted"), words("precision"))
-    return card_html(
-        words("precision_title"), drawn + message_html(sentence) + hint_html(words("precision_hint"))
-    )
+    return card_html(words("precision_title"), drawn + message_html(sentence) + hint_html(words("precision_hint")))
 
 
 def confusion_html(matrix: object, categories: Sequence[Category], words: Translator) -> str:
@@ -284,13 +268,9 @@ class _Plot:
         for share in np.linspace(0, 1, 6):
             value = self.low + share * (1 - self.low)
             x, y = self._at((share, value))
-            grid.append(
-                f'<line class="grid" x1="{self._at((0, 0))[0]}" x2="{_SIZE - 12}" y1="{y}" y2="{y}"/>'
-            )
+            grid.append(f'<line class="grid" x1="{self._at((0, 0))[0]}" x2="{_SIZE - 12}" y1="{y}" y2="{y}"/>')
             grid.append(f'<text x="{_EDGE - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * value:.0f}</text>')
-            grid.append(
-                f'<text x="{x}" y="{_SIZE - _EDGE + 16}" text-anchor="middle">{100 * share:.0f}</text>'
-            )
+            grid.append(f'<text x="{x}" y="{_SIZE - _EDGE + 16}" text-anchor="middle">{100 * share:.0f}</text>')
         middle = _SIZE / 2 - 12
         titles = (
             f'<text class="axis" x="{self._at((0.5, 0))[0]}" y="{_SIZE - 8}" text-anchor="middle">'
@@ -313,9 +293,7 @@ def _curve(section: Mapping[str, Any]) -> list[tuple[float, float, float]]:
     """(probability, share accepted, precision) of each point, the lowest probability first."""
     points = []
     for point in section.get("coverage") or ():
-        probability, share, precision = (
-            _number(point, key) for key in ("probability", "share_accepted", "precision")
-        )
+        probability, share, precision = (_number(point, key) for key in ("probability", "share_accepted", "precision"))
         if probability is not None and share is not None and precision is not None:
             points.append((probability, share, precision))
     return sorted(points)

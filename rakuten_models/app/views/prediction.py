@@ -120,9 +120,7 @@ def _modalities(prediction: Prediction, words: Translator) -> str:
             f'<i style="width:{100 * (1 - weight):.1f}%"></i></div>'
             f"<span>{words('image')} {image_share}</span></div>{hint_html(words('trust'))}"
         )
-    return (
-        f'<section><h3>{as_html(words("three_models"))}</h3><div class="sides">{cells}</div>{trust}</section>'
-    )
+    return f'<section><h3>{as_html(words("three_models"))}</h3><div class="sides">{cells}</div>{trust}</section>'
 
 
 def _modality(

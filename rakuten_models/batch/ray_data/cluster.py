@@ -47,12 +47,7 @@ def cluster(address: str | None) -> Iterator[Any]:
     own = {} if address else {"object_store_memory": _LOCAL_STORE, "include_dashboard": False}
     try:
         _knock(address)
-        ray.init(
-            address=address or "local",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **own,
-        )
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     # ConnectionError if nobody answers, ValueError for a malformed address, RuntimeError for another version.
     except (OSError, ValueError, RuntimeError) as error:
         raise BatchError(

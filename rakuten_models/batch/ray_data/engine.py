@@ -45,11 +45,7 @@ _STANDSTILL_SECONDS = 1800.0
 
 
 def ray_chunks(
-    job: JobSpec,
-    classifier: ProductClassifier,
-    chunks: int,
-    done: Callable[[int], None],
-    settings: BatchSettings,
+    job: JobSpec, classifier: ProductClassifier, chunks: int, done: Callable[[int], None], settings: BatchSettings
 ) -> Generator[ScoredChunk]:
     """The scored chunks after the `chunks` that are done, in order, made by a cluster.
 
@@ -81,9 +77,7 @@ def ray_chunks(
                     raise BatchError("batch.chunk_out_of_order", number=row["number"], expected=number)
                 number += 1
                 counts = Counts.from_json(json.loads(row["counts"]))
-                problems = {
-                    int(key): Message.from_json(text) for key, text in json.loads(row["problems"]).items()
-                }
+                problems = {int(key): Message.from_json(text) for key, text in json.loads(row["problems"]).items()}
                 yield ScoredChunk(row["content"], row["rows"], counts, problems)
                 # By now it is written: who stops the run here loses nothing.
                 done(row["rows"])
@@ -119,9 +113,7 @@ def _dataset(
     context.execution_no_progress_timeout_s = _STANDSTILL_SECONDS
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     files = {
-        name: (classifier.folder / name).read_bytes()
-        for name in SERVING_FILES
-        if (classifier.folder / name).is_file()
+        name: (classifier.folder / name).read_bytes() for name in SERVING_FILES if (classifier.folder / name).is_file()
     }
     with ray.data.DataContext.current(context):
         return (
