@@ -29,6 +29,7 @@ from training import evaluate
 from training.data.catalog import Catalog, category_list, read_catalog, read_texts
 from training.data.files import ReaderSettings, add_reader_options, reader_settings
 from training.data.split import split_catalog
+from training.errors import BackboneError
 from training.evaluation.evaluation_split import rows_of_test_part
 from training.image.devices import Devices, read_devices
 from training.pipeline.bundle_writer import assemble_bundle
@@ -134,6 +135,9 @@ def train_bundle(
     """
     output = Path(output_dir).resolve()
     check_target(output)
+    # Not after the hours that the text model may take.
+    if not init and backbone_weights not in (None, "imagenet") and not Path(str(backbone_weights)).is_file():
+        raise BackboneError("backbone.file_missing", path=backbone_weights)
     start = load_initial_bundle(init, settings) if init else None
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.training")

@@ -26,9 +26,9 @@ from locust.env import Environment
 
 from benchmarks import machine
 from benchmarks.load.clients import KINDS, CrowdVisitor, Visitor
-from benchmarks.report import Line, command_parser, format_lines, publish, table
+from benchmarks.report import BenchmarkError, Line, command_parser, format_lines, publish, table
 from rakuten_models.cli import run_command
-from tests.support.app_server import REPOSITORY_ROOT, app_process
+from tests.support.app_server import REPOSITORY_ROOT, AppNotReady, app_process
 
 # Memory may grow by so much from the second minute to the last.
 _MAX_GROWTH = 0.05
@@ -183,7 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     notes = machine.facts()
     with tempfile.TemporaryDirectory() as folder:
-        lines, latencies = measure_load(options, Path(folder))
+        try:
+            lines, latencies = measure_load(options, Path(folder))
+        except AppNotReady as error:
+            raise BenchmarkError("benchmark.no_page", command="python app.py", error=error) from error
     notes.append(f"- Load when it ended: {machine.load()}")
     notes.append(f"- Clients: Locust {importlib.metadata.version('locust')}, on the same cores")
     publish(format_lines("Load", notes, lines) + "\n" + "\n".join(latencies) + "\n", options.output)
