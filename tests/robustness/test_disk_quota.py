@@ -115,11 +115,11 @@ def test_the_disks_limits(tmp_path, monkeypatch):
         assert (first, second, third) == (True, False, True)
         with disk.reserve(200) as fourth:
             assert not fourth
-    with VisitorsDiskAt(tmp_path, DiskLimits(1000, 100, 1000, spare=1 << 60)).reserve(1) as granted:
+    with quota_at(tmp_path, DiskLimits(1000, 100, 1000, spare=1 << 60)).reserve(1) as granted:
         assert not granted
     for number in range(3):
         (tmp_path / str(number)).write_bytes(b"x")
-    with VisitorsDiskAt(tmp_path, DiskLimits(1000, 3, 1000, spare=1)).reserve(1) as granted:
+    with quota_at(tmp_path, DiskLimits(1000, 3, 1000, spare=1)).reserve(1) as granted:
         assert not granted
     kept = str(tmp_path / "0")
     monkeypatch.setattr(disk_quota, "KEPT_SECONDS", -1.0)
@@ -129,7 +129,7 @@ def test_the_disks_limits(tmp_path, monkeypatch):
     assert [str(path) for path in tmp_path.iterdir()] == [kept]
 
 
-def VisitorsDiskAt(folder, limits):
+def quota_at(folder, limits):
     disk = DiskQuota(limits)
     disk.watch(folder, sweep=True)
     return disk

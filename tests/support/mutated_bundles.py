@@ -42,7 +42,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def fit_hashes(folder: Path) -> None:
-    """Make config.json describe the files that are there, as a stranger would; it may be no JSON any more."""
+    """Make config.json describe the files that are there, as an attacker would; it may be no JSON any more."""
     try:
         content = json.loads((folder / CONFIG_FILE).read_bytes())
         for name in content["files"]:
