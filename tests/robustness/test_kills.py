@@ -202,8 +202,8 @@ def test_a_download_that_is_killed_is_never_taken_for_whole(server, bundles, tmp
         if number % 4 == 0:
             shutil.rmtree(cache, ignore_errors=True)
         with child(DOWNLOAD, cache, **hub_variables(server)) as process:
-            # The first in mid-run, so that a slice kills one, too.
-            kills += killed(process, generator.uniform(0, seconds) if number else seconds / 2)
+            # The first early in the run, so that a slice kills one, too.
+            kills += killed(process, generator.uniform(0, seconds) if number else seconds / 4)
         for name in ("main", revisions[1]):
             with contextlib.suppress(HubError):
                 found = ProductClassifier.from_pretrained(
@@ -229,8 +229,8 @@ def test_every_published_revision_is_whole_whenever_publishing_is_killed(server,
             server.reset()
         bundle = bundles[number % 2]
         with child(PUBLISH, bundle, **hub_variables(server)) as process:
-            # The first in mid-run, so that a slice kills one, too.
-            kills += killed(process, generator.uniform(0, seconds) if number else seconds / 2)
+            # The first early in the run, so that a slice kills one, too.
+            kills += killed(process, generator.uniform(0, seconds) if number else seconds / 4)
         # A request that is on its way is answered whoever has died.
         time.sleep(0.1)
         repository = server.repositories.get(("model", "anna/model"))
