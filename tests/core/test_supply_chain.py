@@ -181,7 +181,7 @@ class Osv(BaseHTTPRequestHandler):
 def audited(options):
     """What `make audit` does, without setting up its environment anew."""
     installed = ["VENV=" + sys.prefix, "-o", sys.prefix + "/tests-installed"]
-    command = ["make", *installed, "audit", f"ARGS={options}"]
+    command = ["make", "--no-print-directory", *installed, "audit", f"ARGS={options}"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
