@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,19 +21,20 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file so that it is the old one or the new one at every moment; text as UTF-8."""
-    with replaced_file(Path(path)) as stream:
+def write_atomically(path: str | os.PathLike[str], content: str | bytes, *, concurrent: bool = False) -> None:
+    """Write a file so that it is the old one or the new one at every moment; text as UTF-8; see `replaced_file`."""
+    with replaced_file(Path(path), concurrent=concurrent) as stream:
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def replaced_file(path: Path) -> Iterator[Any]:
+def replaced_file(path: Path, *, concurrent: bool = False) -> Iterator[Any]:
     """Write a file under a temporary name and rename it once all of it is on the disk.
 
-    The temporary name is always the same, so the next run replaces what a kill left.
+    The temporary name is always the same, so the next run replaces what a kill left; with `concurrent` it is one of
+    its own, for files that several processes may write at a time.
     """
-    writing = path.with_name(f".{path.name}{WRITING}")
+    writing = path.with_name(f".{path.name}{WRITING}{secrets.token_hex(8) if concurrent else ''}")
     try:
         with writing.open("wb") as stream:
             yield stream

@@ -124,7 +124,7 @@ def download_folder(
         with contextlib.suppress(OSError):
             reference = repository_cache / "refs" / wanted
             reference.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(reference, commit)
+            write_atomically(reference, commit, concurrent=True)
     return folder, commit
 
 

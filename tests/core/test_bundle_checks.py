@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -529,6 +530,14 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
     assert path.read_bytes() == b"\x00\xff"
     assert [each.name for each in tmp_path.iterdir()] == ["file.json"]
     assert any(name.startswith(".file.json.") for name in seen) and len(seen) == 2
+
+
+def test_several_may_write_a_file_at_a_time(tmp_path):
+    path = tmp_path / "main"
+    with ThreadPoolExecutor(4) as writers:
+        contents = [str(number % 4) * 40 for number in range(200)]
+        list(writers.map(lambda content: write_atomically(path, content, concurrent=True), contents))
+    assert path.read_text() in contents and [each.name for each in tmp_path.iterdir()] == ["main"]
 
 
 def test_a_folder_is_the_old_one_or_the_new_one(tmp_path):
